@@ -1,0 +1,240 @@
+"""What a study is: a factor's arms, a baseline, and claims stated before any run.
+
+A study is written once, against the ladder of a `Profile` (`small` ... `large`), and runs in every
+profile. Every claim is a linear contrast of arms, computed per seed: a difference, a trend and an
+interaction are the same thing with other weights.
+"""
+
+import dataclasses
+import importlib.util
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ns_bench.errors import UserError, unknown
+from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
+from ns_bench.resources import folder
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The scale at which studies run.
+
+    Attributes:
+        fields: dotted recipe fields that every recipe of the profile starts from.
+        ladder: {rung: model}, from small to large.
+        seeds: how many reporting seeds (0, 1, ...) a study has by default.
+        verdict: False for trial runs, which show numbers and judge nothing.
+        step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
+    """
+
+    name: str
+    title: str
+    fields: dict[str, Any]
+    ladder: dict[str, str]
+    seeds: int
+    verdict: bool = True
+    machine: str = ""
+    step_seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def rungs(self) -> list[str]:
+        return list(self.ladder)
+
+    def supervised(self, rung: str, **fields: Any) -> Recipe:
+        """Return a recipe for labeled images only; `fields` as in `Recipe.set`, `__` for dots."""
+        return Recipe().set(self._fields(rung, fields))
+
+    def student(self, rung: str, teacher: Recipe, **fields: Any) -> Recipe:
+        """Return a recipe for the noisy student of `teacher`."""
+        return Recipe(teacher=teacher).set(self._fields(rung, fields))
+
+    def _fields(self, rung: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if rung not in self.ladder:
+            raise unknown(f"rung of profile '{self.name}'", rung, self.ladder)
+        dotted = {name.replace("__", "."): value for name, value in fields.items()}
+        return {**self.fields, "model": self.ladder[rung], **dotted}
+
+    def estimate(self, recipe: Recipe) -> float:
+        """Return the seconds one worker of the reference machine needs; a rough figure."""
+        slowest = max(self.step_seconds.values(), default=[0.01, 0.0005])
+        step, image = self.step_seconds.get(recipe.model, slowest)
+        return step * recipe.steps + image * recipe.images
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One level of a study's factor: a recipe but for the seed.
+
+    `paper` names the row of reports/paper.csv that stands beside it, where there is one.
+    """
+
+    name: str
+    recipe: Recipe
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about the test top-1 of arms, made before any run.
+
+    Attributes:
+        text: the finding in one sentence.
+        weights: {arm: weight}; the contrast of a seed is the weighted sum, in `unit`.
+        kind: `greater`: the contrast is above 0; `equivalent`: it is 0 for all that matters.
+        smallest_effect: of interest, in `unit`. Smaller ones are called equivalent.
+        paper: the paper's figure for the same contrast, in words and numbers, with its source.
+    """
+
+    text: str
+    weights: dict[str, float]
+    smallest_effect: float
+    kind: Literal["greater", "equivalent"] = "greater"
+    unit: str = "points"
+    paper: str = ""
+
+
+def difference(text: str, arm: str, minus: str, smallest_effect: float, **more: Any) -> Claim:
+    """Claim about `arm` - `minus`, paired by seed."""
+    return Claim(text, {arm: 1.0, minus: -1.0}, smallest_effect, **more)
+
+
+def trend(text: str, arms: Sequence[str], smallest_effect: float, **more: Any) -> Claim:
+    """Claim about the least-squares slope over `arms` in order, in points a step of the factor."""
+    center = (len(arms) - 1) / 2
+    scale = sum((i - center) ** 2 for i in range(len(arms)))
+    weights = {arm: (i - center) / scale for i, arm in enumerate(arms)}
+    return Claim(text, weights, smallest_effect, **{"unit": "points a step", **more})
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study in one profile: its arms, the arm the others are compared with, and its claims."""
+
+    arms: list[Arm]
+    baseline: str
+    claims: list[Claim]
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        for name in [self.baseline, *(n for claim in self.claims for n in claim.weights)]:
+            if name not in names:
+                raise unknown("arm", name, names)
+        if len(set(names)) < len(names):
+            raise UserError(f"two arms have one name: {', '.join(names)}")
+
+    def recipes(self, seeds: Iterable[int]) -> dict[tuple[str, int], Recipe]:
+        """Return {(arm, seed): recipe}. A seed is end to end: the teachers' too."""
+        return {(a.name, seed): a.recipe.at_seed(seed) for seed in seeds for a in self.arms}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, answered by a design in any profile.
+
+    Attributes:
+        question: what a researcher asks, in one sentence.
+        factor: what differs between the arms; the x-axis of the figure.
+        design: builds the arms and claims against a profile's ladder.
+        source: where the paper reports the finding.
+    """
+
+    name: str
+    question: str
+    factor: str
+    design: Callable[[Profile], Design]
+    source: str
+
+
+def study_names() -> list[str]:
+    return sorted(p.stem for p in folder("studies").glob("*.py") if not p.stem.startswith("_"))
+
+
+def load_study(name: str) -> Study:
+    """Load the study `name`, or the one in the file `name` if it ends in `.py`.
+
+    Raises:
+        UserError: no such study, or a file that defines none.
+    """
+    path = Path(name) if name.endswith(".py") else folder("studies") / f"{name}.py"
+    if not name.endswith(".py") and name not in study_names():
+        raise unknown("study", name, study_names())
+    if not path.is_file():
+        raise UserError(f"study {name}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"ns_bench_study_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"study {path}: {type(error).__name__}: {error}") from error
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise UserError(f"study {path}: expected a module that sets STUDY = Study(...)")
+    return study
+
+
+_PROFILES = Path(__file__).parent / "profiles"
+
+
+def profile_names() -> list[str]:
+    return sorted(path.stem for path in _PROFILES.glob("*.toml"))
+
+
+def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Profile:
+    """Load a profile and apply `--set` assignments to its base recipe.
+
+    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [estimate]; and
+    `extends`, the name of a profile whose entries it overrides.
+
+    Raises:
+        UserError: unknown profile or field, or a value of the wrong type or range.
+    """
+    if name not in profile_names():
+        raise unknown("profile", name, profile_names())
+    values = _read_profile(name)
+    fields = {**_dotted(values["recipe"]), **(assignments or {})}
+    Recipe(teacher=Recipe()).set(fields)  # a wrong field is named here, before any study is built
+    ladder = values["ladder"]
+    if assignments and "model" in assignments:
+        raise UserError(
+            f"'model' is not set by hand: profile '{name}' maps its ladder to models "
+            f"({', '.join(f'{rung} = {model}' for rung, model in ladder.items())})"
+        )
+    return Profile(
+        name=name,
+        title=values["title"],
+        fields=fields,
+        ladder=ladder,
+        seeds=values["seeds"],
+        verdict=values.get("verdict", True),
+        machine=values["estimate"]["machine"],
+        step_seconds=values["estimate"]["step_seconds"],
+    )
+
+
+def _read_profile(name: str) -> dict[str, Any]:
+    values = tomllib.loads((_PROFILES / f"{name}.toml").read_text())
+    if "extends" not in values:
+        return values
+    merged = _read_profile(values.pop("extends"))
+    return _merge(merged, values)
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in above.items():
+        below[key] = _merge(below.get(key, {}), value) if isinstance(value, dict) else value
+    return below
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in HISTORICAL_DEFAULTS:
+            flat |= _dotted(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

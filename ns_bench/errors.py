@@ -1,0 +1,16 @@
+"""The one kind of error a user is meant to read: a line, no traceback, exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input or a place that cannot be used. The message is one line, ready to print."""
+
+
+def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
+    """Return the error for an unknown `name`, with the nearest valid name or the whole list."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(names) or 'none'}"
+    return UserError(f"unknown {what} '{name}': {hint}")

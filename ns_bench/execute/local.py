@@ -1,0 +1,298 @@
+"""A bounded pool of warm worker processes on this machine."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from ns_bench.errors import UserError
+from ns_bench.execute import worker
+from ns_bench.plan import longest_first
+from ns_bench.recipe import Recipe
+from ns_bench.store import Run
+
+HANG_SECONDS = 600.0
+"""A worker that shows no sign of life for this long is killed, and its run counts as failed."""
+
+
+@dataclass
+class Progress:
+    """Where an execution stands; the pool updates it in place.
+
+    `images` counts what this call trained; `left` is in seconds, None before there is a measure.
+    """
+
+    planned: int
+    done: int = 0
+    running: dict[str, float] = field(default_factory=dict)  # run id: share done
+    elsewhere: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    images: int = 0
+    images_per_second: float = 0.0
+    left: float | None = None
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    slot: int
+    run: Run | None = None
+    ready: bool = False
+    closed: bool = False
+    images: int = 0
+    fresh: int = 0
+    heard: float = field(default_factory=time.monotonic)
+
+
+def gpus() -> list[str]:
+    """Return the ids of the CUDA devices, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [device for device in visible.split(",") if device not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU")]
+
+
+def default_workers() -> int:
+    """One worker a GPU; else one a core: on small networks 2 x 1 thread beat 1 x 2 by 1.25-1.5."""
+    return len(gpus()) or len(os.sched_getaffinity(0))
+
+
+def execute(
+    runs: list[Run],
+    seconds: Callable[[Recipe], float],
+    *,
+    workers: int | None = None,
+    hang_seconds: float = HANG_SECONDS,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Do `runs` (teachers before their students; teachers that are not listed are done).
+
+    A run that fails, hangs or whose worker is killed costs itself and its own students. A run that
+    another process works on is waited for. Ctrl-C and SIGTERM leave checkpoints.
+
+    Args:
+        seconds: estimated cost of a recipe on one worker; orders the runs, longest chain first.
+        show: is called about once a second and at the end.
+
+    Raises:
+        UserError: the store takes no more (disk full). KeyboardInterrupt: after a clean stop.
+    """
+    return _Pool(runs, seconds, workers or default_workers(), hang_seconds, show).work()
+
+
+class _Pool:
+    def __init__(
+        self,
+        runs: list[Run],
+        seconds: Callable[[Recipe], float],
+        workers: int,
+        hang_seconds: float,
+        show: Callable[[Progress], None],
+    ) -> None:
+        self.pending = {run.id: run for run in runs}
+        self.priority = longest_first(runs, seconds)
+        self.seconds, self.hang_seconds, self.show = seconds, hang_seconds, show
+        self.count = min(workers, max(len(runs), 1))
+        self.threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        self.gpus = gpus()
+        self.workers: list[_Worker] = []
+        self.look_again: dict[str, float] = {}
+        self.redone: set[str] = set()
+        self.progress = Progress(len(runs))
+        self.began = time.monotonic()
+        self.work_total = sum(map(seconds, (run.recipe for run in runs)))
+        self.work_done = 0.0
+
+    def work(self) -> Progress:
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            self.workers = [self._start(slot) for slot in range(self.count)]
+            while self.pending or any(w.run for w in self.workers):
+                self._look_elsewhere()
+                self._hand_out()
+                self._listen()
+                self._bury()
+                self._tell()
+            return self.progress
+        finally:
+            self._stop()
+            signal.signal(signal.SIGTERM, previous)
+            self._tell()
+
+    def _start(self, slot: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        process = context.Process(target=worker.main, args=(theirs, environment), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours, slot)
+
+    def _hand_out(self) -> None:
+        waiting_for = {w.run.id for w in self.workers if w.run} | self.pending.keys()
+        ready = [
+            run
+            for run in self.pending.values()
+            if (run.teacher is None or run.teacher.id not in waiting_for)
+            and run.id not in self.look_again
+        ]
+        ready.sort(key=lambda run: self.priority.get(run.id, 0.0))
+        for w in self.workers:
+            if w.ready and w.run is None and ready:
+                run = ready.pop()
+                w.run, w.images, w.fresh, w.heard = run, 0, 0, time.monotonic()
+                del self.pending[run.id]
+                try:
+                    w.connection.send((str(run.path), run.recipe.to_dict()))
+                except OSError:
+                    continue  # it just died: `_bury` sees to its run
+
+    def _listen(self) -> None:
+        by_connection = {w.connection: w for w in self.workers}
+        for connection in wait(list(by_connection), timeout=0.5):
+            w = by_connection[connection]  # type: ignore[index]
+            try:
+                message = w.connection.recv()
+            except (EOFError, OSError):
+                w.closed = True
+                continue
+            w.heard = time.monotonic()
+            self._hear(w, message)
+
+    def _hear(self, w: _Worker, message: worker.Message) -> None:
+        if message.word == "ready":
+            w.ready = True
+            return
+        assert w.run is not None
+        run = w.run
+        if message.word == "progress":
+            self.progress.images += message.fresh - w.fresh
+            w.images, w.fresh = message.images, message.fresh
+            return
+        w.run = None
+        if message.word == "done":
+            self._done(run)
+        elif message.word == "failed":
+            self._failed(run, message.text)
+        elif message.word == "held":
+            self.pending[run.id] = run
+            self.progress.elsewhere.add(run.id)
+            self.look_again[run.id] = time.monotonic() + 1
+        elif message.word == "unfit":
+            self._teach_again(run, message.text)
+        elif message.word == "full":
+            raise UserError(
+                f"store {run.path.parent} takes no more ({message.text}); finished runs and "
+                "checkpoints are kept: make room and call again"
+            )
+        elif message.word == "stopped":  # someone sent SIGTERM to the worker alone
+            self._fail(run, "its worker was told to stop from outside")
+
+    def _done(self, run: Run) -> None:
+        self.progress.done += 1
+        self.work_done += self.seconds(run.recipe)
+
+    def _fail(self, run: Run, reason: str) -> None:
+        run.fail(reason, "")
+        self._failed(run, reason)
+
+    def _failed(self, run: Run, reason: str) -> None:
+        self.progress.failed[run.id] = reason
+        for other in list(self.pending.values()):
+            link = other.teacher
+            while link is not None and link.id != run.id:
+                link = link.teacher
+            if link is not None:
+                del self.pending[other.id]
+
+    def _teach_again(self, student: Run, reason: str) -> None:
+        """A student found its teacher's published logits damaged: redo the teacher, once."""
+        teacher = student.teacher
+        assert teacher is not None
+        if teacher.id in self.redone:
+            self._fail(student, f"damaged again after it was redone: {reason}")
+            return
+        self.redone.add(teacher.id)
+        self.progress.notes.append(f"{reason}: the teacher is done again")
+        teacher.discard()
+        self.pending = {teacher.id: teacher, student.id: student, **self.pending}
+        self.progress.planned += 1
+
+    def _look_elsewhere(self) -> None:
+        now = time.monotonic()
+        for run_id, at in list(self.look_again.items()):
+            if at > now:
+                continue
+            run = self.pending.get(run_id)
+            state = run.state() if run else "done"
+            if state == "running":
+                self.look_again[run_id] = now + 1
+                continue
+            del self.look_again[run_id]
+            self.progress.elsewhere.discard(run_id)
+            if run and state == "done":
+                del self.pending[run_id]
+                self._done(run)
+            elif run and state == "failed":
+                del self.pending[run_id]
+                self._failed(run, (run.failure() or {}).get("error", "failed elsewhere"))
+
+    def _bury(self) -> None:
+        """Replace workers that died or hang; what they worked on counts as failed."""
+        now = time.monotonic()
+        for i, w in enumerate(self.workers):
+            hangs = (w.run or not w.ready) and now - w.heard > self.hang_seconds
+            if hangs:
+                w.process.kill()
+                w.process.join()
+            if not w.closed and (w.process.is_alive() or w.connection.poll()):
+                continue
+            w.process.join(10)
+            code = w.process.exitcode or 0
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            reason = f"no sign of life for {self.hang_seconds:.0f} s" if hangs else f"worker {how}"
+            if w.run is None and not w.ready:
+                raise UserError(f"a worker process cannot start: it {how} (see above)")
+            if w.run is not None and w.run.state() == "done":
+                self._done(w.run)
+            elif w.run is not None:
+                self._fail(w.run, reason)
+            self.workers[i] = self._start(w.slot)
+
+    def _tell(self) -> None:
+        p, elapsed = self.progress, time.monotonic() - self.began
+        p.running = {w.run.id: w.images / max(w.run.recipe.images, 1) for w in self.workers if w.run}
+        p.images_per_second = p.images / max(elapsed, 1e-9)
+        part = sum(
+            self.seconds(w.run.recipe) * p.running[w.run.id] for w in self.workers if w.run
+        )
+        share = (self.work_done + part) / max(self.work_total, 1e-9)
+        p.left = elapsed * (1 - share) / share if share > 0.01 else None
+        self.show(p)
+
+    def _stop(self) -> None:
+        for w in self.workers:
+            w.connection.close() if w.run is None else w.process.terminate()
+        deadline = time.monotonic() + 30
+        for w in self.workers:
+            w.process.join(max(0.0, deadline - time.monotonic()))
+            if w.process.is_alive():
+                w.process.kill()
+                w.process.join()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

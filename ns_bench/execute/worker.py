@@ -1,0 +1,87 @@
+"""One warm worker process: imports torch once, then does run after run for the local pool."""
+
+import os
+import signal
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from ns_bench.errors import UserError
+from ns_bench.recipe import Recipe
+from ns_bench.store import Held, Run, storage_full
+
+Word = Literal["ready", "progress", "done", "failed", "held", "unfit", "stopped", "full"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker tells the pool: `images` this run has seen, `fresh` of them in this attempt."""
+
+    word: Word
+    text: str = ""
+    images: int = 0
+    fresh: int = 0
+
+
+def main(connection: Connection, environment: dict[str, str]) -> None:
+    """Serve runs until the pool closes the connection or asks to stop (SIGTERM)."""
+    stop = False
+
+    def on_terminate(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides
+    os.environ.update(environment)  # before torch is imported: it reads threads and devices once
+
+    import torch
+
+    from ns_bench.execute.run_one import Interrupted, TeacherUnfit, run_one
+
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def send(message: Message) -> None:
+        nonlocal stop
+        try:
+            connection.send(message)
+        except OSError:  # the pool is gone: leave a checkpoint and no orphan
+            stop = True
+
+    send(Message("ready"))
+    while not stop:
+        try:
+            if not connection.poll(0.5):
+                continue
+            path, values = connection.recv()
+        except (EOFError, OSError):
+            return
+        run = Run(Recipe.from_dict(values), Path(path))
+        try:
+            run_one(
+                run,
+                device=device,
+                progress=lambda *counts: send(Message("progress", "", *counts)),
+                should_stop=lambda: stop,
+            )
+            send(Message("done"))
+        except Interrupted:
+            send(Message("stopped"))
+        except Held as holder:
+            send(Message("held", str(holder)))
+        except TeacherUnfit as reason:
+            send(Message("unfit", str(reason)))
+        except Exception as error:
+            if storage_full(error):
+                send(Message("full", str(error)))
+                continue
+            text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            try:
+                run.fail(text, traceback.format_exc())
+            except OSError as unwritable:
+                send(Message("full", str(unwritable)))
+                continue
+            send(Message("failed", text))

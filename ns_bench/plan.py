@@ -1,0 +1,72 @@
+"""From the recipes a study asks for to the runs that are needed, in an order that works."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ns_bench.recipe import Recipe
+from ns_bench.store import Run, State, Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every run that is asked for or taught from, teachers first, and where each stands.
+
+    Attributes:
+        runs: {id: run}; a run that several arms or studies share is there once.
+        states: {id: state} as on disk when the plan was made; `blocked` below a failed teacher.
+        asked: recipes asked for with their teachers, counted without sharing.
+    """
+
+    runs: dict[str, Run]
+    states: dict[str, "State | str"]
+    asked: int
+
+    @property
+    def missing(self) -> list[Run]:
+        """Runs to do now: neither done, nor failed, nor below a failed one."""
+        skip = ("done", "failed", "blocked")
+        return [run for run in self.runs.values() if self.states[run.id] not in skip]
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.states.values())
+
+
+def make_plan(store: Store, recipes: Iterable[Recipe]) -> Plan:
+    """Look up every recipe and all its teachers in `store`."""
+    runs: dict[str, Run] = {}
+    asked = 0
+    for recipe in recipes:
+        chain: list[Recipe] = []
+        link: Recipe | None = recipe
+        while link is not None:
+            chain.append(link)
+            link = link.teacher
+        asked += len(chain)
+        for link in reversed(chain):
+            runs.setdefault(link.id, store.run(link))
+    return Plan(runs, states_of(runs), asked)
+
+
+def states_of(runs: dict[str, Run]) -> dict[str, "State | str"]:
+    """Return where each run stands; `runs` has teachers before their students."""
+    states: dict[str, State | str] = {}
+    for run_id, run in runs.items():
+        state: State | str = run.state()
+        above = states[run.teacher.id] if run.teacher is not None else "done"
+        if state not in ("done", "failed") and above in ("failed", "blocked"):
+            state = "blocked"
+        states[run_id] = state
+    return states
+
+
+def longest_first(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> dict[str, float]:
+    """Return {id: seconds from its start to the end of its longest chain of students}."""
+    listed = list(runs)
+    below: dict[str, float] = {}
+    paths: dict[str, float] = {}
+    for run in reversed(listed):  # students come after their teachers
+        paths[run.id] = seconds(run.recipe) + below.get(run.id, 0.0)
+        if run.teacher is not None:
+            below[run.teacher.id] = max(below.get(run.teacher.id, 0.0), paths[run.id])
+    return paths

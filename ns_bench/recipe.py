@@ -1,0 +1,348 @@
+"""A recipe: the full, frozen description of one training run, and its identity.
+
+The identity covers what is computed and nothing of how (device, workers, paths): `Recipe.id` is a
+readable slug and 12 hex digits of SHA-256 over the canonical JSON. A student's recipe holds its
+teacher's, so the graph of runs follows from the recipes alone.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args, get_origin
+
+from ns_bench.errors import UserError, unknown
+
+SCHEMA = 1
+"""Version of the recipe format; part of every id."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and how many rows of each part. The rest of the set is the unlabeled pool."""
+
+    name: str = "digits"
+    labeled: int = 50
+    validation: int = 100
+    test: int = 500
+
+
+@dataclass(frozen=True)
+class RowNoise:
+    """The noise on one kind of rows (paper, section 3.1).
+
+    Attributes:
+        randaugment_n: operations an image (N); 0 turns RandAugment off.
+        randaugment_m: magnitude (M); 10 is the nominal maximum, 27 is 2.7 times that.
+        crop_padding: pixels of reflect padding before a random crop (the standard augmentation).
+        cutout: side in pixels of a grey square; 0 turns it off.
+        dropout: rate before the classifier.
+        stochastic_depth: drop rate of the last block; block i of n has i/n of it.
+    """
+
+    randaugment_n: int = 2
+    randaugment_m: float = 9.0
+    crop_padding: int = 0
+    cutout: int = 0
+    dropout: float = 0.2
+    stochastic_depth: float = 0.2
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise by kind of row: Table 6 removes it from unlabeled rows only."""
+
+    labeled: RowNoise = field(default_factory=RowNoise)
+    unlabeled: RowNoise = field(default_factory=RowNoise)
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """How a teacher's stored logits become targets (paper, section 3.2 and Algorithm 1).
+
+    Attributes:
+        kind: `soft` probabilities or the `hard` most likely class.
+        temperature: of the softmax over the teacher's logits.
+        threshold: rows whose top probability is not above it are left out.
+        balance: keep the same number of rows in each predicted class.
+        per_class: that number; 0 is the size of the pool over the number of classes.
+    """
+
+    kind: Literal["soft", "hard"] = "soft"
+    temperature: float = 1.0
+    threshold: float = 0.3
+    balance: bool = True
+    per_class: int = 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Optimisation. Epochs, also fractional ones, are passes over the labeled rows.
+
+    Attributes:
+        ratio: unlabeled rows for each labeled row of a batch.
+        loss: weighting of the two losses: `sum` of both means (Algorithm 1), `mean` over the
+            concatenated batch (section 3.1), `ratio` = labeled + ratio x unlabeled (official code).
+        schedule: `cosine` to 0, or `staircase` by `decay_rate` every `decay_epochs`.
+        ema: decay of the averaged weights that are evaluated and that label the pool.
+    """
+
+    epochs: int = 300
+    batch_size: int = 50
+    ratio: int = 3
+    loss: Literal["sum", "mean", "ratio"] = "mean"
+    optimizer: Literal["sgd", "rmsprop"] = "rmsprop"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-5
+    label_smoothing: float = 0.1
+    warmup_epochs: float = 5.0
+    schedule: Literal["cosine", "staircase"] = "staircase"
+    decay_rate: float = 0.97
+    decay_epochs: float = 2.4
+    ema: float = 0.9999
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. `teacher is None` is a supervised run; else this is its noisy student.
+
+    Raises:
+        UserError: a field has a value outside its range; the line names field and range.
+    """
+
+    data: Data = field(default_factory=Data)
+    model: str = "micro-b0"
+    noise: Noise = field(default_factory=Noise)
+    pseudo: PseudoLabels = field(default_factory=PseudoLabels)
+    train: Train = field(default_factory=Train)
+    seed: int = 0
+    teacher: "Recipe | None" = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.teacher is None:
+            # What no supervised run uses must not split it into several identities.
+            object.__setattr__(self, "pseudo", PseudoLabels())
+            object.__setattr__(self, "noise", Noise(self.noise.labeled, RowNoise()))
+            idle = {name: HISTORICAL_DEFAULTS[f"train.{name}"] for name in ("ratio", "loss")}
+            object.__setattr__(self, "train", dataclasses.replace(self.train, **idle))
+
+    @property
+    def generation(self) -> int:
+        """0 for a supervised run, 1 for its student, and so on."""
+        return 0 if self.teacher is None else self.teacher.generation + 1
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps: epochs over the labeled rows, rounded down to whole batches."""
+        return self.train.epochs * self.data.labeled // self.train.batch_size
+
+    @property
+    def images(self) -> int:
+        """Images through the network in training, labeled and unlabeled."""
+        ratio = 0 if self.teacher is None else self.train.ratio
+        return self.steps * self.train.batch_size * (1 + ratio)
+
+    @property
+    def id(self) -> str:
+        """Slug and 12 hex digits; the same on any machine and for any way of running it."""
+        cached = self.__dict__.get("_id")
+        if cached is None:
+            role = "sup" if self.teacher is None else f"gen{self.generation}"
+            slug = f"{self.data.name}-{self.model}-{role}-s{self.seed}"
+            if self.teacher is not None:
+                slug = slug.replace(f"-{role}-", f"-{role}-of-{self.teacher.model}-")
+            slug = "".join(c if c.isalnum() or c in "-_." else "_" for c in slug)
+            cached = f"{slug}-{hashlib.sha256(self.canonical().encode()).hexdigest()[:12]}"
+            object.__setattr__(self, "_id", cached)
+        return cached
+
+    def canonical(self) -> str:
+        """Return the JSON that the id hashes: fields at their historical default are omitted."""
+        return json.dumps({"schema": SCHEMA, **_explicit(self)}, sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as plain JSON values, the teacher's included."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a recipe from `to_dict`'s output. Unknown fields and wrong types: UserError."""
+        return _build(cls, values, "")
+
+    def set(self, assignments: Mapping[str, Any]) -> "Recipe":
+        """Return a copy with dotted fields replaced, e.g. `{"train.lr": "0.1"}`.
+
+        Text is read as the field's type. The teacher keeps its own values.
+
+        Raises:
+            UserError: unknown field (names the nearest), or a value of the wrong type or range.
+        """
+        values = self.to_dict()
+        for dotted, value in assignments.items():
+            if dotted.split(".")[0] in ("teacher", "seed"):
+                raise UserError(f"'{dotted}' is not set by hand: studies and --seeds give it")
+            if dotted not in HISTORICAL_DEFAULTS:
+                raise unknown("field", dotted, HISTORICAL_DEFAULTS)
+            *path, leaf = dotted.split(".")
+            place = values
+            for part in path:
+                place = place[part]
+            place[leaf] = value
+        return Recipe.from_dict(values)
+
+
+    def at_seed(self, seed: int) -> "Recipe":
+        """Return the same recipe at another seed, its teachers' too."""
+        teacher = None if self.teacher is None else self.teacher.at_seed(seed)
+        return dataclasses.replace(self, seed=seed, teacher=teacher)
+
+
+HISTORICAL_DEFAULTS: dict[str, Any] = {
+    "data.name": "digits",
+    "data.labeled": 50,
+    "data.validation": 100,
+    "data.test": 500,
+    "model": "micro-b0",
+    **{
+        f"noise.{rows}.{name}": value
+        for rows in ("labeled", "unlabeled")
+        for name, value in (
+            ("randaugment_n", 2),
+            ("randaugment_m", 9.0),
+            ("crop_padding", 0),
+            ("cutout", 0),
+            ("dropout", 0.2),
+            ("stochastic_depth", 0.2),
+        )
+    },
+    "pseudo.kind": "soft",
+    "pseudo.temperature": 1.0,
+    "pseudo.threshold": 0.3,
+    "pseudo.balance": True,
+    "pseudo.per_class": 0,
+    "train.epochs": 300,
+    "train.batch_size": 50,
+    "train.ratio": 3,
+    "train.loss": "mean",
+    "train.optimizer": "rmsprop",
+    "train.lr": 0.01,
+    "train.momentum": 0.9,
+    "train.weight_decay": 1e-5,
+    "train.label_smoothing": 0.1,
+    "train.warmup_epochs": 5.0,
+    "train.schedule": "staircase",
+    "train.decay_rate": 0.97,
+    "train.decay_epochs": 2.4,
+    "train.ema": 0.9999,
+}
+"""Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
+dataclass default must not change an id, and a new field at its old meaning must not either."""
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "data.labeled": (1, 1e12, "at least 1"),
+    "data.validation": (0, 1e12, "at least 0"),
+    "data.test": (1, 1e12, "at least 1"),
+    "noise.*.randaugment_n": (0, 32, "from 0 to 32"),
+    "noise.*.randaugment_m": (0, 100, "from 0 to 100"),
+    "noise.*.crop_padding": (0, 512, "from 0 to 512"),
+    "noise.*.cutout": (0, 1024, "from 0 to 1024"),
+    "noise.*.dropout": (0, 0.99, "from 0 to 0.99"),
+    "noise.*.stochastic_depth": (0, 0.99, "from 0 to 0.99"),
+    "pseudo.temperature": (1e-3, 1e3, "from 0.001 to 1000"),
+    "pseudo.threshold": (0, 0.9999, "from 0 to below 1"),
+    "pseudo.per_class": (0, 1e12, "at least 0"),
+    "train.epochs": (1, 1e9, "at least 1"),
+    "train.batch_size": (2, 1e9, "at least 2 (batch statistics need two rows)"),
+    "train.ratio": (1, 1000, "from 1 to 1000"),
+    "train.lr": (1e-12, 1e3, "above 0"),
+    "train.momentum": (0, 0.9999, "from 0 to below 1"),
+    "train.weight_decay": (0, 10, "from 0 to 10"),
+    "train.label_smoothing": (0, 0.99, "from 0 to 0.99"),
+    "train.warmup_epochs": (0, 1e9, "at least 0"),
+    "train.decay_rate": (1e-6, 1, "above 0, at most 1"),
+    "train.decay_epochs": (1e-6, 1e9, "above 0"),
+    "train.ema": (0, 0.999999, "from 0 to below 1"),
+    "seed": (0, 2**31 - 1, "from 0 to 2147483647"),
+}
+
+
+def _leaves(part: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {dotted name: value} of a recipe's own fields, without its teacher's."""
+    leaves: dict[str, Any] = {}
+    for f in dataclasses.fields(part):
+        value, name = getattr(part, f.name), f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value) and f.name != "teacher":
+            leaves |= _leaves(value, f"{name}.")
+        elif f.name != "teacher":
+            leaves[name] = value
+    return leaves
+
+
+def _explicit(recipe: Recipe) -> dict[str, Any]:
+    explicit = {
+        name: value
+        for name, value in _leaves(recipe).items()
+        if name not in HISTORICAL_DEFAULTS or value != HISTORICAL_DEFAULTS[name]
+    }
+    if recipe.teacher is not None:
+        explicit["teacher"] = _explicit(recipe.teacher)
+    return explicit
+
+
+def _check(recipe: Recipe) -> None:
+    for name, value in _leaves(recipe).items():
+        rule = _RANGES.get(name) or _RANGES.get(
+            name.replace(".labeled.", ".*.").replace(".unlabeled.", ".*.")
+        )
+        if rule and not rule[0] <= value <= rule[1]:
+            raise UserError(f"{name}={value}: expected a value {rule[2]}")
+    batch, labeled = recipe.train.batch_size, recipe.data.labeled
+    if batch > labeled:
+        raise UserError(
+            f"train.batch_size={batch} is larger than the labeled set (data.labeled={labeled})"
+        )
+    if recipe.teacher is not None and recipe.teacher.seed != recipe.seed:
+        raise UserError(
+            f"seed={recipe.seed}: its teacher has seed {recipe.teacher.seed}; "
+            "a seed is end to end, so both must be the same"
+        )
+
+
+def _build(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            raise unknown("field", f"{prefix}{name}", [f"{prefix}{n}" for n in hints])
+    return cls(**{n: _convert(v, hints[n], f"{prefix}{n}") for n, v in values.items()})
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """Read `value` (JSON or command-line text) as the type `hint`; UserError if it is not one."""
+    if isinstance(hint, types.UnionType):  # only `Recipe | None`
+        return None if value is None else _build(Recipe, value, f"{name}.")
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name}={value!r}: expected a table of fields")
+        return _build(hint, value, f"{name}.")
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise UserError(f"{name}={value}: expected one of {', '.join(get_args(hint))}")
+        return value
+    if hint is bool:
+        known = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+        if isinstance(value, bool) or str(value).lower() in known:
+            return known[str(value).lower()]
+        raise UserError(f"{name}={value}: expected true or false")
+    try:
+        converted = hint(value)
+        if hint is not str and (isinstance(value, bool) or converted != float(value)):
+            raise ValueError
+    except (TypeError, ValueError):
+        expected = {int: "a whole number", float: "a number", str: "text"}[hint]
+        raise UserError(f"{name}={value}: expected {expected}") from None
+    return converted

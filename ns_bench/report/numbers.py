@@ -1,0 +1,37 @@
+"""One rule for every number a person reads: points and percent with two decimals, p with three."""
+
+import math
+
+from ns_bench.statistics import Interval
+
+MISSING = "–"  # noqa: RUF001
+
+
+def points(value: float | None) -> str:
+    """Return a percentage or a number of points, e.g. `88.40`."""
+    return MISSING if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a difference in points, e.g. `+3.10`."""
+    return MISSING if value is None or math.isnan(value) else f"{value:+.2f}"
+
+
+def interval(value: Interval | None, *, sign: bool = False) -> str:
+    """Return the bounds, e.g. `[86.90, 89.90]`; a dash where one seed gives none."""
+    if value is None or math.isnan(value.low):
+        return MISSING
+    show = signed if sign else points
+    return f"[{show(value.low)}, {show(value.high)}]"
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value, e.g. `.008`, or `<.001`."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return "<.001" if value < 0.0005 else f"{min(value, 1):.3f}".removeprefix("0")
+
+
+def share(value: float | None) -> str:
+    """Return a share as a percentage without decimals, e.g. `88 %`."""
+    return MISSING if value is None or math.isnan(value) else f"{100 * value:.0f} %"

@@ -1,0 +1,43 @@
+"""Evaluation and labelling on clean images."""
+
+import torch
+from torch import Tensor, nn
+
+from ns_bench.data import Labeled
+
+
+@torch.inference_mode()
+def predict(net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, batch: int = 512) -> Tensor:
+    """Return logits, float32 [N, classes], of clean uint8 images [N, C, H, W] in eval mode."""
+    net.eval()
+    device = next(net.parameters()).device
+    mean, std = mean.to(device), std.to(device)
+    parts = [net((chunk.to(device) - mean) / std).float().cpu() for chunk in images.split(batch)]
+    return torch.cat(parts)
+
+
+def score(logits: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
+    """Return top-1 (%), top-5 (% if more than 10 classes), loss (nats) and calibration error (%).
+
+    The expected calibration error is Guo et al. 2017's: the mean gap between confidence and
+    accuracy over `bins` equal bins of confidence, weighted by the rows in them.
+    """
+    probabilities = logits.softmax(1)
+    confidence, label = probabilities.max(1)
+    right = (label == labels).float()
+    which = (confidence * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins).index_add_(0, which, right - confidence)
+    scores = {
+        "top1": 100 * right.mean().item(),
+        "loss": nn.functional.cross_entropy(logits, labels).item(),
+        "ece": 100 * (gaps.abs().sum() / len(labels)).item(),
+    }
+    if logits.shape[1] > 10:
+        top5 = logits.topk(5, dim=1).indices
+        scores["top5"] = 100 * (top5 == labels[:, None]).any(1).float().mean().item()
+    return scores
+
+
+def evaluate(net: nn.Module, part: Labeled, mean: Tensor, std: Tensor) -> dict[str, float]:
+    """Return `score` of `net` on the clean images of `part`; empty if it has no rows."""
+    return score(predict(net, part.images, mean, std), part.labels) if len(part) else {}

@@ -1,0 +1,133 @@
+"""Networks: a small compound-scaled family, any timm model, and noise that differs by row."""
+
+from functools import partial
+
+import timm
+import torch
+from timm.layers import DropPath
+from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.models.efficientnet import EfficientNet
+from torch import Tensor, nn
+
+from ns_bench.errors import unknown
+from ns_bench.streams import stream_seed
+
+MICRO = {
+    "micro-b0": (1.0, 1.0),
+    "micro-b1": (1.0, 1.1),
+    "micro-b2": (1.1, 1.2),
+    "micro-b3": (1.2, 1.4),
+    "micro-b4": (1.4, 1.8),
+}
+"""Width and depth coefficients of EfficientNet-B0 to -B4 (paper, appendix A.1; official code)."""
+
+_MICRO_STAGES = [
+    ["ds_r1_k3_s1_e1_c16_se0.25"],
+    ["ir_r1_k3_s2_e4_c24_se0.25"],
+    ["ir_r1_k3_s2_e4_c40_se0.25"],
+]
+"""EfficientNet's blocks for 8x8 to 32x32 images: 8x8 goes to 8, 4 and 2 pixels, with stem stride 1
+as the official `small_image_model` lowers the first strides."""
+
+
+class RowDropPath(nn.Module):
+    """Stochastic depth with one drop decision for each row, drawn by `NoisedNet`."""
+
+    def __init__(self, depth: float) -> None:
+        super().__init__()
+        self.depth = depth  # share of the last block's rate: linear decay
+        self.scale: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.scale is None else x * self.scale.view(-1, *[1] * (x.ndim - 1))
+
+
+class NoisedNet(nn.Module):
+    """A timm network whose dropout and stochastic depth have a rate for each row.
+
+    Labeled and unlabeled rows share one forward pass, and so their batch statistics, while each
+    kind has its own noise (Table 6 removes noise from unlabeled rows only).
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.drop_paths: list[RowDropPath] = []
+        for parent in list(net.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, DropPath):
+                    row_drop = RowDropPath(child.drop_prob)  # built with rate 1: i / n blocks
+                    setattr(parent, name, row_drop)
+                    self.drop_paths.append(row_drop)
+
+    def forward(
+        self,
+        x: Tensor,
+        dropout: Tensor | None = None,
+        stochastic_depth: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return logits [B, classes] of images [B, C, H, W].
+
+        `dropout` and `stochastic_depth` are rates by row, float [B]; without them, or in eval
+        mode, the pass has no noise. Draws come from `generator`, on the device of `x`.
+        """
+        noised = self.training and stochastic_depth is not None
+        if noised and self.drop_paths:
+            depth = x.new_tensor([block.depth for block in self.drop_paths])
+            keep = 1 - depth[:, None] * stochastic_depth
+            draws = torch.rand(keep.shape, generator=generator, device=x.device)
+            scales = (draws < keep).to(x.dtype) / keep
+        for i, block in enumerate(self.drop_paths):
+            block.scale = scales[i] if noised else None
+        features = self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+        if self.training and dropout is not None:
+            keep = 1 - dropout[:, None]
+            draws = torch.rand(features.shape, generator=generator, device=x.device)
+            features = features * ((draws < keep).to(features.dtype) / keep)
+        return self.net.get_classifier()(features)
+
+
+def build(name: str, channels: int, classes: int, seed: int, generation: int) -> NoisedNet:
+    """Build the network `name` with weights drawn from the stream "init" of `seed`.
+
+    Args:
+        name: one of `MICRO`, or any name that `timm.create_model` takes (never pretrained).
+        channels: of the input images.
+        classes: of the output.
+        generation: keeps a student's initial weights apart from its teacher's.
+
+    Raises:
+        UserError: a name that neither knows; the nearest is named.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "init", generation))
+        if name in MICRO:
+            return NoisedNet(_micro(*MICRO[name], channels, classes))
+        if not timm.is_model(name):
+            raise unknown("model", name, [*MICRO, *timm.list_models()])
+        options = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
+        try:
+            net = timm.create_model(name, **options, drop_path_rate=1.0)
+        except TypeError:  # an architecture without stochastic depth
+            net = timm.create_model(name, **options)
+        return NoisedNet(net)
+
+
+def _micro(width: float, depth: float, channels: int, classes: int) -> nn.Module:
+    scale = partial(round_channels, multiplier=width, divisor=4)
+    net = EfficientNet(
+        decode_arch_def(_MICRO_STAGES, depth_multiplier=depth),
+        in_chans=channels,
+        num_classes=classes,
+        stem_size=16,
+        num_features=scale(96),
+        round_chs_fn=scale,
+        act_layer=nn.SiLU,
+        # Batch norm at PyTorch's momentum: EfficientNet's 0.99 (0.01 here) does not settle within
+        # the few hundred steps that small data affords. Epsilon as in the official code.
+        norm_layer=partial(nn.BatchNorm2d, eps=1e-3),
+        drop_path_rate=1.0,
+    )
+    net.conv_stem.stride = (1, 1)  # timm fixes the stem's stride at 2, too much for 8x8 images
+    return net

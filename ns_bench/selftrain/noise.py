@@ -1,0 +1,40 @@
+"""Input noise: what happens to a batch of uint8 images before the network sees it."""
+
+import torch
+from torch import Tensor
+
+from ns_bench.recipe import RowNoise
+from ns_bench.selftrain.randaugment import cutout, randaugment
+
+
+def augment(images: Tensor, noise: RowNoise, generator: torch.Generator) -> Tensor:
+    """Return noised uint8 images [B, C, H, W], each row with draws of its own.
+
+    RandAugment, then cutout, then the padded crop: the order of the official small-image code.
+    """
+    if noise.randaugment_n:
+        images = randaugment(images, noise.randaugment_n, noise.randaugment_m, generator)
+    if noise.cutout:
+        images = cutout(images, noise.cutout, generator)
+    if noise.crop_padding:
+        images = padded_crop(images, noise.crop_padding, generator)
+    return images
+
+
+def padded_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Shift each image [B, C, H, W] by up to `padding` pixels in x and y, reflected at the edge."""
+    batch, _, height, width = images.shape
+    offset = torch.randint(
+        -padding, padding + 1, (2, batch, 1), generator=generator, device=images.device
+    )
+    y = _reflect(torch.arange(height, device=images.device) + offset[0], height)
+    x = _reflect(torch.arange(width, device=images.device) + offset[1], width)
+    row = torch.arange(batch, device=images.device)
+    return images[row[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _reflect(index: Tensor, size: int) -> Tensor:
+    """Fold indices beyond [0, size) back inside, without repeating the edge pixel."""
+    period = max(2 * (size - 1), 1)
+    index = index.remainder(period)
+    return torch.minimum(index, period - index).clamp(max=size - 1)

@@ -1,0 +1,103 @@
+"""Pseudo-labels: from a teacher's stored logits to the rows and targets a student trains on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ns_bench.errors import UserError
+from ns_bench.recipe import PseudoLabels
+
+
+@dataclass(frozen=True)
+class PseudoLabeled:
+    """The unlabeled rows a student sees.
+
+    Attributes:
+        rows: int64 [M], indices into the pool; a row may occur more than once.
+        probabilities: float32 [pool, classes], the teacher's, after the temperature.
+        targets: float32 [pool, classes], rows sum to 1.
+    """
+
+    rows: Tensor
+    probabilities: Tensor
+    targets: Tensor
+
+
+def pseudo_label(
+    logits: Tensor, spec: PseudoLabels, label_smoothing: float, generator: torch.Generator
+) -> PseudoLabeled:
+    """Label, filter and balance the pool (paper, section 3.2; official `filter_unlabel.py`).
+
+    Args:
+        logits: the teacher's on clean images, any float type [pool, classes].
+        label_smoothing: goes to hard targets only, as in the official code.
+        generator: breaks ties in how often rows of scarce classes are repeated.
+
+    Raises:
+        UserError: no row has a top probability above the threshold.
+    """
+    probabilities = torch.softmax(logits.float() / spec.temperature, dim=1)
+    confidence, label = probabilities.max(1)
+    rows = torch.nonzero(confidence > spec.threshold).flatten()
+    if not len(rows):
+        raise UserError(
+            f"pseudo.threshold={spec.threshold}: the teacher is that sure of none of the "
+            f"{len(logits)} unlabeled images (its highest confidence: {confidence.max():.3f})"
+        )
+    if spec.balance:
+        per_class = spec.per_class or len(logits) // logits.shape[1]
+        rows = balance(rows, label[rows], confidence[rows], per_class, generator)
+    targets = probabilities
+    if spec.kind == "hard":
+        targets = smooth_one_hot(label, logits.shape[1], label_smoothing)
+    return PseudoLabeled(rows, probabilities, targets)
+
+
+def balance(
+    rows: Tensor, label: Tensor, confidence: Tensor, per_class: int, generator: torch.Generator
+) -> Tensor:
+    """Return `per_class` rows of each class: the most confident, or repeats where too few.
+
+    A class with k < per_class rows gets each of them floor(per_class / k) times and a random
+    choice of them once more. A class that no row was given to stays empty.
+    """
+    balanced = []
+    for c in label.unique():
+        members = rows[label == c]
+        ranked = members[confidence[label == c].argsort(descending=True, stable=True)]
+        whole, rest = divmod(per_class, len(ranked))
+        if whole:
+            extra = ranked[torch.randperm(len(ranked), generator=generator)[:rest]]
+            balanced.append(torch.cat([ranked.repeat(whole), extra]))
+        else:
+            balanced.append(ranked[:per_class])
+    return torch.cat(balanced)
+
+
+def smooth_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return targets, float32 [N, classes]: 1 - smoothing on the label, the rest spread evenly."""
+    targets = torch.full((len(labels), classes), smoothing / classes)
+    return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)
+
+
+def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int]]:
+    """Compare pseudo-labels with the hidden truth, int64 [pool]: a diagnostic, after training.
+
+    Returns coverage (share of the pool that is used), accuracy over the pool and over the rows
+    used, mean confidence, rows used more than once, and rows by predicted class.
+    """
+    confidence, label = labeled.probabilities.max(1)
+    used = labeled.rows.unique()
+    right = (label == truth).float()
+    classes = labeled.probabilities.shape[1]
+    return {
+        "pool": len(truth),
+        "rows": len(labeled.rows),
+        "coverage": len(used) / len(truth),
+        "accuracy_pool": right.mean().item(),
+        "accuracy_used": right[labeled.rows].mean().item(),
+        "confidence": confidence[labeled.rows].mean().item(),
+        "per_class_pool": label.bincount(minlength=classes).tolist(),
+        "per_class_used": label[labeled.rows].bincount(minlength=classes).tolist(),
+    }

@@ -1,0 +1,287 @@
+"""RandAugment and Cutout for batches of uint8 images, drawn per image, run on the images' device.
+
+Noisy Student (arXiv 1911.04252, section 3.1) noises the student with RandAugment (arXiv
+1909.13719). The operations and the scale of the magnitude are those of ``randaugment.py`` in
+google-research/noisystudent; the arithmetic on pixels is Pillow's, bit for bit. That decides where
+the official code, a TensorFlow port of Pillow, differs from it:
+
+* Contrast blends with the mean grey value; the official code divides the sum of the histogram,
+  which is the number of pixels, by 256 and blends with that.
+* Sharpness rounds smoothed pixels; the official code truncates them.
+* Shears map centres of pixels; the official code maps corners, half the shear in pixels apart.
+* Thresholds beyond 255 and more than 8 bits to keep leave an image as it is (Solarize and
+  Posterize at magnitude 27); the official code passes TensorFlow what no uint8 can hold.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+OPERATIONS = (
+    *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast"),
+    *("Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "SolarizeAdd"),
+)
+"""Names of the operations, in the official order."""
+
+FILL = 128
+"""Value of the pixels that an operation uncovers."""
+
+MAX_LEVEL = 1000.0
+"""Largest magnitude taken, for which coordinates of 1024 pixels still fit the fixed point."""
+
+
+def randaugment(images: Tensor, n: int, m: float, generator: torch.Generator) -> Tensor:
+    """Apply `n` random operations of magnitude `m` to each image.
+
+    In each layer every image draws one of `OPERATIONS`, uniformly and with replacement, and a sign
+    for the operations that have one. One call draws everything, before any pixel is looked at.
+
+    The host dispatches the operations. It has the draws of a CPU generator at once and then never
+    waits for the device of the images; a generator on a device costs one wait a call.
+
+    Args:
+        images: uint8 [B, C, H, W] with 1 or 3 channels; not modified.
+        n: number of layers; 0 returns `images` itself.
+        m: magnitude from 0 to `MAX_LEVEL`; 10 is the nominal maximum, the paper uses 27.
+        generator: source of the draws, on any device.
+
+    Returns:
+        uint8 [B, C, H, W] on the device of `images`.
+
+    Raises:
+        ValueError: if `images`, `n` or `m` is not as described.
+    """
+    _check(images, m)
+    if n < 0:
+        raise ValueError(f"the number of layers must not be negative, got {n}")
+    shape = (n, len(images))
+    draws = torch.randint(2 * len(OPERATIONS), shape, generator=generator, device=generator.device)
+    for codes in draws.cpu():
+        images = _apply(images, codes, m)
+    return images
+
+
+def apply_operation(images: Tensor, name: str, level: float, sign: int = 1) -> Tensor:
+    """Apply the operation `name` of magnitude `level` to every image.
+
+    `sign`, 1 or -1, is the direction of Rotate, the shears and the translations. Images, result and
+    errors are those of `randaugment`.
+    """
+    _check(images, level)
+    if name not in OPERATIONS or sign not in (1, -1):
+        raise ValueError(f"there is no operation {name!r} of sign {sign}")
+    return _apply(
+        images, torch.full((len(images),), 2 * _BY_FAMILY.index(name) + (sign > 0)), level
+    )
+
+
+def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Fill a square of each image with `FILL` (Cutout, arXiv 1708.04552; official `cutout`).
+
+    The centre is uniform over the pixels of the image, and borders clip the square.
+
+    Args:
+        images: uint8 [B, C, H, W] with 1 or 3 channels; not modified.
+        size: side of the square in pixels, twice the official `pad_size`; 0 fills nothing.
+        generator: source of the draws, on any device.
+
+    Returns:
+        uint8 [B, C, H, W] on the device of `images`.
+
+    Raises:
+        ValueError: if `images` is not as described or `size` is negative.
+    """
+    _check(images, 0)
+    if size < 0:
+        raise ValueError(f"the side of the square must not be negative, got {size}")
+
+    def covered(length: int) -> Tensor:
+        shape = (len(images), 1)
+        centre = torch.randint(length, shape, generator=generator, device=generator.device)
+        start = centre.to(images.device, non_blocking=True) - size // 2
+        position = torch.arange(length, device=images.device)
+        return (position >= start) & (position < start + size)
+
+    rows, columns = covered(images.shape[2]), covered(images.shape[3])
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], FILL)
+
+
+def _check(images: Tensor, level: float) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        got = f"{images.dtype} {list(images.shape)}"
+        raise ValueError(f"images must be uint8 [B, C, H, W] with 1 or 3 channels, got {got}")
+    if not 0 <= level <= MAX_LEVEL:
+        raise ValueError(f"the magnitude must be from 0 to {MAX_LEVEL:g}, got {level}")
+
+
+def _apply(images: Tensor, codes: Tensor, level: float) -> Tensor:
+    """Apply operation ``codes[i] // 2`` of `_BY_FAMILY`, negative if even, to image i.
+
+    The codes [B] are on the host. Sorted by them, the images of an operation are one slice of known
+    length, and so are those of a family, which takes one pass.
+    """
+    codes, order = codes.sort()
+    counts = torch.bincount(codes // 2, minlength=len(_BY_FAMILY)).tolist()
+    first, last = len(_TABLED), len(_TABLED) + len(_MOVED)
+    tabled, moved = sum(counts[:first]), sum(counts[first:last])
+    ordered = images.index_select(0, order.to(images.device, non_blocking=True))
+    changed = (
+        _look_up(ordered[:tabled], counts[:first], level),
+        _move(ordered[tabled : tabled + moved], codes[tabled : tabled + moved] - 2 * first, level),
+        _filter(ordered[tabled + moved :], counts[last:], level),
+    )
+    back = order.argsort().to(images.device, non_blocking=True)
+    return torch.cat(changed).index_select(0, back)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Return Pillow's conversion to mode L: int32 [B, 1, H, W]."""
+    if images.shape[1] == 1:
+        return images.int()
+    red, green, blue = images.int().split(1, dim=1)
+    return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+
+
+def _blend(degenerate: Tensor | float, image: Tensor, level: float) -> Tensor:
+    """Return ``Image.blend`` at the enhancement factor of `level`: float32, clipped, truncated."""
+    factor = level / 10 * 1.8 + 0.1
+    return ((image.float() - degenerate) * factor + degenerate).clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def _fixed_tables(level: float, device: torch.device) -> dict[str, Tensor]:
+    """Return by name the lookup tables that fit every image: uint8 [256]."""
+    value = torch.arange(256)
+    dropped = 8 - min(int(level / 10 * 4), 8)
+    lighter = (value + int(level / 10 * 110)).clamp(max=255)
+    tables = {
+        "Invert": 255 - value,
+        "Posterize": value >> dropped << dropped,
+        "Solarize": torch.where(value < int(level / 10 * 256), value, 255 - value),
+        "SolarizeAdd": torch.where(value < 128, lighter, value),
+        "Brightness": _blend(0, value, level),
+    }
+    return {name: table.to(device, torch.uint8) for name, table in tables.items()}
+
+
+def _autocontrast(images: Tensor, level: float) -> Tensor:
+    low, high = images.flatten(2).aminmax(dim=2, keepdim=True)
+    spread = high - low
+    # Torch divides a number by a tensor as number * (1 / tensor), which rounds twice.
+    whole = torch.full_like(spread, 255, dtype=torch.float64)
+    scale = whole / spread.masked_fill(spread == 0, 255)
+    offset = low.masked_fill(spread == 0, 0) * scale
+    value = torch.arange(256, device=images.device)
+    return (value * scale - offset).clamp_(0, 255).to(torch.uint8)
+
+
+def _equalize(images: Tensor, level: float) -> Tensor:
+    pixels = images.flatten(2).long()
+    histogram = pixels.new_zeros(*pixels.shape[:2], 256)
+    histogram.scatter_add_(2, pixels, torch.ones_like(pixels))
+    lightest = histogram.gather(2, pixels.amax(2, keepdim=True))
+    step = (pixels.shape[2] - lightest) // 255
+    darker = histogram.cumsum(2) - histogram
+    table = ((darker + step // 2) // step.clamp(min=1)).clamp_(max=255)
+    value = torch.arange(256, device=images.device)
+    return torch.where(step > 0, table, value).to(torch.uint8)
+
+
+def _contrast(images: Tensor, level: float) -> Tensor:
+    grey = _grey(images).flatten(2)
+    mean = (2 * grey.sum(2, keepdim=True) + grey.shape[2]) // (2 * grey.shape[2])
+    return _blend(mean, torch.arange(256, device=images.device), level)
+
+
+# Tables that depend on the image: uint8 [B, C, H, W] and a level to uint8 [B, C or 1, 256].
+_FITTED_TABLES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "AutoContrast": _autocontrast,
+    "Equalize": _equalize,
+    "Contrast": _contrast,
+}
+
+
+def _look_up(images: Tensor, counts: list[int], level: float) -> Tensor:
+    """Apply the k-th table, of the fixed and then the fitted ones, to ``counts[k]`` images."""
+    fixed = [*_fixed_tables(level, images.device).values()]
+    fitted = zip(_FITTED_TABLES.values(), images.split(counts)[len(fixed) :], strict=True)
+    tables = fixed + [fit(part, level) if len(part) else fixed[0] for fit, part in fitted]
+    rows = [t.expand(k, images.shape[1], 256) for t, k in zip(tables, counts, strict=True)]
+    return torch.cat(rows).gather(2, images.flatten(2).long()).view_as(images)
+
+
+def _matrices(level: float, height: int, width: int) -> dict[str, tuple[float, ...]]:
+    """Return by name the (a, b, c, d, e, f) of ``Image.transform`` for a level and its sign.
+
+    Pixel (x, y) of the result is pixel (ax + by + c, dx + ey + f) of the image.
+    """
+    angle, shear, side = math.radians(level / 10 * 30), level / 10 * 0.3, max(height, width)
+    # Pillow rounds these too: quarter turns are exact.
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    x, y = width / 2, height / 2
+    # The official constants: an eighth of a small image, and 100 pixels for those of ImageNet.
+    offset = level / 10 * (side // 8 if side <= 64 else 100)
+    return {
+        "Rotate": (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y),
+        "ShearX": (1, shear, 0, 0, 1, 0),
+        "ShearY": (1, 0, 0, shear, 1, 0),
+        "TranslateX": (1, 0, offset, 0, 1, 0),
+        "TranslateY": (1, 0, 0, 0, 1, offset),
+    }
+
+
+@lru_cache(maxsize=64)
+def _fixed_point_matrices(level: float, height: int, width: int) -> Tensor:
+    """Return `_matrices`, negative and positive by turns, as Pillow holds them: int32 [10, 6].
+
+    In 1/65536 pixel, they map centres of pixels and count from the border that `_move` adds.
+    """
+    signs = (_matrices(sign * level, height, width).values() for sign in (-1, 1))
+    terms = [
+        (a, b, c + (a + b) / 2 + 1, d, e, f + (d + e) / 2 + 1)
+        for a, b, c, d, e, f in chain.from_iterable(zip(*signs, strict=True))
+    ]
+    return (torch.tensor(terms, dtype=torch.float64) * 65536 + 0.5).floor().int()
+
+
+def _move(images: Tensor, turns: Tensor, level: float) -> Tensor:
+    """Sample image i, nearest, by row ``turns[i]`` of `_fixed_point_matrices`."""
+    height, width = images.shape[2:]
+    matrices = _fixed_point_matrices(level, height, width)[turns, :, None, None]
+    a, b, c, d, e, f = matrices.to(images.device, non_blocking=True).unbind(1)
+    x = torch.arange(width, dtype=torch.int32, device=images.device)
+    y = torch.arange(height, dtype=torch.int32, device=images.device)[:, None]
+    # All that lies outside falls on a border of one pixel.
+    column = ((a * x + (b * y + c)) >> 16).clamp_(0, width + 1)
+    row = ((d * x + (e * y + f)) >> 16).clamp_(0, height + 1)
+    source = (row * (width + 2) + column).flatten(1).long()[:, None]
+    bordered = pad(images, (1, 1, 1, 1), value=FILL).flatten(2)
+    return bordered.gather(2, source.expand(-1, images.shape[1], -1)).view_as(images)
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """Return ``ImageFilter.SMOOTH``, which copies the border: float32 [B, C, H, W]."""
+    smooth = images.float()
+    across = smooth[..., :-2] + smooth[..., 1:-1] + smooth[..., 2:]
+    square = across[..., :-2, :] + across[..., 1:-1, :] + across[..., 2:, :]
+    inner = smooth[..., 1:-1, 1:-1]
+    # No integer plus 6.5 is a multiple of 13: a division that is inexact, as on CUDA, will do.
+    inner.copy_(((square + 4 * inner + 6.5) / 13).floor_())
+    return smooth
+
+
+def _filter(images: Tensor, counts: list[int], level: float) -> Tensor:
+    """Blend ``counts[0]`` images with their grey, and the ``counts[1]`` others smoothed."""
+    coloured, sharpened = images.split(counts)
+    grey = _grey(coloured).float().expand(coloured.shape)
+    return _blend(torch.cat((grey, _smooth(sharpened))), images, level)
+
+
+_TABLED = (*_fixed_tables(0, torch.device("cpu")), *_FITTED_TABLES)
+_MOVED = tuple(_matrices(0, 1, 1))
+_BY_FAMILY = (*_TABLED, *_MOVED, "Color", "Sharpness")

@@ -1,0 +1,95 @@
+"""What the terminal shows: live progress while runs are done, and the table at the end."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ns_bench.execute.local import Progress
+from ns_bench.plan import Plan
+from ns_bench.report.analysis import Analysis
+from ns_bench.report.numbers import interval, points, signed
+
+PLAIN_SECONDS = 10.0
+"""How often a line is printed where there is no terminal to repaint."""
+
+
+def line(title: str, plan: Plan, progress: Progress) -> Text:
+    """Return the status line: runs by state, images a second, time left."""
+    counts = plan.counts()
+    failed = len(progress.failed) + counts["failed"]
+    text = Text(f"{title}   planned {len(plan.runs)}   running {len(progress.running)}   ")
+    text.append(f"done {counts['done'] + progress.done}   ")
+    text.append(f"failed {failed}", style="bold red" if failed else "")
+    if progress.elsewhere:
+        text.append(f"   elsewhere {len(progress.elsewhere)}")
+    text.append(f"   {progress.images_per_second:,.0f} images/s   ")
+    left = progress.left
+    text.append("time left ?" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left")
+    return text
+
+
+@contextlib.contextmanager
+def live(title: str, plan: Plan) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows progress: a repainted line on a terminal, else one now and then.
+
+    Failures and notes are printed as they come, so that none scrolls out unseen.
+    """
+    console = Console(highlight=False)
+    said: set[str] = set()
+    last = 0.0
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Live(console=console)) if console.is_terminal else None
+
+        def show(progress: Progress) -> None:
+            nonlocal last
+            news = [f"failed: {run_id}: {why}" for run_id, why in progress.failed.items()]
+            for item in [*progress.notes, *news]:
+                if item not in said:
+                    said.add(item)
+                    style = "bold red" if item.startswith("failed") else "yellow"
+                    console.print(Text(item, style=style), soft_wrap=True)
+            now = time.monotonic()
+            if display is not None:
+                display.update(line(title, plan, progress))
+            elif now - last >= PLAIN_SECONDS or not last:
+                last = now
+                print(line(title, plan, progress).plain, file=sys.stdout, flush=True)
+
+        yield show
+
+
+def table(analysis: Analysis) -> None:
+    """Print arms, claims with their verdicts, and every run that is not done."""
+    console = Console(highlight=False)
+    arms = Table(title=analysis.title, title_justify="left")
+    for column in ("arm", "n", "top-1 (%)", "95 % interval", "vs baseline", "95 % interval"):
+        arms.add_column(column, justify="left" if column == "arm" else "right")
+    for arm in analysis.arms:
+        missing = arm.n < analysis.seeds
+        n = Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else "")
+        delta = arm.difference
+        arms.add_row(
+            arm.name,
+            n,
+            points(arm.interval and arm.interval.mean),
+            interval(arm.interval),
+            "baseline" if arm.is_baseline else signed(delta and delta.mean),
+            "" if arm.is_baseline else interval(delta, sign=True),
+        )
+    console.print(arms)
+    for claim in analysis.claims:
+        style = {"reproduced": "green", "contradicted": "red"}.get(claim.verdict.word, "yellow")
+        console.print(Text(claim.verdict.word.upper(), style=f"bold {style}"), claim.claim.text)
+        console.print(Text(f"  {claim.verdict.reason}"), soft_wrap=True)
+    for run in analysis.unfinished:
+        style = "bold red" if run.state in ("failed", "blocked") else "yellow"
+        console.print(Text(f"{run.state}: {run.id} {run.reason}", style=style), soft_wrap=True)
+
+
+

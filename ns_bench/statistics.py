@@ -1,0 +1,295 @@
+"""From paired measurements to a verdict: arrays in, frozen dataclasses out.
+
+The protocol is the design's ("Seeds and statistics"): one value per end-to-end seed, arms paired
+by seed, t-intervals for means, exact sign-flip p-values, Holm within a study's family, and
+equivalence by the interval lying inside ± the smallest effect of interest. Everything answers in
+the unit of the values it was given.
+
+scipy is imported where it is used: importing it takes longer than many commands run.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Kind = Literal["greater", "equivalent"]
+Word = Literal["reproduced", "contradicted", "equivalent", "inconclusive", "not testable"]
+
+# Sign patterns a test looks at: every one up to n = 16, this many at random beyond.
+SIGN_PATTERNS = 2**16
+
+# Values closer than this share of the largest are equal. Rounding errors of accuracies (1e-14 in
+# points) lie far below it, one image in 50 000 far above.
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its t-interval, in the unit of the values; sd and bounds are nan at n = 1."""
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    confidence: float = field(default=0.95, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Contrast(Interval):
+    """Arm A minus arm B over paired seeds.
+
+    p: two-sided sign-flip p-value; wins: share of seeds in which A beat B, a tie counting half;
+    effect_size: Cohen's d_z = mean / sd, which is 0 or ±inf where sd is 0 and nan at n = 1.
+    """
+
+    p: float
+    wins: float
+    effect_size: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evidence says of a claim, and the numbers that say it in one sentence."""
+
+    word: Word
+    reason: str
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's t-interval of a mean. ValueError if there is no value, or one is not finite."""
+    _require_shares(confidence=confidence)
+    x = _finite(values, "values", ndim=1)
+    n, mean = len(x), float(np.mean(x))
+    if n == 1:
+        return Interval(1, mean, math.nan, math.nan, math.nan, confidence=confidence)
+    # Equal differences of accuracies may differ in the last bit: their sd is 0, not 1e-17.
+    sd = float(np.std(x, ddof=1)) if np.ptp(x) > _tie(x) else 0.0
+    half = float(_critical_t(n, 1 - confidence)) * sd / math.sqrt(n)
+    return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
+
+
+def paired_contrast(differences: ArrayLike, confidence: float = 0.95) -> Contrast:
+    """Compare two arms by their differences, one per seed; slopes per seed serve as well.
+
+    Raises ValueError if there is no difference, or one is not finite.
+    """
+    interval = mean_interval(differences, confidence)
+    d = _finite(differences, "differences", ndim=1)
+    sign = np.where(np.abs(d) > _tie(d), np.sign(d), 0.0)
+    if interval.sd == 0:
+        effect_size = math.copysign(math.inf, interval.mean) if interval.mean else 0.0
+    else:
+        effect_size = interval.mean / interval.sd
+    wins = float(np.mean(1 + sign)) / 2
+    return Contrast(**vars(interval), p=_sign_flip_p(d), wins=wins, effect_size=effect_size)
+
+
+def slopes(values: ArrayLike, levels: ArrayLike) -> Array:
+    """Least-squares slope per seed of values [n_seeds, n_levels], in their unit per unit of level.
+
+    One trend test of an ordered factor is `paired_contrast(slopes(values, levels))`. Raises
+    ValueError if the shapes differ, a value is not finite, or all levels are the same.
+    """
+    y, x = _finite(values, "values", ndim=2), _finite(levels, "levels", ndim=1)
+    if y.shape[1] != len(x):
+        raise ValueError(f"values have {y.shape[1]} levels, but {len(x)} levels are named")
+    if np.ptp(x) == 0:
+        raise ValueError("a slope needs at least two distinct levels")
+    x = x - np.mean(x)
+    return np.asarray(y @ x / (x @ x), dtype=np.float64)
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's step-down adjusted p-values, in the order given. ValueError outside [0, 1].
+
+    A nan, a test that could not be run, stays nan and counts in the size of the family: a missing
+    run must not make the other claims easier. It ranks last, the most cautious place for them.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or np.any((p < 0) | (p > 1)):
+        raise ValueError("p-values must be a flat list of numbers in [0, 1]")
+    order = np.argsort(p)  # nan sorts last, so the running maximum hands it to nobody
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1.0)
+
+
+def seeds_needed(
+    differences: ArrayLike,
+    family: int = 1,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    maximum: int = 1000,
+) -> int | None:
+    """Total number of seeds that would find the observed mean and sd with this power.
+
+    By the two-sided paired t-test at alpha / family (`scipy.special.nctdtr`), and no fewer than
+    the sign-flip test needs to reach alpha / family at all. Just there, where nearly all signs
+    must agree, the sign-flip test is the weaker one: a promised .8 may be .65, one seed more
+    mends it. None if it takes more than `maximum`, or if one seed gives no sd to go by.
+    """
+    from scipy.special import nctdtr
+
+    _require_shares(power=power, alpha=alpha)
+    seen = mean_interval(differences)
+    if seen.n == 1 or seen.mean == 0:
+        return None
+    effect = abs(seen.mean) / seen.sd if seen.sd else math.inf
+    n = np.arange(2, maximum + 1)
+    shift = np.minimum(effect * np.sqrt(n), 1e6)  # nctdtr is nan far beyond, where power is 1
+    reached = 1 - nctdtr(n - 1, shift, _critical_t(n, alpha / family))
+    enough = n[(reached >= power) & (_smallest_p(n) <= alpha / family)]
+    return int(enough[0]) if len(enough) else None
+
+
+def minimum_detectable_effect(
+    sd: float, n: int, family: int = 1, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """True mean difference, in the unit of sd, that n seeds would find with this power.
+
+    The inverse of `seeds_needed` (`scipy.special.nctdtrinc`); inf where so few seeds cannot reach
+    alpha / family by sign flips, whatever the effect.
+    """
+    from scipy.special import nctdtrinc
+
+    _require_shares(power=power, alpha=alpha)
+    if _smallest_p(n) > alpha / family:
+        return math.inf
+    return sd * float(nctdtrinc(n - 1, 1 - power, _critical_t(n, alpha / family))) / math.sqrt(n)
+
+
+def equivalent(contrast: Interval, margin: float) -> bool:
+    """Whether the whole interval lies inside ±margin; never so at n = 1."""
+    return -margin < contrast.low and contrast.high < margin
+
+
+def verdict(
+    contrast: Contrast | None,
+    p_adjusted: float,
+    *,
+    kind: Kind,
+    smallest_effect: float,
+    unit: str = "points",
+    family: int = 1,
+    alpha: float = 0.05,
+) -> Verdict:
+    """Put the evidence on a claim into one word, with its reason.
+
+    kind: "greater" claims a difference or slope above 0, "equivalent" claims none that matters.
+    smallest_effect: the smallest effect of interest, in `unit` like the contrast.
+    p_adjusted: the contrast's p after Holm over its `family` of tests; nan reads as not shown.
+    Raises ValueError on an unknown kind and on a smallest effect that is negative or not finite.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if not 0 <= smallest_effect < math.inf:
+        raise ValueError(f"the smallest effect must be finite and not negative: {smallest_effect}")
+    if contrast is None:
+        return Verdict("not testable", "this profile has no runs that test the claim")
+
+    margin = f"±{smallest_effect:g} {unit}"
+    inside = equivalent(contrast, smallest_effect)
+    shown = p_adjusted <= alpha
+    floor = family * float(_smallest_p(contrast.n))
+    word: Word = "inconclusive"
+    if contrast.n < 2:
+        why = "one seed gives no interval"
+    elif kind == "equivalent":
+        if inside:
+            word, why = "reproduced", f"the interval lies inside {margin}"
+        elif contrast.low > smallest_effect or contrast.high < -smallest_effect:
+            word, why = "contradicted", f"the interval lies outside {margin}"
+        else:
+            why = f"the interval crosses the edge of {margin}"
+    elif inside:
+        word, why = "equivalent", f"too small to matter, the interval lies inside {margin}"
+    elif shown and contrast.low > 0:
+        word, why = "reproduced", ""
+    elif shown and contrast.high < 0:
+        word, why = "contradicted", "the effect goes the other way"
+    elif floor > alpha:
+        why = f"too few seeds, {family} x 2 / 2^{contrast.n} leaves Holm p at {_p(floor)} or above"
+    elif contrast.low <= 0 <= contrast.high:
+        why = "the interval includes 0"
+    else:
+        why = "the interval excludes 0, but the test does not reject it"
+    return Verdict(word, "; ".join(filter(None, [_numbers(contrast, p_adjusted, unit), why])))
+
+
+def _numbers(c: Contrast, p_adjusted: float, unit: str) -> str:
+    """For instance "mean difference +3.10 points, 95 % interval [+2.20, +4.00], Holm p = .016"."""
+    size = (c.high - c.low) / 2 or abs(c.mean)
+    # Two digits of the half-width, so that a small slope does not print as +0.00.
+    places = min(6, max(2, 1 - math.floor(math.log10(size)))) if size > 0 else 2
+    parts = [f"mean difference {c.mean:+.{places}f} {unit}"]
+    if c.n > 1:
+        bounds = f"[{c.low:+.{places}f}, {c.high:+.{places}f}]"
+        parts.append(f"{100 * c.confidence:g} % interval {bounds}")
+    if not math.isnan(p_adjusted):
+        parts.append(f"Holm p {'<' if p_adjusted < 0.001 else '='} {_p(max(p_adjusted, 0.001))}")
+    return ", ".join([*parts, f"n = {c.n}"])
+
+
+def _p(p: float) -> str:
+    return f"{min(p, 1.0):.3f}".removeprefix("0")
+
+
+def _sign_flip_p(d: Array) -> float:
+    """Share of sign patterns whose mean is at least as far from 0 as the observed one.
+
+    The patterns are `scipy.stats.permutation_test`'s. Its p-value is not used: ties, which
+    accuracies are full of, are recognised there only to 2e-14 of the observed mean, which is less
+    than the rounding error of accuracies in points, and a missed tie makes p too small.
+    """
+    from scipy.stats import permutation_test
+
+    if len(d) == 1:
+        return 1.0  # scipy refuses a single difference, of which both signs are as extreme
+    test = permutation_test(
+        (d,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=SIGN_PATTERNS,
+        rng=np.random.default_rng(0),
+    )
+    as_extreme = np.abs(test.null_distribution) >= np.abs(test.statistic) - _tie(d)
+    # Beyond every pattern, the observed one is added to those drawn, so that p is never 0.
+    drawn = int(2 ** len(d) > SIGN_PATTERNS)
+    return float((np.sum(as_extreme) + drawn) / (len(as_extreme) + drawn))
+
+
+def _smallest_p(n: ArrayLike) -> Array:
+    """The sign-flip p of n differences of one sign: no test of n seeds goes below it."""
+    return np.asarray(np.exp2(1.0 - np.asarray(n)), dtype=np.float64)
+
+
+def _critical_t(n: ArrayLike, alpha: float) -> Array:
+    """The two-sided critical value of Student's t for n values."""
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(np.asarray(n) - 1, 1 - alpha / 2), dtype=np.float64)
+
+
+def _tie(x: Array) -> float:
+    return TIE * float(np.max(np.abs(x)))
+
+
+def _finite(values: ArrayLike, name: str, ndim: int) -> Array:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != ndim or x.size == 0:
+        raise ValueError(f"{name} must be {ndim}-dimensional and not empty, got shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name} must be finite, got {x[~np.isfinite(x)][0]}")
+    return x
+
+
+def _require_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {share}")

@@ -1,0 +1,372 @@
+"""The run store: one directory a run, written so that a kill at any moment loses only seconds.
+
+    runs/store.json                    version of the format
+    runs/<slug>-<12 hex>/recipe.json   what the run is
+                         metrics.jsonl appended to while it trains
+                         checkpoint    sealed state to resume from; gone once the run is done
+                         model.safetensors, logits.safetensors    averaged weights, pool logits
+                         result.json   published last: a run is done when this is there and whole
+                         failure.json  why it failed, with the traceback
+                         lease.json    who works on it now (advisory)
+
+Publishing is: write under a unique temporary name, fsync, `os.replace`.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ns_bench.errors import UserError, unknown
+from ns_bench.recipe import Recipe
+
+SCHEMA = 1
+"""Version of the files in a store. A store of a newer version is refused, never rewritten."""
+
+State = Literal["done", "running", "failed", "partial", "missing"]
+LEASE_SECONDS = 120.0
+"""A lease of another host counts as abandoned once it was not renewed for this long."""
+
+LOGITS, MODEL, CHECKPOINT = "logits.safetensors", "model.safetensors", "checkpoint"
+
+
+class Corrupt(Exception):
+    """A file of a run does not match its recorded size or checksum."""
+
+
+class Held(Exception):
+    """Somebody else holds the lease of this run."""
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish_json(path: Path, value: Any) -> None:
+    publish(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def seal(payload: bytes) -> bytes:
+    """Prefix `payload` with its SHA-256, so that `unseal` notices a truncated or changed file."""
+    return hashlib.sha256(payload).digest() + payload
+
+
+def unseal(sealed: bytes) -> bytes:
+    digest, payload = sealed[:32], sealed[32:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise Corrupt("its checksum does not match")
+    return payload
+
+
+def storage_full(error: BaseException) -> bool:
+    """Whether an error says that the store's disk takes no more: not the run's fault."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run reports. Top-1 and calibration error in %, loss in nats.
+
+    Attributes:
+        test: scores on the test rows, read once, by the averaged weights after the last step.
+        pseudo: quality of the teacher's labels against the hidden truth (a diagnostic), or None.
+        artifacts: {file: {"sha256", "bytes"}}.
+        teacher_logits: SHA-256 of the logits that this student learned from, or None.
+        seconds: of training, over all attempts; `images` went through the network in them.
+    """
+
+    id: str
+    recipe: dict[str, Any]
+    test: dict[str, float]
+    validation: dict[str, float]
+    pseudo: dict[str, Any] | None
+    artifacts: dict[str, dict[str, Any]]
+    teacher_logits: str | None
+    steps: int
+    images: int
+    seconds: float
+    images_per_second: float
+    resumed: int
+    provenance: dict[str, Any]
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe and its directory in a store."""
+
+    recipe: Recipe
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.recipe.id
+
+    @cached_property
+    def teacher(self) -> "Run | None":
+        teacher = self.recipe.teacher
+        return None if teacher is None else Run(teacher, self.path.parent / teacher.id)
+
+    def result(self) -> Result | None:
+        """Return the published result, or None if there is none yet.
+
+        Raises:
+            Corrupt: result.json or an artifact's size is not what was published, or it learned
+                from other logits than its teacher now has. UserError: from a newer ns_bench.
+        """
+        try:
+            values = json.loads((self.path / "result.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise Corrupt(f"result.json cannot be read ({error})") from None
+        if not isinstance(values, dict) or values.get("id") != self.id:
+            raise Corrupt("result.json is not this run's")
+        _refuse_newer(self.path / "result.json", values.get("schema"))
+        try:
+            result = Result(**{f.name: values[f.name] for f in fields(Result)})
+        except KeyError as missing:
+            raise Corrupt(f"result.json lacks {missing}") from None
+        for name, entry in result.artifacts.items():
+            try:
+                size = (self.path / name).stat().st_size
+            except FileNotFoundError:
+                raise Corrupt(f"{name} is missing") from None
+            if size != entry["bytes"]:
+                raise Corrupt(f"{name} has {size} bytes instead of {entry['bytes']}")
+        if self.teacher is not None:
+            try:
+                teacher = self.teacher.result()
+            except Corrupt:
+                teacher = None  # its own finding, when it is looked at
+            if teacher and teacher.artifacts[LOGITS]["sha256"] != result.teacher_logits:
+                raise Corrupt("its teacher has been trained again since, with other logits")
+        return result
+
+    def artifact(self, name: str) -> Path:
+        """Return the path of a published artifact after checking its SHA-256.
+
+        Raises:
+            Corrupt: the run is not done, or the file is not what was published.
+        """
+        result = self.result()
+        if result is None:
+            raise Corrupt("it has no result")
+        path = self.path / name
+        if hashlib.sha256(path.read_bytes()).hexdigest() != result.artifacts[name]["sha256"]:
+            raise Corrupt(f"the checksum of {name} does not match")
+        return path
+
+    def discard(self) -> None:
+        """Take back `done`, so that the run is done again; the old result is kept aside."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "result.json").replace(_free_name(self.path, "result", "json"))
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return {"error", "traceback", ...} of the last attempt, or None if it did not fail."""
+        try:
+            return dict(json.loads((self.path / "failure.json").read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            return {"error": f"failed; failure.json cannot be read ({error})", "traceback": ""}
+
+    def fail(self, error: str, traceback: str) -> None:
+        """Record a failure. Nothing of the run's state is removed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        entry = {"error": error, "traceback": traceback, "time": time.time()}
+        publish_json(self.path / "failure.json", {**entry, "host": socket.gethostname()})
+
+    def forgive(self) -> None:
+        """Let a failed run be tried again; the old failure is kept aside."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "failure.json").replace(_free_name(self.path, "failure", "json"))
+
+    def state(self) -> State:
+        """Return where the run stands, from its files alone. A corrupt result is `partial`."""
+        try:
+            if self.result() is not None:
+                return "done"
+        except Corrupt:
+            return "partial"
+        if Lease(self.path).holder() is not None:
+            return "running"
+        if (self.path / "failure.json").exists():
+            return "failed"
+        return "partial" if (self.path / CHECKPOINT).exists() else "missing"
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a record to metrics.jsonl; a torn last line of a killed writer is closed first."""
+        with (self.path / "metrics.jsonl").open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+            else:
+                torn = False
+            file.write((b"\n" if torn else b"") + json.dumps(record).encode() + b"\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the records by step; what a resumed run wrote again counts once."""
+        by_step: dict[int, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.path / "metrics.jsonl").read_bytes().splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    record = json.loads(line)
+                    by_step[record["step"]] = record
+        return [by_step[step] for step in sorted(by_step)]
+
+
+@dataclass
+class Lease:
+    """Advisory: who works on a run. Left behind by a killed process, it is taken over.
+
+    On one host a holder is alive while its process (by number and start time) is; on another host
+    while the lease was renewed within `LEASE_SECONDS`.
+    """
+
+    path: Path  # of the run
+    _token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "lease.json"
+
+    def holder(self) -> dict[str, Any] | None:
+        """Return the living holder's {"host", "pid", "started", "token"}, or None."""
+        try:
+            age = time.time() - self._file.stat().st_mtime
+            holder = dict(json.loads(self._file.read_bytes()))
+            if holder["host"] == socket.gethostname():
+                alive = process_started(holder["pid"]) == holder["started"]
+            else:
+                alive = age < LEASE_SECONDS
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+        return holder if alive else None
+
+    def acquire(self) -> None:
+        """Take the lease or raise Held."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._exclusive():
+            holder = self.holder()
+            if holder is not None and holder["token"] != self._token:
+                raise Held(f"held by process {holder['pid']} on {holder['host']}")
+            pid = os.getpid()
+            mine = {"host": socket.gethostname(), "pid": pid, "started": process_started(pid)}
+            publish_json(self._file, {**mine, "token": self._token})
+
+    def renew(self) -> None:
+        """Show that the holder is alive; raises Held if another has taken over meanwhile."""
+        try:
+            mine = json.loads(self._file.read_bytes())["token"] == self._token
+        except (FileNotFoundError, ValueError, KeyError):
+            mine = False
+        if not mine:
+            raise Held("another process took over this run")
+        os.utime(self._file)
+
+    def release(self) -> None:
+        with self._exclusive(), contextlib.suppress(Held):
+            self.renew()
+            self._file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep two processes from both finding a lease abandoned and both taking it."""
+        with (self.path / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def process_started(pid: int) -> float | None:
+    """Return when process `pid` started, in some fixed unit, or None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        if Path("/proc/self").exists():
+            return None
+        try:  # no /proc (macOS): the number alone has to do
+            os.kill(pid, 0)
+        except OSError:
+            return None
+        return 0.0
+    after_name = stat.rpartition(")")[2].split()
+    return None if after_name[0] == "Z" else float(after_name[19])
+
+
+class Store:
+    """A folder of runs.
+
+    Raises:
+        UserError: the folder cannot be used: not writable, or written by a newer ns_bench.
+    """
+
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        self.root = root
+        marker = root / "store.json"
+        try:
+            if not read_only:
+                root.mkdir(parents=True, exist_ok=True)
+                if not marker.exists():
+                    publish_json(marker, {"schema": SCHEMA})
+                publish(root / ".writable", b"")
+            version = json.loads(marker.read_bytes())["schema"] if marker.exists() else SCHEMA
+        except OSError as error:
+            raise UserError(f"store {root} is not writable: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"store {root}: store.json is not a store's marker file") from None
+        _refuse_newer(marker, version)
+
+    def run(self, recipe: Recipe) -> Run:
+        return Run(recipe, self.root / recipe.id)
+
+    def find(self, run_id: str, among: list[Run]) -> Run:
+        """Return the run whose id is or uniquely begins or ends with `run_id`."""
+        hits = [r for r in among if r.id == run_id or r.id.endswith(f"-{run_id}")]
+        if len(hits) != 1:
+            raise unknown("run", run_id, [r.id for r in among])
+        return hits[0]
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    return asdict(result)
+
+
+def _refuse_newer(path: Path, version: Any) -> None:
+    if not isinstance(version, int) or version > SCHEMA:
+        raise UserError(
+            f"{path} has schema {version}: this ns_bench reads up to {SCHEMA}; "
+            "upgrade ns_bench or choose another --runs folder"
+        )
+
+
+def _free_name(folder: Path, stem: str, suffix: str) -> Path:
+    number = 1
+    while (folder / f"{stem}.{number}.{suffix}").exists():
+        number += 1
+    return folder / f"{stem}.{number}.{suffix}"

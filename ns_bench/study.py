@@ -1,0 +1,189 @@
+"""`python -m ns_bench.study NAME`: plan, do what is missing, show the table, write the report.
+
+Calling it twice costs nothing; killing it loses seconds. Exit codes: 0 all runs done, 1 a run
+failed (or is below a failed one), 2 bad input or an unusable store, 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ns_bench.definition import (
+    Design,
+    Profile,
+    Study,
+    load_profile,
+    load_study,
+    profile_names,
+    study_names,
+)
+from ns_bench.errors import UserError, unknown
+from ns_bench.plan import Plan, make_plan
+from ns_bench.store import Corrupt, Store
+
+CLUSTERS = ("local",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.list:
+            return _list()
+        if not options.study:
+            raise UserError(f"which study? One of {', '.join(study_names())} (or --list)")
+        return _reconcile(options)
+    except UserError as error:
+        print(f"ns_bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nns_bench: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ns_bench.study",
+        description="Run a study: plan, do what is missing, show the table, write the report.",
+    )
+    add = parser.add_argument
+    add("study", nargs="?", help="name of a study (see --list), or a file that defines one")
+    add("--list", action="store_true", help="list studies and profiles")
+    add("--profile", default="digits", help="scale at which to run (default: digits)")
+    add("--seeds", type=_count, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
+    add("--cluster", default="local", help="where runs are executed (default: local)")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
+    add("--workers", type=_count, metavar="N", help="processes (default: one a GPU, or a core)")
+    add("--hang-seconds", type=_count, default=600, metavar="S", help="kill a silent run after S")
+    mode = parser.add_mutually_exclusive_group()
+    flag = mode.add_argument
+    flag("--dry-run", action="store_true", help="show runs, dependencies and cost; do nothing")
+    flag("--retry-failed", action="store_true", help="do failed runs again, too")
+    flag("--force", metavar="RUN", help="do this finished run again")
+    flag("--read-only", action="store_true", help="train nothing: report what the store has")
+    return parser
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least 1")
+    return value
+
+
+def _assignments(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (_, equals, value) in zip(texts, pairs, strict=True):
+        if not equals or not value:
+            raise UserError(f"--set {text}: expected FIELD=VALUE, for example train.lr=0.1")
+    return {field.strip(): value.strip() for field, _, value in pairs}
+
+
+def _list() -> int:
+    print("studies:")
+    for name in study_names():
+        print(f"  {name:<20} {load_study(name).question}")
+    print("profiles:")
+    for name in profile_names():
+        profile = load_profile(name)
+        ladder = ", ".join(f"{rung} = {model}" for rung, model in profile.ladder.items())
+        print(f"  {name:<20} {profile.title}; {profile.seeds} seeds; {ladder}")
+    return 0
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    if options.cluster not in CLUSTERS:
+        raise unknown("cluster", options.cluster, CLUSTERS)
+    study = load_study(options.study)
+    profile = load_profile(options.profile, _assignments(options.assignments))
+    design = study.design(profile)
+    seeds = options.seeds or profile.seeds
+    recipes = design.recipes(range(seeds))
+    looks_only = options.dry_run or options.read_only
+    if options.read_only and not options.runs.is_dir():
+        raise UserError(f"store {options.runs}: there is no such folder to read from")
+    store = Store(options.runs, read_only=looks_only)
+    plan = make_plan(store, recipes.values())
+    if options.dry_run:
+        _show_plan(study, profile, plan, seeds)
+        return 0
+    for run in plan.runs.values():
+        try:
+            run.result()
+        except Corrupt as damage:
+            print(f"ns_bench: {run.id} is not usable: {damage}; it counts as missing")
+    if options.force:
+        run = store.find(options.force, list(plan.runs.values()))
+        run.discard()
+        run.forgive()
+    if options.retry_failed:
+        for run_id, state in plan.states.items():
+            if state == "failed":
+                plan.runs[run_id].forgive()
+    plan = make_plan(store, recipes.values())
+    if not options.read_only and plan.missing:
+        _execute(options, study, profile, plan)
+        plan = make_plan(store, recipes.values())
+    return _report(options, study, profile, design, plan, seeds)
+
+
+def _execute(options: argparse.Namespace, study: Study, profile: Profile, plan: Plan) -> None:
+    from ns_bench.execute.local import execute
+    from ns_bench.show import live
+
+    with live(f"{study.name} · {profile.name}", plan) as show:
+        execute(
+            plan.missing,
+            profile.estimate,
+            workers=options.workers,
+            hang_seconds=options.hang_seconds,
+            show=show,
+        )
+
+
+def _report(
+    options: argparse.Namespace,
+    study: Study,
+    profile: Profile,
+    design: Design,
+    plan: Plan,
+    seeds: int,
+) -> int:
+    from ns_bench import show
+    from ns_bench.report import analyse, write
+
+    analysis = analyse(study, profile, design, plan, seeds, changed=_assignments(options.assignments))
+    folder = options.runs / "reports" / f"{study.name}-{profile.name}"
+    report = write(analysis, folder)
+    show.table(analysis)
+    print(f"report: {report}")
+    bad = [run_id for run_id, state in plan.states.items() if state in ("failed", "blocked")]
+    return 1 if bad else 0
+
+
+def _show_plan(study: Study, profile: Profile, plan: Plan, seeds: int) -> None:
+    """Print every run with its state and teacher, what is left to do, and what it costs."""
+    for run in plan.runs.values():
+        teacher = f"  <- {run.teacher.id}" if run.teacher else ""
+        seconds = profile.estimate(run.recipe)
+        print(f"{plan.states[run.id]:<8} {run.id}  {seconds:.0f} s{teacher}")
+    todo = [profile.estimate(run.recipe) for run in plan.missing]
+    images = sum(run.recipe.images for run in plan.missing)
+    counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
+    print(
+        f"\n{study.name} in profile {profile.name}, {seeds} seeds: {len(plan.runs)} runs "
+        f"({plan.asked} without sharing): {counts}"
+    )
+    print(
+        f"to do: {len(todo)} runs, {images:,} images, about {sum(todo) / 60:.1f} minutes on "
+        f"{profile.machine or 'one worker'}, divided by the number of workers"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
