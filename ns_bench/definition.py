@@ -5,7 +5,6 @@ profile. Every claim is a linear contrast of arms, computed per seed: a differen
 interaction are the same thing with other weights.
 """
 
-import dataclasses
 import importlib.util
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence

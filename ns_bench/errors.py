@@ -12,5 +12,6 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
     """Return the error for an unknown `name`, with the nearest valid name or the whole list."""
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(names) or 'none'}"
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    hint = f"did you mean '{near[0]}'?" if near else f"valid: {listed or 'none'}"
     return UserError(f"unknown {what} '{name}': {hint}")

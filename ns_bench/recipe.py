@@ -195,7 +195,6 @@ class Recipe:
             place[leaf] = value
         return Recipe.from_dict(values)
 
-
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
         teacher = None if self.teacher is None else self.teacher.at_seed(seed)

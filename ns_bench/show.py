@@ -13,7 +13,7 @@ from rich.text import Text
 from ns_bench.execute.local import Progress
 from ns_bench.plan import Plan
 from ns_bench.report.analysis import Analysis
-from ns_bench.report.numbers import interval, points, signed
+from ns_bench.report.numbers import interval, mean_of, points, signed
 
 PLAIN_SECONDS = 10.0
 """How often a line is printed where there is no terminal to repaint."""
@@ -67,29 +67,40 @@ def live(title: str, plan: Plan) -> Iterator[Callable[[Progress], None]]:
 def table(analysis: Analysis) -> None:
     """Print arms, claims with their verdicts, and every run that is not done."""
     console = Console(highlight=False)
+    if not console.is_terminal:  # a log file or pipe: no reason to wrap at 80 columns
+        console.width = 120
     arms = Table(title=analysis.title, title_justify="left")
-    for column in ("arm", "n", "top-1 (%)", "95 % interval", "vs baseline", "95 % interval"):
-        arms.add_column(column, justify="left" if column == "arm" else "right")
+    arms.add_column("arm", no_wrap=True)
+    for column in ("n", "top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
+        arms.add_column(column, justify="right", no_wrap=True)
     for arm in analysis.arms:
         missing = arm.n < analysis.seeds
-        n = Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else "")
-        delta = arm.difference
+        delta = f"{signed(mean_of(arm.difference))} {interval(arm.difference, sign=True)}"
         arms.add_row(
             arm.name,
-            n,
-            points(arm.interval and arm.interval.mean),
-            interval(arm.interval),
-            "baseline" if arm.is_baseline else signed(delta and delta.mean),
-            "" if arm.is_baseline else interval(delta, sign=True),
+            Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else ""),
+            f"{points(mean_of(arm.interval))} {interval(arm.interval)}",
+            "baseline" if arm.is_baseline else delta,
         )
     console.print(arms)
-    for claim in analysis.claims:
-        style = {"reproduced": "green", "contradicted": "red"}.get(claim.verdict.word, "yellow")
-        console.print(Text(claim.verdict.word.upper(), style=f"bold {style}"), claim.claim.text)
-        console.print(Text(f"  {claim.verdict.reason}"), soft_wrap=True)
+    for result in analysis.claims:
+        word = analysis.word(result)
+        style = {"reproduced": "green", "contradicted": "red"}.get(word, "yellow")
+        console.print(Text.assemble((word.upper(), f"bold {style}"), "  ", result.claim.text))
+        if analysis.profile.verdict:
+            console.print(Text(f"    {result.verdict.reason}"), soft_wrap=True)
+    _unfinished(console, analysis)
+
+
+def _unfinished(console: Console, analysis: Analysis) -> None:
+    """Print what is not done, runs with the same reason on one line."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for run in analysis.unfinished:
-        style = "bold red" if run.state in ("failed", "blocked") else "yellow"
-        console.print(Text(f"{run.state}: {run.id} {run.reason}", style=style), soft_wrap=True)
-
-
-
+        groups.setdefault((run.state, run.reason), []).append(run.id)
+    for (state, reason), ids in groups.items():
+        style = "bold red" if state in ("failed", "blocked") else "yellow"
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        console.print(Text(f"{state}: {ids[0]}{more}  {reason}", style=style), soft_wrap=True)
+    if any(state == "failed" for state, _ in groups):
+        note = "the traceback is in failure.json of the run's folder; --retry-failed tries again"
+        console.print(Text(note, style="bold red"), soft_wrap=True)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ns_bench.data import catalog
 from ns_bench.definition import (
     Design,
     Profile,
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", default="local", help="where runs are executed (default: local)")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
+    add("--out", type=Path, metavar="DIR", help="report (default: in the store, under reports)")
     add("--workers", type=_count, metavar="N", help="processes (default: one a GPU, or a core)")
     add("--hang-seconds", type=_count, default=600, metavar="S", help="kill a silent run after S")
     mode = parser.add_mutually_exclusive_group()
@@ -103,6 +105,8 @@ def _reconcile(options: argparse.Namespace) -> int:
     profile = load_profile(options.profile, _assignments(options.assignments))
     design = study.design(profile)
     seeds = options.seeds or profile.seeds
+    for arm in design.arms:
+        catalog.check(arm.recipe)
     recipes = design.recipes(range(seeds))
     looks_only = options.dry_run or options.read_only
     if options.read_only and not options.runs.is_dir():
@@ -157,11 +161,16 @@ def _report(
     from ns_bench import show
     from ns_bench.report import analyse, write
 
-    analysis = analyse(study, profile, design, plan, seeds, changed=_assignments(options.assignments))
-    folder = options.runs / "reports" / f"{study.name}-{profile.name}"
-    report = write(analysis, folder)
+    analysis = analyse(
+        study, profile, design, plan, seeds, changed=_assignments(options.assignments)
+    )
     show.table(analysis)
-    print(f"report: {report}")
+    folder = options.out or options.runs / "reports" / f"{study.name}-{profile.name}"
+    if options.out or not options.read_only:  # read-only leaves the store alone
+        try:
+            print(f"report: {write(analysis, folder)}")
+        except OSError as error:
+            raise UserError(f"report {folder} cannot be written: {error.strerror}") from None
     bad = [run_id for run_id, state in plan.states.items() if state in ("failed", "blocked")]
     return 1 if bad else 0
 

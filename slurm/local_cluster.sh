@@ -38,8 +38,9 @@
 # of the machine's own is neither used nor disturbed, and clusters in different folders live side by
 # side. `sbatch` finds a private socket through AuthInfo; `sacct`, `sacctmgr` and slurmctld's
 # connection to slurmdbd find it through AccountingStoragePass, which for munge is a socket's path.
-# Ports are free ones; slurmctld and slurmd listen on the loopback interface only, slurmdbd (it has
-# no such setting) on all, behind munge. MariaDB has a socket in the folder and no port.
+# Ports are free ones. The SLURM daemons listen on all interfaces, and answer those who hold the
+# folder's munge key: `NoInAddrAny` would bind them to whatever the host's name resolves to, which on
+# Debian is 127.0.1.1 or nothing. MariaDB has a socket in the folder and no port.
 #
 # As root, jobs may be any user's who can read the folder. Without root everything is run by you:
 # only your own jobs can start, and slurmd logs that it cannot change users. No systemd is needed
@@ -109,7 +110,7 @@ find_packages() {
   local pair
   local needed=(munged:munge slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client)
   if [[ ${option[accounting]} == yes ]]; then
-    needed+=(slurmdbd:slurmdbd mariadbd:mariadb-server-core)
+    needed+=(slurmdbd:slurmdbd mariadbd:mariadb-server-core my_print_defaults:mariadb-client-core)
   fi
   packages=()
   for pair in "${needed[@]}"; do
@@ -169,19 +170,22 @@ start() {  # NAME COMMAND...: in a session of its own, holding nothing of the ca
   printf '%s %s\n' "$!" "$(born "$!" || echo gone)" >"$dir/run/$name.started"
 }
 
+give_up() { # REASON NAME: with what the log NAME has on it
+  local log=$dir/log/$2.out
+  die "$1: $(grep -im1 fatal "$log" || echo "no fatal error"); $log ends"$'\n'"$(tail -n 8 "$log")"
+}
+
 await() { # NAME SECONDS COMMAND...: wait until it succeeds; say why if it never does
   local name=$1 seconds=$2 failure=''
   local deadline=$((SECONDS + seconds))
   shift 2
-  until "$@" >/dev/null 2>&1; do
+  until pid_of "$name" >/dev/null && "$@" >/dev/null 2>&1; do
     if ! pid_of "$name" >/dev/null; then
       failure="$name ended at once"
     elif ((SECONDS >= deadline)); then
       failure="$name was not ready within $seconds s"
     fi
-    if [[ $failure ]]; then
-      die "$failure; the end of $dir/log/$name.out:"$'\n'"$(tail -n 8 "$dir/log/$name.out")"
-    fi
+    if [[ $failure ]]; then give_up "$failure" "$name"; fi
     sleep 0.1
   done
 }
@@ -256,8 +260,8 @@ write_files() {
     (umask 077 && head -c 1024 /dev/urandom >"$dir/munge.key")
   fi
 
-  # Without this slurmd sets up cgroups, which needs systemd or leaves a process of its own behind,
-  # though nothing below uses them. Before 23.11 there is no `disabled`; v1 does nothing until used.
+  # Nothing below uses cgroups, but slurmd sets them up where it finds cgroup v2: it then needs
+  # systemd, and does not start without. 22.05 has no `disabled` yet; v1 does nothing until used.
   version=$(slurmctld -V)
   version=${version#* }
   case $version in
@@ -275,7 +279,6 @@ SlurmUser=$user
 SlurmdUser=$user
 AuthType=auth/munge
 AuthInfo=socket=$munge_socket,cred_expire=${option[requeue_delay]}
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPort=${ports[0]}
 SlurmdPort=${ports[1]}
 StateSaveLocation=$dir/state
@@ -366,7 +369,7 @@ make_database() {
   mariadb-install-db "${mysql_options[@]}" --skip-test-db --skip-name-resolve \
     --auth-root-authentication-method=socket --auth-root-socket-user="$(id -un)" \
     >"$dir/log/mariadb-install-db.out" 2>&1 </dev/null \
-    || die "mariadb-install-db failed:"$'\n'"$(tail -n 8 "$dir/log/mariadb-install-db.out")"
+    || give_up "mariadb-install-db failed" mariadb-install-db
   touch "$dir/mysql/.made"
 }
 
@@ -409,7 +412,9 @@ start_slurmd() {
   start slurmd slurmd -D
 }
 node_state() { sinfo -h -p debug -o %T; }
-node_ready() { [[ $(node_state) =~ ^(idle|mixed|allocated|completing)$ ]]; }
+node_ready() { # slurmctld remembers a slurmd that has gone, so this asks both
+  listens "$(setting SlurmdPort)" && [[ $(node_state) =~ ^(idle|mixed|allocated|completing)$ ]]
+}
 
 setting() { # NAME: its value in slurm.conf
   local line
@@ -479,7 +484,7 @@ up() {
 }
 
 down() {
-  local i tenths pid pids found=''
+  local i tenths jobs pid pids found=''
   [[ -d $dir/run ]] || { say "nothing is up in $dir"; return 0; }
   lock
   load_options
@@ -487,9 +492,9 @@ down() {
   if pid_of slurmctld >/dev/null && listens "$(setting SlurmctldPort)"; then
     # More than once, for a job that ends may submit another.
     for ((tenths = 0; tenths < 10 * (option[kill_wait] + 5); tenths += 2)); do
-      [[ $(squeue -h -o %i 2>/dev/null) ]] || break
-      scancel --me >/dev/null 2>&1 || true
-      ((EUID != 0)) || scancel --state=PENDING,RUNNING,SUSPENDED >/dev/null 2>&1 || true
+      mapfile -t jobs < <(squeue -h -o %F 2>/dev/null | sort -u)
+      ((${#jobs[@]})) || break
+      scancel --quiet "${jobs[@]}" >/dev/null 2>&1 || true
       sleep 0.2
     done
   fi

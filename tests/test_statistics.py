@@ -349,7 +349,7 @@ def test_seeds_needed_gives_the_power_it_promises_and_no_seed_fewer_does(effect,
 
 def test_seeds_needed_never_promises_what_sign_flips_cannot_reach():
     assert [seeds_needed([5.0, 5.1, 4.9], family) for family in (1, 2, 4, 10)] == [6, 7, 8, 9]
-    assert seeds_needed([5.0, 5.0]) == 6  # no spread at all
+    assert seeds_needed([0.1, 0.1]) == 6  # no spread at all
 
 
 def test_one_seed_above_the_floor_the_sign_flip_test_has_the_power_promised():

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ns_bench import recipe
-from ns_bench.errors import UserError, unknown
+from ns_bench.data.catalog import CATALOG, pool_size
+from ns_bench.errors import UserError
 from ns_bench.streams import stream
 
 
@@ -62,7 +63,7 @@ def load(spec: recipe.Data, seed: int) -> Dataset:
     everything, rows = _split(spec, seed)
     train = everything.images[torch.cat([rows["labeled"], rows["unlabeled"]])].float()
     return Dataset(
-        classes=int(everything.labels.max()) + 1,
+        classes=CATALOG[spec.name].classes,
         labeled=_take(everything, rows["labeled"]),
         unlabeled=Unlabeled(everything.images[rows["unlabeled"]]),
         validation=_take(everything, rows["validation"]),
@@ -86,15 +87,9 @@ def _take(everything: Labeled, rows: Tensor) -> Labeled:
 
 
 def _split(spec: recipe.Data, seed: int) -> tuple[Labeled, dict[str, Tensor]]:
-    if spec.name not in SOURCES:
-        raise unknown("data set", spec.name, SOURCES)
+    pool_size(spec)
     everything = SOURCES[spec.name]()
-    classes = int(everything.labels.max()) + 1
-    if spec.labeled % classes:
-        raise UserError(
-            f"data.labeled={spec.labeled}: expected a multiple of the {classes} classes of "
-            f"'{spec.name}', since the labeled set is class-stratified"
-        )
+    classes = CATALOG[spec.name].classes
     order = torch.randperm(len(everything), generator=stream(seed, "split"))
     test, validation, rest = (
         order[: spec.test],
@@ -106,12 +101,10 @@ def _split(spec: recipe.Data, seed: int) -> tuple[Labeled, dict[str, Tensor]]:
     one_hot = torch.nn.functional.one_hot(everything.labels[rest], classes)
     rank = (one_hot.cumsum(0) * one_hot).sum(1) - 1
     chosen = rank < per_class
-    smallest = int(one_hot.sum(0).min()) if len(rest) else 0
-    if smallest < per_class or chosen.all():
+    if int(one_hot.sum(0).min()) < per_class or chosen.all():
         raise UserError(
-            f"data.labeled={spec.labeled}, data.validation={spec.validation} and "
-            f"data.test={spec.test} leave no unlabeled pool in the {len(everything)} images "
-            f"of '{spec.name}'"
+            f"data.labeled={spec.labeled}: seed {seed} leaves a class fewer than {per_class} "
+            f"images of '{spec.name}' beside data.validation and data.test"
         )
     parts = {
         "test": test,
@@ -133,4 +126,4 @@ def _digits() -> Labeled:
 
 
 SOURCES: dict[str, Callable[[], Labeled]] = {"digits": _digits}
-"""Loaders by the name that `data.name` takes: every image with its label, in a fixed order."""
+"""Loaders by the name in the catalog: every image with its label, in a fixed order."""

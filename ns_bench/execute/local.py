@@ -274,11 +274,11 @@ class _Pool:
 
     def _tell(self) -> None:
         p, elapsed = self.progress, time.monotonic() - self.began
-        p.running = {w.run.id: w.images / max(w.run.recipe.images, 1) for w in self.workers if w.run}
+        p.running = {
+            w.run.id: w.images / max(w.run.recipe.images, 1) for w in self.workers if w.run
+        }
         p.images_per_second = p.images / max(elapsed, 1e-9)
-        part = sum(
-            self.seconds(w.run.recipe) * p.running[w.run.id] for w in self.workers if w.run
-        )
+        part = sum(self.seconds(w.run.recipe) * p.running[w.run.id] for w in self.workers if w.run)
         share = (self.work_done + part) / max(self.work_total, 1e-9)
         p.left = elapsed * (1 - share) / share if share > 0.01 else None
         self.show(p)

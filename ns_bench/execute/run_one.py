@@ -16,7 +16,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ns_bench import data
+from ns_bench.data import split
 from ns_bench.selftrain.evaluate import evaluate, predict
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
 from ns_bench.selftrain.train import train
@@ -91,7 +91,7 @@ def _do(
 ) -> Result:
     recipe = run.recipe
     publish_json(run.path / "recipe.json", recipe.to_dict())
-    dataset = data.load(recipe.data, recipe.seed)
+    dataset = split.load(recipe.data, recipe.seed)
     pseudo, teacher_logits = _labels_of_teacher(run)
     resume = _load_checkpoint(run)
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
@@ -137,7 +137,7 @@ def _do(
     for name, content in artifacts.items():
         publish(run.path / name, content)
     # Only now, when nothing trains any more, may the hidden labels be looked at.
-    truth = data.hidden_labels(recipe.data, recipe.seed)
+    truth = split.hidden_labels(recipe.data, recipe.seed)
     result = Result(
         id=run.id,
         recipe=recipe.to_dict(),
@@ -200,7 +200,9 @@ def provenance(device: str) -> dict[str, Any]:
         "device": device,
         "device_name": name or platform.machine(),
         "threads": torch.get_num_threads(),
-        "slurm": {k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")},
+        "slurm": {
+            k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
+        },
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -212,13 +214,15 @@ def _code() -> dict[str, Any]:
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(root), *words]
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
 
     inside = git("ls-files", "--error-unmatch", "ns_bench/__init__.py") is not None
     packages = ("ns_bench", "torch", "timm", "numpy", "scikit-learn")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -78,7 +78,9 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
             if storage_full(error):
                 send(Message("full", str(error)))
                 continue
-            text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            text = (
+                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
             try:
                 run.fail(text, traceback.format_exc())
             except OSError as unwritable:

@@ -74,6 +74,10 @@ class Analysis:
     unfinished: list[Unfinished]
     changed: dict[str, str]
 
+    def word(self, claim: ClaimResult) -> str:
+        """Return the verdict in a word; a trial run has none."""
+        return claim.verdict.word if self.profile.verdict else "no verdict"
+
     @property
     def title(self) -> str:
         changed = "".join(f", {field}={value}" for field, value in self.changed.items())
@@ -202,9 +206,7 @@ def _contrast(top1: pd.DataFrame, weights: Mapping[str, float]) -> Contrast | No
     return paired_contrast(values) if len(values) else None
 
 
-def _claims(
-    design: Design, profile: Profile, top1: pd.DataFrame, seeds: int
-) -> list[ClaimResult]:
+def _claims(design: Design, profile: Profile, top1: pd.DataFrame, seeds: int) -> list[ClaimResult]:
     """Judge every claim, Holm over all of them. No verdict before all seeds are in."""
     contrasts = [_contrast(top1, claim.weights) for claim in design.claims]
     p_holm = holm([c.p if c else np.nan for c in contrasts])

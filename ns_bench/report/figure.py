@@ -84,9 +84,18 @@ def _claims(axes: Axes, analysis: Analysis) -> None:
             if not math.isnan(c.low):
                 axes.plot([c.low, c.high], [y, y], color=MEAN, lw=1.6, zorder=2)
             axes.plot(c.mean, y, "D", color=MEAN, ms=5, zorder=3)
-        words = f"{result.claim.text}\n{result.verdict.word} ({result.claim.unit})"
-        axes.annotate(words, (0, y), xycoords=("axes fraction", "data"), xytext=(0, 9),
-                      textcoords="offset points", fontsize=8, color=INK, va="bottom")  # fmt: skip
+        words = f"{result.claim.text}\n{analysis.word(result)} ({result.claim.unit})"
+        axes.annotate(
+            words,
+            (0, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 9),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            va="bottom",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
     axes.axvline(0, color=INK, lw=0.8)
     axes.set_ylim(-0.5, count - 0.1)
     axes.set_yticks([])

@@ -7,6 +7,11 @@ from ns_bench.statistics import Interval
 MISSING = "–"  # noqa: RUF001
 
 
+def mean_of(value: Interval | None) -> float | None:
+    """Return the mean of an interval or contrast, None where there is none."""
+    return None if value is None else value.mean
+
+
 def points(value: float | None) -> str:
     """Return a percentage or a number of points, e.g. `88.40`."""
     return MISSING if value is None or math.isnan(value) else f"{value:.2f}"

@@ -8,7 +8,7 @@ import pandas as pd
 from ns_bench import paper
 from ns_bench.report import figure
 from ns_bench.report.analysis import Analysis
-from ns_bench.report.numbers import MISSING, interval, p_value, points, share, signed
+from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
 from ns_bench.store import publish
 
 
@@ -73,17 +73,17 @@ def _verdicts(analysis: Analysis) -> str:
         rows.append(
             [
                 result.claim.text,
-                f"**{result.verdict.word}**",
-                f"{signed(c and c.mean)} {interval(c, sign=True)} {result.claim.unit}",
-                p_value(c and c.p),
+                f"**{analysis.word(result)}**",
+                f"{signed(mean_of(c))} {interval(c, sign=True)} {result.claim.unit}",
+                p_value(c.p if c else None),
                 p_value(result.p_holm),
-                share(c and c.wins),
+                share(c.wins if c else None),
                 result.claim.paper or MISSING,
             ]
         )
     header = ["claim", "verdict", "effect, 95 % interval", "p", "Holm p", "seeds won", "the paper"]
     lines = [_table(header, rows), ""]
-    for result in analysis.claims:
+    for result in analysis.claims if analysis.profile.verdict else []:
         needed = ""
         if result.verdict.word == "inconclusive" and result.contrast is not None:
             more = None if result.seeds is None else result.seeds - result.contrast.n
@@ -118,12 +118,12 @@ def _arms(analysis: Analysis) -> str:
             [
                 arm.name,
                 f"{arm.n}/{analysis.seeds}",
-                points(arm.interval and arm.interval.mean),
+                points(mean_of(arm.interval)),
                 interval(arm.interval),
-                "baseline" if arm.is_baseline else signed(d and d.mean),
+                "baseline" if arm.is_baseline else signed(mean_of(d)),
                 MISSING if arm.is_baseline else interval(d, sign=True),
-                MISSING if arm.is_baseline else share(d and d.wins),
-                points(d and d.effect_size) if not arm.is_baseline else MISSING,
+                MISSING if arm.is_baseline else share(d.wins if d else None),
+                MISSING if arm.is_baseline else points(d.effect_size if d else None),
                 points(arm.training_seconds),
             ]
         )
@@ -150,7 +150,7 @@ def _paper(analysis: Analysis) -> str:
                 rows.append(
                     [
                         arm.name,
-                        points(arm.interval and arm.interval.mean),
+                        points(mean_of(arm.interval)),
                         row.arm,
                         points(row.value),
                         row.version,
@@ -213,8 +213,8 @@ def _runs(analysis: Analysis) -> str:
         lines += [f"- **{r.state}** `{r.id}` {_escape(r.reason)}" for r in analysis.unfinished]
         lines.append("")
     rows = [
-        [r.arm, str(r.seed), r.state, points(r.test_top1), f"`{r.run}`"]
-        for r in analysis.runs.itertuples()
+        [row["arm"], str(row["seed"]), row["state"], points(row["test_top1"]), f"`{row['run']}`"]
+        for row in analysis.runs.to_dict("records")
     ]
     table = _table(["arm", "seed", "state", "top-1 (%)", "run"], rows)
     lines += ["<details><summary>every run</summary>", "", table, "", "</details>"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ns_bench.data import Labeled
+from ns_bench.data.split import Labeled
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Networks: a small compound-scaled family, any timm model, and noise that differs by row."""
 
 from functools import partial
+from typing import Any
 
 import timm
 import torch
@@ -49,7 +50,7 @@ class NoisedNet(nn.Module):
     kind has its own noise (Table 6 removes noise from unlabeled rows only).
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
         self.drop_paths: list[RowDropPath] = []
@@ -72,20 +73,21 @@ class NoisedNet(nn.Module):
         `dropout` and `stochastic_depth` are rates by row, float [B]; without them, or in eval
         mode, the pass has no noise. Draws come from `generator`, on the device of `x`.
         """
-        noised = self.training and stochastic_depth is not None
-        if noised and self.drop_paths:
+        scales: list[Any] = [None] * len(self.drop_paths)
+        if self.training and stochastic_depth is not None and self.drop_paths:
             depth = x.new_tensor([block.depth for block in self.drop_paths])
             keep = 1 - depth[:, None] * stochastic_depth
             draws = torch.rand(keep.shape, generator=generator, device=x.device)
-            scales = (draws < keep).to(x.dtype) / keep
-        for i, block in enumerate(self.drop_paths):
-            block.scale = scales[i] if noised else None
+            scales = list((draws < keep).to(x.dtype) / keep)
+        for block, scale in zip(self.drop_paths, scales, strict=True):
+            block.scale = scale
         features = self.net.forward_head(self.net.forward_features(x), pre_logits=True)
         if self.training and dropout is not None:
             keep = 1 - dropout[:, None]
             draws = torch.rand(features.shape, generator=generator, device=x.device)
             features = features * ((draws < keep).to(features.dtype) / keep)
-        return self.net.get_classifier()(features)
+        logits: Tensor = self.net.get_classifier()(features)
+        return logits
 
 
 def build(name: str, channels: int, classes: int, seed: int, generation: int) -> NoisedNet:
@@ -106,7 +108,7 @@ def build(name: str, channels: int, classes: int, seed: int, generation: int) ->
             return NoisedNet(_micro(*MICRO[name], channels, classes))
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *timm.list_models()])
-        options = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
+        options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
         try:
             net = timm.create_model(name, **options, drop_path_rate=1.0)
         except TypeError:  # an architecture without stochastic depth

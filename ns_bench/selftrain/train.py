@@ -1,10 +1,10 @@
 """Algorithm 1 of the paper, one generation: train a noised network on labeled and pseudo-labeled
 images together.
 
-    teacher  = train(supervised recipe, data)                       # step 1
-    logits   = predict(teacher, pool)                               # step 2: clean images, EMA
-    student  = train(student recipe, data, pseudo_label(logits))    # step 3: equal or larger, noised
-    ... and the student's logits teach the next generation          # step 4: iterate
+    teacher = train(supervised recipe, data)                      # step 1
+    logits  = predict(teacher, pool)                              # step 2: clean images, EMA
+    student = train(student recipe, data, pseudo_label(logits))   # step 3: as large or larger
+    ... and the student's logits teach the next generation        # step 4: iterate
 
 Everything random is a pure function of (seed, purpose, step), see `ns_bench.streams`: the state of
 a run is its weights, their average, the optimiser and the step.
@@ -13,14 +13,14 @@ a run is its weights, their average, the optimiser and the step.
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from timm.optim import RMSpropTF
 from torch import Tensor, nn
 
-from ns_bench.data import Dataset
-from ns_bench.errors import UserError
+from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain.evaluate import evaluate
@@ -115,7 +115,10 @@ def make_optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     """Build the optimiser; weight decay leaves out biases and norms (official code)."""
     decayed = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": rest}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": spec.weight_decay},
+        {"params": rest},
+    ]
     if spec.optimizer == "rmsprop":  # decay 0.9 and epsilon 1e-3 inside the root, as in TensorFlow
         return RMSpropTF(groups, lr=spec.lr, alpha=0.9, eps=1e-3, momentum=spec.momentum)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
@@ -149,12 +152,12 @@ def train(
         after_step: is called with the number of steps done and a function that returns the state.
 
     Raises:
-        UserError: a batch does not fit the pool. Diverged: the loss is not finite.
+        Diverged: the loss is not finite.
     """
     spec, seed, generation = recipe.train, recipe.seed, recipe.generation
     assert (pseudo is None) == (recipe.teacher is None)
     net = build(recipe.model, data.labeled.images.shape[1], data.classes, seed, generation)
-    net = net.to(device, memory_format=torch.channels_last)  # 1.6x on CPU; tensor cores' layout
+    net = net.to(device).to(memory_format=torch.channels_last)  # 1.6x on CPU, and GPUs like it
     average = copy.deepcopy(net).eval()
     optimizer = make_optimizer(net, spec)
     start = 0
@@ -202,7 +205,7 @@ def train(
                 raise Diverged(f"the loss is {loss.item()} at step {step + 1} (train.lr={spec.lr})")
             scores = evaluate(average, data.validation, data.mean, data.std)
             log(record | {f"validation_{name}": value for name, value in scores.items()})
-        after_step(step + 1, lambda step=step: state(step + 1))
+        after_step(step + 1, partial(state, step + 1))
     return average
 
 
@@ -216,16 +219,9 @@ def joint_rows(
     everyone = torch.arange(len(data.labeled))
     images = data.labeled.images.to(device)
     noise = recipe.noise.labeled
-    streams = [
-        Rows(images, targets.to(device), everyone, spec.batch_size, noise, recipe.seed, key)
-    ]
+    streams = [Rows(images, targets.to(device), everyone, spec.batch_size, noise, recipe.seed, key)]
     if pseudo is not None:
         size = spec.batch_size * spec.ratio
-        if size > len(data.unlabeled):
-            raise UserError(
-                f"train.batch_size={spec.batch_size} x train.ratio={spec.ratio}: a batch of {size} "
-                f"unlabeled rows is larger than the pool ({len(data.unlabeled)})"
-            )
         images, targets = data.unlabeled.images.to(device), pseudo.targets.to(device)
         key, noise = ("unlabeled", recipe.generation), recipe.noise.unlabeled
         streams.append(Rows(images, targets, pseudo.rows, size, noise, recipe.seed, key))

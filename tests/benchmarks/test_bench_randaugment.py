@@ -1,0 +1,68 @@
+"""Speed of RandAugment on one CPU thread, against timm's on Pillow images and kornia's.
+
+Ratios are of best times: medians depend on what else the machine does while each is measured.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torch import Tensor
+
+from ns_bench.selftrain.randaugment import randaugment
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def noise(batch: int, channels: int, side: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, channels, side, side)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def best_seconds(function: Callable[[], object], rounds: int = 15) -> float:
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "side"), [(50, 1, 8), (200, 1, 8), (250, 1, 8), (256, 3, 32)]
+)
+def test_randaugment(benchmark, batch: int, channels: int, side: int) -> None:
+    images, generator = noise(batch, channels, side), torch.Generator().manual_seed(0)
+    benchmark(randaugment, images, 2, 27, generator)
+
+
+def test_ratio_to_timm(benchmark) -> None:
+    """Only timm's transform is timed: its conversions to and from Pillow images are not."""
+    images, generator = noise(256, 3, 32), torch.Generator().manual_seed(0)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    transform = rand_augment_transform("rand-m27-mmax30-n2-p1", {})
+    theirs = best_seconds(lambda: [transform(picture) for picture in pictures])
+    benchmark(randaugment, images, 2, 27, generator)
+    benchmark.extra_info["timm_ms"] = 1000 * theirs
+    benchmark.extra_info["ratio"] = theirs / benchmark.stats.stats.min
+
+
+def test_ratio_to_kornia(benchmark) -> None:
+    """Kornia draws operations for a whole batch at once, and takes float images."""
+    auto = pytest.importorskip("kornia.augmentation.auto")
+    images, generator = noise(256, 3, 32), torch.Generator().manual_seed(0)
+    transform, floats = auto.RandAugment(n=2, m=27), images / 255
+    theirs = best_seconds(lambda: transform(floats))
+    benchmark(randaugment, images, 2, 27, generator)
+    benchmark.extra_info["kornia_ms"] = 1000 * theirs
+    benchmark.extra_info["ratio"] = theirs / benchmark.stats.stats.min

@@ -1,0 +1,721 @@
+"""A recipe's identity is a promise about every store that exists: it may never move by accident."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ns_bench import recipe as recipe_module
+from ns_bench.errors import UserError
+from ns_bench.recipe import (
+    HISTORICAL_DEFAULTS,
+    Data,
+    Noise,
+    PseudoLabels,
+    Recipe,
+    RowNoise,
+    Train,
+)
+
+OTHER: dict[str, Any] = {
+    "data.name": "other",
+    "data.labeled": 60,
+    "data.validation": 90,
+    "data.test": 400,
+    "model": "micro-b4",
+    **{
+        f"noise.{rows}.{name}": value
+        for rows in ("labeled", "unlabeled")
+        for name, value in (
+            ("randaugment_n", 0),
+            ("randaugment_m", 27.0),
+            ("crop_padding", 1),
+            ("cutout", 2),
+            ("dropout", 0.5),
+            ("stochastic_depth", 0.0),
+        )
+    },
+    "pseudo.kind": "hard",
+    "pseudo.temperature": 2.0,
+    "pseudo.threshold": 0.0,
+    "pseudo.balance": False,
+    "pseudo.per_class": 7,
+    "train.epochs": 40,
+    "train.batch_size": 25,
+    "train.ratio": 7,
+    "train.loss": "sum",
+    "train.optimizer": "sgd",
+    "train.lr": 0.1,
+    "train.momentum": 0.0,
+    "train.weight_decay": 0.0,
+    "train.label_smoothing": 0.0,
+    "train.warmup_epochs": 0.0,
+    "train.schedule": "cosine",
+    "train.decay_rate": 0.5,
+    "train.decay_epochs": 10.0,
+    "train.ema": 0.99,
+}
+"""Another valid value of every field. A new field needs one, or the tests below fail."""
+
+IDLE = {name for name in OTHER if name.startswith(("pseudo.", "noise.unlabeled."))} | {
+    "train.ratio",
+    "train.loss",
+}
+"""What no supervised run uses."""
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {dotted name: value} of `Recipe.to_dict`'s tables, without the teacher."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and name != "teacher":
+            flat |= leaves(value, f"{prefix}{name}.")
+        elif name != "teacher":
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def full(
+    changes: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Return `Recipe.to_dict`'s form with every field spelled out, independent of any default."""
+    values: dict[str, Any] = {"seed": seed, "teacher": teacher}
+    for dotted, value in {**HISTORICAL_DEFAULTS, **(changes or {})}.items():
+        *path, leaf = dotted.split(".")
+        place = values
+        for part in path:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    return values
+
+
+VIT_DATA = {"data.labeled": 100, "data.validation": 0, "data.test": 400}
+VIT = full(
+    {
+        **VIT_DATA,
+        "model": "hf-hub:timm/vit_tiny.in1k",
+        "noise.labeled.randaugment_n": 0,
+        "noise.labeled.randaugment_m": 27.0,
+        "noise.unlabeled.dropout": 0.0,
+        "pseudo.kind": "hard",
+        "pseudo.temperature": 2.0,
+        "pseudo.threshold": 0.0,
+        "pseudo.balance": False,
+        "train.epochs": 40,
+        "train.lr": 0.05,
+        "train.schedule": "cosine",
+        "train.loss": "sum",
+        "train.ratio": 7,
+    },
+    teacher=full({**VIT_DATA, "model": "micro-b2"}, seed=12),
+    seed=12,
+)
+GOLDEN: dict[str, dict[str, Any]] = {
+    "digits-micro-b0-sup-s0-dd925919223f": full(),
+    "digits-micro-b0-gen1-of-micro-b0-s0-feebff3f0267": full(teacher=full()),
+    "digits-micro-b4-gen2-of-micro-b0-s0-bc8d3be20893": full(
+        {"model": "micro-b4"}, teacher=full(teacher=full())
+    ),
+    "digits-hf-hub_timm_vit_tiny.in1k-gen1-of-micro-b2-s12-8eb9cdd51b20": VIT,
+}
+"""Ids as they are on people's disks. Never edit one: that orphans every run it names."""
+
+SUPERVISED = Recipe.from_dict(full())
+STUDENT = Recipe.from_dict(full(teacher=full()))
+
+
+def future(monkeypatch: pytest.MonkeyPatch, *edits: tuple[str, str]) -> Any:
+    """Return recipe.py as a later version of it would be: each (pattern, replacement) once."""
+    source = Path(recipe_module.__file__).read_text()
+    for pattern, replacement in edits:
+        source, times = re.subn(pattern, replacement, source, flags=re.MULTILINE)
+        assert times == 1, pattern
+    module = types.ModuleType("recipe_of_the_future")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(source, "recipe_of_the_future.py", "exec"), module.__dict__)
+    return module
+
+
+# --- the id ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expected", GOLDEN)
+def test_golden_ids(expected):
+    assert Recipe.from_dict(GOLDEN[expected]).id == expected
+
+
+def test_an_id_is_the_sha256_of_the_canonical_json():
+    text = '{"schema": 1, "seed": 3, "teacher": {"model": "micro-b2", "seed": 3}, "train.lr": 0.1}'
+    values = full({"train.lr": 0.1}, teacher=full({"model": "micro-b2"}, seed=3), seed=3)
+    recipe = Recipe.from_dict(values)
+    assert recipe.canonical() == text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert recipe.id == f"digits-micro-b0-gen1-of-micro-b2-s3-{digest}"
+
+
+def test_historical_defaults_are_those_of_every_field_but_the_seed():
+    fields = leaves(Recipe().to_dict())
+    assert fields.pop("seed") == 0
+    assert fields == HISTORICAL_DEFAULTS
+    assert {n: type(v) for n, v in fields.items()} == {
+        n: type(v) for n, v in HISTORICAL_DEFAULTS.items()
+    }
+    assert Recipe.from_dict(full()) == Recipe()
+
+
+def test_ids_do_not_depend_on_the_process():
+    code = (
+        "import json, sys\n"
+        "from ns_bench.recipe import Recipe\n"
+        "print(*(Recipe.from_dict(v).id for v in json.load(sys.stdin)), sep='\\n')"
+    )
+    for hash_seed in ("1", "4242"):
+        printed = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            input=json.dumps(list(GOLDEN.values())),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert printed == list(GOLDEN)
+
+
+def test_the_order_of_fields_does_not_matter():
+    def backwards(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: backwards(value[name]) for name in reversed(value)}
+
+    assert list(backwards(VIT)) != list(VIT)
+    assert Recipe.from_dict(backwards(VIT)).id == Recipe.from_dict(VIT).id
+
+
+def test_every_field_has_another_value_in_these_tests():
+    assert OTHER.keys() == HISTORICAL_DEFAULTS.keys()
+    assert not [name for name, value in OTHER.items() if value == HISTORICAL_DEFAULTS[name]]
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_field_of_a_student_is_in_its_id(name):
+    change = {name: OTHER[name]}
+    # Teacher and student have one data set.
+    above = change if name.startswith("data.") else {}
+    changed = Recipe.from_dict(full(change, teacher=full(above)))
+    assert changed.id.rpartition("-")[2] != STUDENT.id.rpartition("-")[2]
+    assert changed != STUDENT
+
+
+@pytest.mark.parametrize("name", sorted(OTHER.keys() - IDLE))
+def test_every_field_of_a_teacher_is_in_its_students_id(name):
+    change = {name: OTHER[name]}
+    below = change if name.startswith("data.") else {}
+    changed = Recipe.from_dict(full(below, teacher=full(change)))
+    same_teacher = Recipe.from_dict(full(below, teacher=full(below)))
+    assert changed.id.rpartition("-")[2] != STUDENT.id.rpartition("-")[2]
+    assert changed.teacher.id != STUDENT.teacher.id
+    assert name.startswith("data.") or changed.id != same_teacher.id
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_supervised_id_has_what_supervised_runs_use(name):
+    changed = SUPERVISED.set({name: OTHER[name]})
+    assert (changed.id == SUPERVISED.id) == (name in IDLE)
+    assert (changed == SUPERVISED) == (name in IDLE)
+
+
+@pytest.mark.parametrize("name", sorted(IDLE))
+def test_unused_fields_of_a_teacher_do_not_split_its_students(name):
+    changed = Recipe.from_dict(full(teacher=full({name: OTHER[name]})))
+    assert changed.id == STUDENT.id
+
+
+def test_the_generation_is_in_the_id():
+    grandchild = Recipe.from_dict(full(teacher=full(teacher=full())))
+    chain = [SUPERVISED, STUDENT, grandchild]
+    assert [recipe.generation for recipe in chain] == [0, 1, 2]
+    assert len({recipe.id for recipe in chain}) == 3
+    assert [re.search(r"-(sup|gen\d)-", r.id)[1] for r in chain] == ["sup", "gen1", "gen2"]
+
+
+def test_the_seed_is_in_the_id():
+    assert len({SUPERVISED.at_seed(seed).id for seed in range(20)}) == 20
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Train(lr=1), Train(lr=1.0)),
+        (Train(warmup_epochs=7), Train(warmup_epochs=7.0)),
+        (Train(momentum=-0.0), Train(momentum=0.0)),
+    ],
+)
+def test_equal_recipes_have_one_id(one, other):
+    """A study may write 27 where the field is 27.0; the run on disk must be the same."""
+    one, other = Recipe(train=one), Recipe(train=other)
+    assert one == other
+    assert one.id == other.id
+    assert one.id == Recipe.from_dict(one.to_dict()).id
+
+
+def test_a_whole_number_as_magnitude_is_the_same_run():
+    noise = Noise(RowNoise(randaugment_m=27), RowNoise(randaugment_m=27))
+    values = full(
+        {"noise.labeled.randaugment_m": 27.0, "noise.unlabeled.randaugment_m": 27.0},
+        teacher=full(),
+    )
+    assert Recipe(noise=noise, teacher=Recipe()).id == Recipe.from_dict(values).id
+
+
+# --- names of folders -----------------------------------------------------------------------
+
+ODD_MODELS = [
+    "hf-hub:org/name",
+    "../../up",
+    "..",
+    "a b\tc\n",
+    "a\\b",
+    "a\0b",
+    'q"<>|*?',
+    "$(rm)`;&",
+    "-rf",
+    "~",
+    "CON",
+    "Grüße-模型-٣",
+]
+
+
+@pytest.mark.parametrize("model", ODD_MODELS)
+def test_ids_are_safe_as_file_names(model, tmp_path):
+    teacher = Recipe(model=model)
+    for recipe in (teacher, Recipe(model=model, teacher=teacher)):
+        assert re.fullmatch(r"[\w.-]+-[0-9a-f]{12}", recipe.id)
+        assert not recipe.id.startswith(("-", "."))
+        place = tmp_path / recipe.id
+        place.mkdir()
+        assert place.resolve().parent == tmp_path.resolve()
+        assert [p.name for p in tmp_path.iterdir()] == [recipe.id]
+        place.rmdir()
+
+
+@pytest.mark.parametrize("model", ["m" * 300, "模" * 90])
+def test_ids_of_long_names_are_file_names_too(model, tmp_path):
+    recipe = Recipe(model=model, teacher=Recipe(model=model))
+    (tmp_path / recipe.id).mkdir()
+    assert recipe.id.endswith(hashlib.sha256(recipe.canonical().encode()).hexdigest()[:12])
+
+
+def test_names_that_are_made_safe_in_one_way_stay_apart():
+    assert len({Recipe(model=m).id for m in ("a/b", "a:b", "a_b", "a b")}) == 4
+
+
+def test_a_slug_names_the_teacher_once():
+    recipe = Recipe(model="a-gen1-b", teacher=Recipe(model="micro-b2"))
+    assert recipe.id.startswith("digits-a-gen1-b-gen1-of-micro-b2-s0-")
+
+
+# --- later versions of recipe.py ------------------------------------------------------------
+
+
+def new_field(before: str, line: str) -> tuple[str, str]:
+    """An edit that adds a field in front of the field `before`."""
+    return rf"^    ({before}: (?!.*field\().+)$", rf"    {line}\n    \1"
+
+
+PLACES = {
+    "data.extra": ("labeled", "data", "Data"),
+    "noise.labeled.extra": ("randaugment_n", "noise", "RowNoise"),
+    "pseudo.extra": ("temperature", "pseudo", "PseudoLabels"),
+    "train.extra": ("epochs", "train", "Train"),
+    "extra": ("model", "", "Recipe"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_new_field_at_its_old_meaning_changes_no_id(monkeypatch, name):
+    before, part, _ = PLACES[name]
+    later = future(monkeypatch, new_field(before, "extra: float = 1.5"))
+    names = [name] + ["noise.unlabeled.extra"] * (part == "noise")
+    later.HISTORICAL_DEFAULTS.update(dict.fromkeys(names, 1.5))
+    for expected, values in GOLDEN.items():
+        assert later.Recipe.from_dict(values).id == expected  # a recipe.json from before
+    student = later.Recipe.from_dict(full(teacher=full()))
+    assert student.set({name: "2.5"}).id != student.id
+    assert student.set({name: "1.5"}).id == student.id
+    supervised = later.Recipe.from_dict(full())
+    assert (supervised.set({name: "2.5"}).id == supervised.id) == (part == "pseudo")
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_new_field_with_another_default_changes_no_old_id(monkeypatch, name):
+    """The new default is a new recipe; the old meaning, spelled out, is the old one."""
+    before, part, _ = PLACES[name]
+    later = future(monkeypatch, new_field(before, "extra: float = 2.5"))
+    names = [name] + ["noise.unlabeled.extra"] * (part == "noise")
+    later.HISTORICAL_DEFAULTS.update(dict.fromkeys(names, 1.5))
+    old = dict.fromkeys(names, 1.5)
+    student = later.Recipe.from_dict(full(old, teacher=full(old)))
+    assert student.teacher.id == SUPERVISED.id
+    assert student.id == STUDENT.id
+    assert later.Recipe(teacher=later.Recipe()).id != STUDENT.id
+
+
+def ids_after_changing_default(monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[str, str]:
+    """Return the ids of the supervised recipe and its student with every field spelled out."""
+    leaf = name.rpartition(".")[2]
+    edit = (rf"^    ({leaf}: (?!.*field\().+) = .+$", rf"    \1 = {OTHER[name]!r}")
+    later = future(monkeypatch, edit)
+    assert leaves(later.Recipe(teacher=later.Recipe()).to_dict())[name] == OTHER[name]
+    student = later.Recipe.from_dict(full(teacher=full()))
+    return student.teacher.id, student.id
+
+
+def test_changing_a_default_does_not_change_the_id_of_an_equal_supervised_recipe(monkeypatch):
+    now = {name: ids_after_changing_default(monkeypatch, name)[0] for name in OTHER}
+    assert now == dict.fromkeys(OTHER, SUPERVISED.id)
+
+
+def test_changing_a_default_does_not_change_the_id_of_an_equal_student(monkeypatch):
+    now = {name: ids_after_changing_default(monkeypatch, name)[1] for name in OTHER}
+    assert now == dict.fromkeys(OTHER, STUDENT.id)
+
+
+# --- JSON -----------------------------------------------------------------------------------
+
+rates = st.floats(0, 0.99)
+row_noises = st.builds(
+    RowNoise,
+    randaugment_n=st.integers(0, 32),
+    randaugment_m=st.floats(0, 100),
+    crop_padding=st.integers(0, 512),
+    cutout=st.integers(0, 1024),
+    dropout=rates,
+    stochastic_depth=rates,
+)
+pseudo_labels = st.builds(
+    PseudoLabels,
+    kind=st.sampled_from(["soft", "hard"]),
+    temperature=st.floats(0.001, 1000),
+    threshold=rates,
+    balance=st.booleans(),
+    per_class=st.integers(0, 10**9),
+)
+datas = st.builds(
+    Data,
+    name=st.text(max_size=8),
+    labeled=st.integers(50, 10**9),
+    validation=st.integers(0, 10**9),
+    test=st.integers(1, 10**9),
+)
+trains = st.builds(
+    Train,
+    epochs=st.integers(1, 10**6),
+    batch_size=st.integers(2, 50),
+    ratio=st.integers(1, 1000),
+    loss=st.sampled_from(["sum", "mean", "ratio"]),
+    optimizer=st.sampled_from(["sgd", "rmsprop"]),
+    lr=st.floats(1e-6, 100),
+    momentum=rates,
+    weight_decay=st.floats(0, 10),
+    label_smoothing=rates,
+    warmup_epochs=st.floats(0, 1e6),
+    schedule=st.sampled_from(["cosine", "staircase"]),
+    decay_rate=st.floats(1e-6, 1),
+    decay_epochs=st.floats(1e-6, 1e6),
+    ema=rates,
+)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    """Valid recipes of up to three generations; a chain has one data set and one seed."""
+    data, seed = draw(datas), draw(st.integers(0, 2**31 - 1))
+    recipe = None
+    for _ in range(draw(st.integers(1, 3))):
+        recipe = Recipe(
+            data=data,
+            model=draw(st.text(max_size=8)),
+            noise=draw(st.builds(Noise, row_noises, row_noises)),
+            pseudo=draw(pseudo_labels),
+            train=draw(trains),
+            seed=seed,
+            teacher=recipe,
+        )
+    assert recipe is not None
+    return recipe
+
+
+@given(recipes())
+def test_json_and_back(recipe):
+    back = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert back == recipe
+    assert back.id == recipe.id
+    assert back.generation == recipe.generation
+
+
+@given(recipes(), recipes())
+def test_ids_are_equal_when_recipes_are(one, other):
+    assert (one.id == other.id) == (one == other)
+
+
+@given(recipes(), st.integers(0, 2**31 - 1))
+def test_at_seed_goes_through_the_chain(recipe, seed):
+    moved: Recipe | None = recipe.at_seed(seed)
+    link: Recipe | None = recipe
+    while moved is not None and link is not None:
+        assert moved.seed == seed
+        there, here = leaves(moved.to_dict()), leaves(link.to_dict())
+        assert there == {**here, "seed": seed}
+        moved, link = moved.teacher, link.teacher
+    assert moved is link is None
+    assert recipe.at_seed(seed).at_seed(recipe.seed) == recipe
+
+
+@given(recipes())
+def test_steps_and_images_follow_from_the_fields(recipe):
+    train, data = recipe.train, recipe.data
+    assert train.batch_size * recipe.steps <= train.epochs * data.labeled
+    assert train.batch_size * (recipe.steps + 1) > train.epochs * data.labeled
+    rows = train.batch_size * (1 if recipe.teacher is None else 1 + train.ratio)
+    assert recipe.images == recipe.steps * rows
+    assert recipe.steps >= 1
+
+
+def test_to_dict_has_the_teachers_fields():
+    values = Recipe.from_dict(VIT).to_dict()
+    assert values == VIT
+    assert values["teacher"]["teacher"] is None
+
+
+# --- values that are refused ----------------------------------------------------------------
+
+
+def refused(recipe: Recipe, name: str, value: Any) -> str:
+    """Return the message with which `set` refuses a value: one line."""
+    with pytest.raises(UserError) as caught:
+        recipe.set({name: value})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("train.epochs", "7", 7),
+        ("train.epochs", 7.0, 7),
+        ("train.lr", "1e-1", 0.1),
+        ("train.lr", "1", 1.0),
+        ("train.lr", 1, 1.0),
+        ("noise.unlabeled.randaugment_m", "27", 27.0),
+        ("pseudo.kind", "hard", "hard"),
+        ("pseudo.balance", "false", False),
+        ("pseudo.balance", "No", False),
+        ("pseudo.balance", "0", False),
+        ("pseudo.balance", False, False),
+        ("model", "resnet18", "resnet18"),
+        ("data.name", "007", "007"),
+    ],
+)
+def test_text_is_read_as_the_fields_type(name, text, value):
+    above = {name: value} if name.startswith("data.") else {}
+    student = Recipe.from_dict(full(above, teacher=full(above))).set({name: text})
+    read = leaves(student.to_dict())
+    assert read[name] == value
+    assert type(read[name]) is type(value)
+    assert read == {**HISTORICAL_DEFAULTS, "seed": 0, name: value}
+
+
+@pytest.mark.parametrize("text", ["true", "True", "YES", "1"])
+def test_true_in_its_spellings(text):
+    assert STUDENT.set({"pseudo.balance": False}).set({"pseudo.balance": text}) == STUDENT
+
+
+def test_set_leaves_the_teacher_and_the_original_alone():
+    before = STUDENT.to_dict()
+    changed = STUDENT.set({"train.lr": "0.1", "model": "micro-b4"})
+    assert (changed.train.lr, changed.model) == (0.1, "micro-b4")
+    assert changed.teacher == SUPERVISED
+    assert STUDENT.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.lrr", "1", "unknown field 'train.lrr': did you mean 'train.lr'?"),
+        ("train.epoch", "1", "unknown field 'train.epoch': did you mean 'train.epochs'?"),
+        ("pseudo.treshold", "1", "unknown field 'pseudo.treshold': did you mean"),
+        ("train", "1", "unknown field 'train': did you mean 'train."),
+        ("noise.labeled", "1", "unknown field 'noise.labeled': did you mean 'noise.labeled."),
+        ("xyzzy", "1", "unknown field 'xyzzy': valid: data.labeled, data.name, "),
+        ("train.epochs", "2.5", "train.epochs=2.5: expected a whole number"),
+        ("train.epochs", 2.5, "train.epochs=2.5: expected a whole number"),
+        ("train.epochs", "many", "train.epochs=many: expected a whole number"),
+        ("train.epochs", True, "train.epochs=True: expected a whole number"),
+        ("train.epochs", "nan", "train.epochs=nan: expected a whole number"),
+        ("train.epochs", None, "train.epochs=None: expected a whole number"),
+        ("train.lr", "fast", "train.lr=fast: expected a number"),
+        ("train.lr", True, "train.lr=True: expected a number"),
+        ("train.lr", "nan", "train.lr=nan: expected a number"),
+        ("train.lr", float("nan"), "train.lr=nan: expected a number"),
+        ("train.lr", [0.1], "train.lr=[0.1]: expected a number"),
+        ("train.lr", "inf", "train.lr=inf: expected a value above 0"),
+        ("train.lr", "0", "train.lr=0.0: expected a value above 0"),
+        ("train.momentum", "-inf", "train.momentum=-inf: expected a value from 0 to below 1"),
+        ("train.momentum", "1", "train.momentum=1.0: expected a value from 0 to below 1"),
+        ("train.batch_size", "1", "train.batch_size=1: expected a value at least 2 (batch stat"),
+        (
+            "train.batch_size",
+            "51",
+            "train.batch_size=51 is larger than the labeled set (data.labeled=50)",
+        ),
+        ("train.loss", "max", "train.loss=max: expected one of sum, mean, ratio"),
+        ("pseudo.kind", "Soft", "pseudo.kind=Soft: expected one of soft, hard"),
+        ("pseudo.balance", "maybe", "pseudo.balance=maybe: expected true or false"),
+        ("seed", "1", "'seed' is not set by hand: studies and --seeds give it"),
+        ("teacher", None, "'teacher' is not set by hand"),
+        ("teacher.model", "micro-b4", "'teacher.model' is not set by hand"),
+    ],
+)
+def test_messages(name, value, message):
+    assert refused(STUDENT, name, value).startswith(message)
+
+
+OUTSIDE: dict[str, tuple[Any, ...]] = {
+    "data.labeled": (0, -50),
+    "data.validation": (-1,),
+    "data.test": (0, -1),
+    "randaugment_n": (-1, 33),
+    "randaugment_m": (-0.1, 101),
+    "crop_padding": (-1, 513),
+    "cutout": (-1, 1025),
+    "dropout": (-0.1, 1.0),
+    "stochastic_depth": (-0.1, 1.0),
+    "pseudo.temperature": (0, -1, 1e4),
+    "pseudo.threshold": (-0.1, 1.0),
+    "pseudo.per_class": (-1,),
+    "train.epochs": (0, -1),
+    "train.batch_size": (0, 1),
+    "train.ratio": (0, 1001),
+    "train.lr": (0, -0.1),
+    "train.momentum": (-0.1, 1.0),
+    "train.weight_decay": (-1e-9, 11),
+    "train.label_smoothing": (-0.1, 1.0),
+    "train.warmup_epochs": (-1,),
+    "train.decay_rate": (0, 1.1),
+    "train.decay_epochs": (0, -1),
+    "train.ema": (-0.1, 1.0),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, v in OTHER.items() if isinstance(v, int | float) and type(v) is not bool]
+)
+def test_every_number_has_a_range(name):
+    key = name.rpartition(".")[2] if name.startswith("noise.") else name
+    for value in OUTSIDE[key]:
+        message = refused(STUDENT, name, value)
+        assert re.match(rf"{re.escape(name)}={value}(\.0)?: expected a value ", message), message
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_the_seed_has_a_range(seed):
+    with pytest.raises(UserError, match=f"^seed={seed}: expected a value from 0 to 2147483647$"):
+        STUDENT.at_seed(seed)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Recipe(train=Train(lr=float("nan"))),
+        lambda: Recipe(train=Train(lr=0.0)),
+        lambda: Recipe(data=Data(labeled=40)),
+        lambda: Recipe(noise=Noise(RowNoise(), RowNoise(dropout=1.0))),
+    ],
+)
+def test_a_recipe_is_checked_however_it_is_made(make):
+    with pytest.raises(UserError):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ({"train": Train(optimizer="adam")}, "train.optimizer"),
+        ({"train": Train(schedule="linear")}, "train.schedule"),
+        ({"pseudo": PseudoLabels(kind="Hard"), "teacher": SUPERVISED}, "pseudo.kind"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused_however_a_recipe_is_made(part, name):
+    """It would train as the last choice: `optimizer="adam"` as SGD."""
+    with pytest.raises(UserError, match=f"^{name}="):
+        Recipe(**part)
+
+
+def test_a_teacher_of_another_seed_is_refused():
+    with pytest.raises(UserError, match=r"^seed=1: its teacher has seed 0; .* both must be"):
+        Recipe(seed=1, teacher=SUPERVISED)
+    with pytest.raises(UserError, match=r"^seed=0: its teacher has seed 3"):
+        Recipe.from_dict(full(teacher=full(seed=3)))
+
+
+def test_a_teacher_of_other_data_is_refused():
+    """Its logits are those of another pool: 50 + 100 and 100 + 50 rows leave pools of one size."""
+    teacher = full({"data.labeled": 50, "data.validation": 100})
+    with pytest.raises(UserError, match="teacher"):
+        Recipe.from_dict(full({"data.labeled": 100, "data.validation": 50}, teacher=teacher))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": "micro-b0"}, "unknown field 'modle': did you mean 'model'?"),
+        ({"train": {"lrr": 1}}, "unknown field 'train.lrr': did you mean 'train.lr'?"),
+        (
+            {"noise": {"labeled": {"dropuot": 1}}},
+            "unknown field 'noise.labeled.dropuot': did you mean 'noise.labeled.dropout'?",
+        ),
+        ({"teacher": {"modle": "x"}}, "unknown field 'teacher.modle': did you mean"),
+        ({"teacher": {"train": {"lr": "x"}}}, "teacher.train.lr=x: expected a number"),
+        ({"train": 5}, "train=5: expected a table of fields"),
+        ({"noise": None}, "noise=None: expected a table of fields"),
+        ({"seed": "zero"}, "seed=zero: expected a whole number"),
+        ({"train": {"epochs": 0}}, "train.epochs=0: expected a value at least 1"),
+    ],
+)
+def test_messages_of_from_dict(values, message):
+    with pytest.raises(UserError) as caught:
+        Recipe.from_dict(values)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"teacher": 5}, "teacher=5: expected a table of fields"),
+        ({"teacher": "micro-b4"}, "teacher='micro-b4': expected a table of fields"),
+        ({"model": 5}, "model=5: expected text"),
+        ({"data": {"name": ["digits"]}}, "data.name=['digits']: expected text"),
+        ({"model": None}, "model=None: expected text"),
+    ],
+)
+def test_wrong_types_from_json(values, message):
+    with pytest.raises(UserError) as caught:
+        Recipe.from_dict(values)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("value", [float("inf"), 10**400])
+@pytest.mark.parametrize("name", ["train.epochs", "train.lr"])
+def test_numbers_beyond_all_bounds_are_refused(name, value):
+    """TOML and JSON can hold both."""
+    assert refused(STUDENT, name, value).startswith(f"{name}=")
