@@ -175,10 +175,10 @@ def test_successive_images_and_layers_draw_independently() -> None:
 def test_each_image_of_a_mixed_batch_gets_its_own_operation() -> None:
     images = random_images(1, 3, (32, 32), batch=64)
     image = noise_image()
-    drawn = decode(image, randaugment(image.expand(64, 3, 32, 32), 1, 6, seeded(5)), 6)
-    results = randaugment(images, 1, 6, seeded(5))
+    drawn = decode(image, randaugment(image.expand(64, 3, 32, 32), 1, 6.5, seeded(5)), 6.5)
+    results = randaugment(images, 1, 6.5, seeded(5))
     for i, (name, sign) in enumerate(drawn):
-        assert torch.equal(results[i], apply_operation(images[i : i + 1], name, 6, sign)[0])
+        assert torch.equal(results[i], apply_operation(images[i : i + 1], name, 6.5, sign)[0])
 
 
 def test_layers_follow_each_other() -> None:

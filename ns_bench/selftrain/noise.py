@@ -25,8 +25,8 @@ def padded_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
     """Shift each image [B, C, H, W] by up to `padding` pixels in x and y, reflected at the edge."""
     batch, _, height, width = images.shape
     offset = torch.randint(
-        -padding, padding + 1, (2, batch, 1), generator=generator, device=images.device
-    )
+        -padding, padding + 1, (2, batch, 1), generator=generator, device=generator.device
+    ).to(images.device, non_blocking=True)
     y = _reflect(torch.arange(height, device=images.device) + offset[0], height)
     x = _reflect(torch.arange(width, device=images.device) + offset[1], width)
     row = torch.arange(batch, device=images.device)

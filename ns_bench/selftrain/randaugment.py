@@ -42,7 +42,7 @@ def randaugment(images: Tensor, n: int, m: float, generator: torch.Generator) ->
     for the operations that have one. One call draws everything, before any pixel is looked at.
 
     The host dispatches the operations. It has the draws of a CPU generator at once and then never
-    waits for the device of the images; a generator on a device costs one wait a call.
+    waits for the device of the images; a generator on a device costs one wait per call.
 
     Args:
         images: uint8 [B, C, H, W] with 1 or 3 channels; not modified.
@@ -75,9 +75,8 @@ def apply_operation(images: Tensor, name: str, level: float, sign: int = 1) -> T
     _check(images, level)
     if name not in OPERATIONS or sign not in (1, -1):
         raise ValueError(f"there is no operation {name!r} of sign {sign}")
-    return _apply(
-        images, torch.full((len(images),), 2 * _BY_FAMILY.index(name) + (sign > 0)), level
-    )
+    code = 2 * _BY_FAMILY.index(name) + (sign > 0)
+    return _apply(images, torch.full((len(images),), code), level)
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -108,7 +107,9 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return (position >= start) & (position < start + size)
 
     rows, columns = covered(images.shape[2]), covered(images.shape[3])
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], FILL)
+    square = (rows[:, None, :, None] & columns[:, None, None, :]).to(torch.uint8)
+    # Several times as fast on CPU as masked_fill.
+    return images * (1 - square) + FILL * square
 
 
 def _check(images: Tensor, level: float) -> None:

@@ -34,7 +34,7 @@ EVALUATIONS = 10
 
 
 class Diverged(Exception):
-    """The loss is not a finite number any more."""
+    """The loss or a weight is not a finite number any more."""
 
 
 class Rows:
@@ -79,7 +79,7 @@ class Rows:
             parts.append(part)
             at, missing = at + len(part), missing - len(part)
         index = torch.cat(parts).to(self.images.device)
-        noise = stream(self.seed, "noise", *self.key, step, device=self.images.device.type)
+        noise = stream(self.seed, "noise", *self.key, step)  # on the host: one draw on any device
         return augment(self.images[index], self.noise, noise), self.targets[index]
 
 
@@ -152,7 +152,7 @@ def train(
         after_step: is called with the number of steps done and a function that returns the state.
 
     Raises:
-        Diverged: the loss is not finite.
+        Diverged: the loss or a weight is not finite.
     """
     spec, seed, generation = recipe.train, recipe.seed, recipe.generation
     assert (pseudo is None) == (recipe.teacher is None)
@@ -201,8 +201,9 @@ def train(
         update_average(average, net, spec.ema, step)
         if step + 1 in marks:
             record = {"step": step + 1, "loss": loss.item(), "lr": rate}
-            if not torch.isfinite(loss):
-                raise Diverged(f"the loss is {loss.item()} at step {step + 1} (train.lr={spec.lr})")
+            finite = [loss.isfinite(), *(p.isfinite().all() for p in average.parameters())]
+            if not torch.stack(finite).all():
+                raise Diverged(f"not a finite number any more at step {step + 1}: train.lr={rate}")
             scores = evaluate(average, data.validation, data.mean, data.std)
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
