@@ -7,6 +7,7 @@ failed (or is below a failed one), 2 bad input or an unusable store, 130 stopped
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ns_bench.data import catalog
@@ -19,11 +20,11 @@ from ns_bench.definition import (
     profile_names,
     study_names,
 )
-from ns_bench.errors import UserError, unknown
+from ns_bench.errors import UserError
+from ns_bench.execute.cluster import load_cluster
 from ns_bench.plan import Plan, make_plan
+from ns_bench.recipe import Recipe
 from ns_bench.store import Corrupt, Store
-
-CLUSTERS = ("local",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,14 +50,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a study: plan, do what is missing, show the table, write the report.",
     )
     add = parser.add_argument
-    add("study", nargs="?", help="name of a study (see --list), or a file that defines one")
+    add("study", nargs="?", help="a study (see --list), `all`, or a file that defines one")
     add("--list", action="store_true", help="list studies and profiles")
     add("--profile", default="digits", help="scale at which to run (default: digits)")
     add("--seeds", type=_count, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
-    add("--cluster", default="local", help="where runs are executed (default: local)")
+    add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
-    add("--out", type=Path, metavar="DIR", help="report (default: in the store, under reports)")
+    add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
     add("--workers", type=_count, metavar="N", help="processes (default: one a GPU, or a core)")
     add("--hang-seconds", type=_count, default=600, metavar="S", help="kill a silent run after S")
     mode = parser.add_mutually_exclusive_group()
@@ -65,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     flag("--retry-failed", action="store_true", help="do failed runs again, too")
     flag("--force", metavar="RUN", help="do this finished run again")
     flag("--read-only", action="store_true", help="train nothing: report what the store has")
+    flag("--status", action="store_true", help="SLURM: where every run stands")
+    flag("--cancel", action="store_true", help="SLURM: cancel what is still queued of the study")
+    flag("--logs", metavar="RUN", help="SLURM: print the log of a run's last job")
     return parser
 
 
@@ -98,24 +102,65 @@ def _list() -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class _Item:
+    """A study in the chosen profile, with its recipes by arm and seed."""
+
+    study: Study
+    design: Design
+    recipes: dict[tuple[str, int], Recipe]
+
+
 def _reconcile(options: argparse.Namespace) -> int:
-    if options.cluster not in CLUSTERS:
-        raise unknown("cluster", options.cluster, CLUSTERS)
-    study = load_study(options.study)
-    profile = load_profile(options.profile, _assignments(options.assignments))
-    design = study.design(profile)
+    cluster = None if options.cluster == "local" else load_cluster(options.cluster)
+    assignments = _assignments(options.assignments)
+    profile = load_profile(options.profile, assignments)
     seeds = options.seeds or profile.seeds
-    for arm in design.arms:
-        catalog.check(arm.recipe)
-    recipes = design.recipes(range(seeds))
-    looks_only = options.dry_run or options.read_only
+    items = []
+    for name in study_names() if options.study == "all" else [options.study]:
+        study = load_study(name)
+        design = study.design(profile)
+        for arm in design.arms:
+            catalog.check(arm.recipe)
+        items.append(_Item(study, design, design.recipes(range(seeds))))
     if options.read_only and not options.runs.is_dir():
         raise UserError(f"store {options.runs}: there is no such folder to read from")
-    store = Store(options.runs, read_only=looks_only)
-    plan = make_plan(store, recipes.values())
+    looks_only = options.dry_run or options.read_only or options.status or options.logs
+    store = Store(options.runs, read_only=bool(looks_only))
+    recipes = [recipe for item in items for recipe in item.recipes.values()]
+    plan = make_plan(store, recipes)
+    title = f"{options.study} · {profile.name}"
     if options.dry_run:
-        _show_plan(study, profile, plan, seeds)
+        _show_plan(title, profile, plan, seeds)
+        if cluster is not None:
+            from ns_bench.execute import slurm_command
+
+            slurm_command.show_scripts(store, plan, profile, cluster)
         return 0
+    if options.status or options.cancel or options.logs:
+        from ns_bench.execute import slurm_command
+
+        return slurm_command.ask(options, store, plan, title)
+    if not options.read_only:
+        _prepare(options, store, plan)
+        plan = make_plan(store, recipes)
+        if plan.missing and cluster is None:
+            _execute(options, title, profile, plan)
+        elif cluster is not None:
+            from ns_bench.execute import slurm_command
+
+            waiting = slurm_command.reconcile(options, store, recipes, profile, cluster, title)
+            if waiting is not None:
+                return waiting
+    code = 0
+    for item in items:
+        plan = make_plan(store, item.recipes.values())
+        code = max(code, _report(options, item, profile, plan, seeds, assignments))
+    return code
+
+
+def _prepare(options: argparse.Namespace, store: Store, plan: Plan) -> None:
+    """Say what is damaged, and take back what is to be done again."""
     for run in plan.runs.values():
         try:
             run.result()
@@ -129,18 +174,13 @@ def _reconcile(options: argparse.Namespace) -> int:
         for run_id, state in plan.states.items():
             if state == "failed":
                 plan.runs[run_id].forgive()
-    plan = make_plan(store, recipes.values())
-    if not options.read_only and plan.missing:
-        _execute(options, study, profile, plan)
-        plan = make_plan(store, recipes.values())
-    return _report(options, study, profile, design, plan, seeds)
 
 
-def _execute(options: argparse.Namespace, study: Study, profile: Profile, plan: Plan) -> None:
+def _execute(options: argparse.Namespace, title: str, profile: Profile, plan: Plan) -> None:
     from ns_bench.execute.local import execute
     from ns_bench.show import live
 
-    with live(f"{study.name} · {profile.name}", plan) as show:
+    with live(title, plan) as show:
         execute(
             plan.missing,
             profile.estimate,
@@ -152,30 +192,28 @@ def _execute(options: argparse.Namespace, study: Study, profile: Profile, plan: 
 
 def _report(
     options: argparse.Namespace,
-    study: Study,
+    item: _Item,
     profile: Profile,
-    design: Design,
     plan: Plan,
     seeds: int,
+    assignments: dict[str, str],
 ) -> int:
     from ns_bench import show
     from ns_bench.report import analyse, write
 
-    analysis = analyse(
-        study, profile, design, plan, seeds, changed=_assignments(options.assignments)
-    )
+    analysis = analyse(item.study, profile, item.design, plan, seeds, assignments)
     show.table(analysis)
-    folder = options.out or options.runs / "reports" / f"{study.name}-{profile.name}"
+    name = f"{item.study.name}-{profile.name}"
+    folder = options.out / name if options.out else options.runs / "reports" / name
     if options.out or not options.read_only:  # read-only leaves the store alone
         try:
             print(f"report: {write(analysis, folder)}")
         except OSError as error:
             raise UserError(f"report {folder} cannot be written: {error.strerror}") from None
-    bad = [run_id for run_id, state in plan.states.items() if state in ("failed", "blocked")]
-    return 1 if bad else 0
+    return 1 if plan.counts().keys() & {"failed", "blocked"} else 0
 
 
-def _show_plan(study: Study, profile: Profile, plan: Plan, seeds: int) -> None:
+def _show_plan(title: str, profile: Profile, plan: Plan, seeds: int) -> None:
     """Print every run with its state and teacher, what is left to do, and what it costs."""
     for run in plan.runs.values():
         teacher = f"  <- {run.teacher.id}" if run.teacher else ""
@@ -185,8 +223,7 @@ def _show_plan(study: Study, profile: Profile, plan: Plan, seeds: int) -> None:
     images = sum(run.recipe.images for run in plan.missing)
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
     print(
-        f"\n{study.name} in profile {profile.name}, {seeds} seeds: {len(plan.runs)} runs "
-        f"({plan.asked} without sharing): {counts}"
+        f"\n{title}, {seeds} seeds: {len(plan.runs)} runs ({plan.asked} without sharing): {counts}"
     )
     print(
         f"to do: {len(todo)} runs, {images:,} images, about {sum(todo) / 60:.1f} minutes on "

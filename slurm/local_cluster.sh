@@ -3,7 +3,7 @@
 # A real SLURM cluster of one node on this machine, in one command: to try things on a laptop,
 # and for tests (a mocked scheduler knows nothing of dependencies, exit codes or signals).
 #
-#   local_cluster.sh install           the Debian/Ubuntu packages it needs (apt-get, sudo if not root)
+#   local_cluster.sh install           install the Debian/Ubuntu packages it needs (with apt-get)
 #   eval "$(local_cluster.sh up)"      start it and point this shell at it
 #   sbatch --wrap 'hostname'; squeue; sacct
 #   local_cluster.sh status            what is up, and how; exit status 0 if all of it is
@@ -15,7 +15,7 @@
 #   --cpus N           CPUs the node claims, more than the machine has if you like (default: nproc)
 #   --max-array N      MaxArraySize (default 1001, SLURM's own)
 #   --min-job-age S    how long a finished job is remembered (default 300, SLURM's own). 2 is the
-#                      smallest that SLURM recommends: the job is then gone after about 3 s
+#                      smallest that SLURM recommends: the job is then gone after about 9 s
 #   --kill-wait S      from SIGTERM to SIGKILL (default 5; SLURM's own is 30)
 #   --requeue-delay S  how long a requeued job waits, in BeginTime, before it may start again
 #                      (default 10, at least 5; SLURM's own is 120). It is the lifetime of a job's
@@ -24,10 +24,10 @@
 # `up` prints only the `export` line on stdout. It is idempotent: where the cluster is up already it
 # starts what is missing, and refuses options other than those it was started with. It returns when
 # the node takes jobs and, with accounting, `sacct` answers. Exit status: 0 up; 1 a daemon did not
-# come up (its log's end is shown, what was started is ended again); 2 packages are missing, or usage.
+# come up (its log's end is shown, what was started is ended again); 2 usage, or missing packages.
 #
-# Partitions: `debug` (the default one) and `preempt`, whose jobs are requeued when `debug` needs the
-# CPUs.
+# Partitions: `debug` (the default one), and `preempt`, whose jobs are requeued when `debug` needs
+# their CPUs.
 #
 # `down` cancels the jobs, ends the daemons that `up` started (a recorded process id counts only
 # together with its start time) and what jobs of this cluster left running, and nothing else. The
@@ -39,12 +39,16 @@
 # side. `sbatch` finds a private socket through AuthInfo; `sacct`, `sacctmgr` and slurmctld's
 # connection to slurmdbd find it through AccountingStoragePass, which for munge is a socket's path.
 # Ports are free ones. The SLURM daemons listen on all interfaces, and answer those who hold the
-# folder's munge key: `NoInAddrAny` would bind them to whatever the host's name resolves to, which on
-# Debian is 127.0.1.1 or nothing. MariaDB has a socket in the folder and no port.
+# folder's munge key: `NoInAddrAny` would bind them to whatever the host's name resolves to, which
+# may be 127.0.1.1 (Debian's custom) or nothing. MariaDB has a socket in the folder and no port.
 #
-# As root, jobs may be any user's who can read the folder. Without root everything is run by you:
-# only your own jobs can start, and slurmd logs that it cannot change users. No systemd is needed
-# either way; `install` alone needs root.
+# As root, every user who can read the folder can run jobs. Without root all of it works too, but
+# everything runs as you, and only your jobs can start (another user's, root's too, is held with
+# "launch failed requeued held"). `install` alone needs root, or sudo. systemd is never needed.
+#
+# Accounting lags, as on large clusters: slurmctld sends what it knows of new jobs every 5 s. Until
+# then plain `sacct` omits a job that has ended already, and `sacct -j` shows it as "allocation",
+# without its name, and one element of an array as all of it. `squeue` knows at once.
 #
 # Measured with SLURM 22.05 (Debian 12). For others: cgroup.conf below depends on the version.
 # Where there is no mariadb-server-core package (Ubuntu 22.04), install mariadb-server.
@@ -105,12 +109,13 @@ umask 022
 
 # ------------------------------------------------------------------------------------ packages
 
-# Sets `packages` to those that have not been installed, of the ones needed; `all` for all of them.
+# Sets `packages` to those that are needed and missing; with `all`, to all that are needed.
 find_packages() {
   local pair
   local needed=(munged:munge slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client)
   if [[ ${option[accounting]} == yes ]]; then
-    needed+=(slurmdbd:slurmdbd mariadbd:mariadb-server-core my_print_defaults:mariadb-client-core)
+    needed+=(slurmdbd:slurmdbd mariadbd:mariadb-server-core
+             my_print_defaults:mariadb-client-core) # mariadb-install-db needs it
   fi
   packages=()
   for pair in "${needed[@]}"; do
@@ -123,6 +128,7 @@ find_packages() {
 install() {
   local sudo=()
   ((EUID == 0)) || sudo=(sudo)
+  option[accounting]=${given[accounting]:-yes}
   find_packages all
   "${sudo[@]}" apt-get update -q >&2
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
@@ -209,14 +215,16 @@ stop() { # NAME: SIGTERM, and SIGKILL after 10 s
 # What outlives slurmctld and slurmd. Their children (slurmstepd, slurmscriptd) overwrite their own
 # environment, but hold our log open; what a job starts has SLURM_CONF and a job id in its
 # environment, also with `sbatch --export=NONE` and when it has left its process group. (The path in
-# `-lname` is no pattern: see the letters that a folder may have.)
+# `-lname` is no pattern: see the letters that a folder may have.) slurmdbd is not among them: it
+# ends by itself.
 strays() {
   local link pid file
   while read -r link; do
     pid=${link#/proc/}
     pid=${pid%%/*}
     if [[ $(readlink "/proc/$pid/exe") == */slurm* ]]; then printf '%s\n' "$pid"; fi
-  done < <(find /proc/[0-9]*/fd -lname "$dir/log/slurm*" 2>/dev/null || true)
+  done < <(find /proc/[0-9]*/fd -lname "$dir/log/slurmctld.*" -o -lname "$dir/log/slurmd.*" \
+    2>/dev/null || true)
   while read -r file; do
     if grep -qsz '^SLURM_JOB_ID=' "$file"; then
       pid=${file#/proc/}
@@ -227,15 +235,19 @@ strays() {
 
 # ------------------------------------------------------------------------------------ the files
 
+used_ports() { # [STATE]: the local TCP ports, each with a space behind it; 0A is listening
+  local address state
+  while read -r _ address _ state _; do
+    if [[ $address == *:* && ${1:-$state} == "$state" ]]; then printf '%d ' "0x${address##*:}"; fi
+  done < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null || true)
+}
+
+listens() { [[ " $(used_ports 0A)" == *" $1 "* ]]; } # without a connection, which SLURM would log
+
 # Sets `ports` to $1 free ones, below those that the kernel hands out by itself.
 find_ports() {
-  local used=' ' file address port
-  for file in /proc/net/tcp /proc/net/tcp6; do
-    [[ -r $file ]] || continue
-    while read -r _ address _; do
-      [[ $address == *:* ]] && used+="$((16#${address##*:})) "
-    done < <(tail -n +2 "$file")
-  done
+  local used port
+  used=" $(used_ports)"
   ports=()
   while ((${#ports[@]} < $1)); do
     port=$((20000 + RANDOM % 10000))
@@ -314,9 +326,9 @@ SchedulerTimeSlice=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 
-NodeName=$host NodeHostname=$host NodeAddr=127.0.0.1 CPUs=${option[cpus]} RealMemory=$(memory) State=UNKNOWN
-PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
-PartitionName=preempt Nodes=$host MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
+NodeName=$host NodeHostname=$host NodeAddr=127.0.0.1 CPUs=${option[cpus]} RealMemory=$(memory)
+PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
+PartitionName=preempt Nodes=$host MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE
 END
 
   if [[ ${option[accounting]} == yes ]]; then
@@ -400,7 +412,6 @@ start_slurmdbd() {
 }
 # The port is tried first, for sacctmgr is slow to give up.
 dbd_answers() { listens "${option[dbd_port]}" && sacctmgr -nP list cluster; }
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 start_slurmctld() {
   start slurmctld slurmctld -D
@@ -455,7 +466,7 @@ up() {
     load_options
     for name in "${!given[@]}"; do
       [[ ${given[$name]} == "${option[$name]}" ]] \
-        || die "the cluster in $dir is up with $name=${option[$name]}, not ${given[$name]}: end it first"
+        || die "$dir is up with $name=${option[$name]}, not ${given[$name]}: end it first"
     done
   else
     for name in "${!given[@]}"; do option[$name]=${given[$name]}; done
@@ -484,14 +495,15 @@ up() {
 }
 
 down() {
-  local i tenths jobs pid pids found=''
-  [[ -d $dir/run ]] || { say "nothing is up in $dir"; return 0; }
+  local i deadline jobs pid pids found=''
+  [[ -e $dir/options ]] || { say "nothing is up in $dir"; return 0; }
   lock
   load_options
   if any_up; then found=yes; fi
   if pid_of slurmctld >/dev/null && listens "$(setting SlurmctldPort)"; then
-    # More than once, for a job that ends may submit another.
-    for ((tenths = 0; tenths < 10 * (option[kill_wait] + 5); tenths += 2)); do
+    # More than once, for a job that ends may submit another. What ignores SIGTERM is killed below.
+    deadline=$((SECONDS + option[kill_wait] + 2))
+    while ((SECONDS < deadline)); do
       mapfile -t jobs < <(squeue -h -o %F 2>/dev/null | sort -u)
       ((${#jobs[@]})) || break
       scancel --quiet "${jobs[@]}" >/dev/null 2>&1 || true

@@ -62,6 +62,20 @@ def branches(net: NoisedNet, x: Tensor, rates: Tensor | None, seed: int) -> list
     return added
 
 
+def stage_widths(net: NoisedNet) -> list[int]:
+    """Return the channels of the stem, of each stage and of the features."""
+    widths = [net.net.conv_stem.out_channels]
+    hooks = [
+        stage[-1].register_forward_hook(lambda _, given, out: widths.append(out.shape[1]))
+        for stage in net.net.blocks
+    ]
+    with torch.no_grad():
+        net.eval()(images(1))
+    for hook in hooks:
+        hook.remove()
+    return [*widths, net.net.get_classifier().in_features]
+
+
 # The micro family
 
 
@@ -77,11 +91,11 @@ def test_the_family_grows() -> None:
 @pytest.mark.parametrize("name", MICRO)
 def test_width_and_depth_scale_as_efficientnet_does(name: str) -> None:
     width, depth = EFFICIENTNET[name]
-    net = build(name, 1, 10, 0, 0).net
-    base = build("micro-b0", 1, 10, 0, 0).net
-    for stage, of_base in zip(net.blocks, base.blocks, strict=True):
-        assert len(stage) == math.ceil(depth * len(of_base))
-        wide, narrow = (list(s[0].modules())[-1].num_features for s in (stage, of_base))
+    net, base = build(name, 1, 10, 0, 0), build("micro-b0", 1, 10, 0, 0)
+    repeats = [len(stage) for stage in net.net.blocks]
+    assert repeats == [math.ceil(depth * len(stage)) for stage in base.net.blocks]
+    pairs = zip(stage_widths(net), stage_widths(base), strict=True)
+    for wide, narrow in pairs:
         assert wide % 4 == 0
         assert abs(wide - width * narrow) <= 2  # the nearest multiple of 4
 
@@ -256,7 +270,9 @@ def test_dropout_is_unbiased_and_at_the_rate_of_its_row() -> None:
     net, rows = frozen_norms(), 500
     x = images(1).expand(rows, -1, -1, -1)
     seen: list[Tensor] = []
-    hook = net.net.get_classifier().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = net.net.get_classifier().register_forward_pre_hook(
+        lambda _, given: seen.append(given[0])
+    )
     rates = torch.where(torch.arange(rows) % 2 == 0, 0.25, 0.6)
     with torch.no_grad():
         net(x)
@@ -323,7 +339,9 @@ def test_dropout_draws_do_not_move_with_the_depth_rate() -> None:
     """Taking one kind of noise away leaves the draws of the other: arms stay paired."""
     net, x, rates = frozen_norms(), images(16), torch.full((16,), 0.5)
     seen: list[Tensor] = []
-    hook = net.net.get_classifier().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = net.net.get_classifier().register_forward_pre_hook(
+        lambda _, given: seen.append(given[0])
+    )
     with torch.no_grad():
         net(x, rates, torch.zeros(16), seeded(1))
         net(x, rates, torch.full((16,), 0.9), seeded(1))

@@ -307,7 +307,7 @@ def test_ids_are_safe_as_file_names(model, tmp_path):
         place.rmdir()
 
 
-@pytest.mark.parametrize("model", ["m" * 300, "模" * 90])
+@pytest.mark.parametrize("model", ["m" * 300, "模" * 90], ids=["letters", "bytes"])
 def test_ids_of_long_names_are_file_names_too(model, tmp_path):
     recipe = Recipe(model=model, teacher=Recipe(model=model))
     (tmp_path / recipe.id).mkdir()
@@ -331,37 +331,42 @@ def new_field(before: str, line: str) -> tuple[str, str]:
     return rf"^    ({before}: (?!.*field\().+)$", rf"    {line}\n    \1"
 
 
-PLACES = {
-    "data.extra": ("labeled", "data", "Data"),
-    "noise.labeled.extra": ("randaugment_n", "noise", "RowNoise"),
-    "pseudo.extra": ("temperature", "pseudo", "PseudoLabels"),
-    "train.extra": ("epochs", "train", "Train"),
-    "extra": ("model", "", "Recipe"),
+PLACES = {  # of a new field: the field it is put in front of
+    "data.extra": "labeled",
+    "noise.labeled.extra": "randaugment_n",
+    "pseudo.extra": "temperature",
+    "train.extra": "epochs",
+    "extra": "model",
 }
+
+
+def with_new_field(monkeypatch: pytest.MonkeyPatch, name: str, default: float) -> tuple[Any, Any]:
+    """Return recipe.py with a field that had the value 1.5 before it existed, and its names."""
+    later = future(monkeypatch, new_field(PLACES[name], f"extra: float = {default}"))
+    names = [name, *(["noise.unlabeled.extra"] if name.startswith("noise.") else [])]
+    later.HISTORICAL_DEFAULTS.update(dict.fromkeys(names, 1.5))
+    return later, names
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_a_new_field_at_its_old_meaning_changes_no_id(monkeypatch, name):
-    before, part, _ = PLACES[name]
-    later = future(monkeypatch, new_field(before, "extra: float = 1.5"))
-    names = [name] + ["noise.unlabeled.extra"] * (part == "noise")
-    later.HISTORICAL_DEFAULTS.update(dict.fromkeys(names, 1.5))
+    later, _ = with_new_field(monkeypatch, name, default=1.5)
     for expected, values in GOLDEN.items():
         assert later.Recipe.from_dict(values).id == expected  # a recipe.json from before
-    student = later.Recipe.from_dict(full(teacher=full()))
-    assert student.set({name: "2.5"}).id != student.id
-    assert student.set({name: "1.5"}).id == student.id
-    supervised = later.Recipe.from_dict(full())
-    assert (supervised.set({name: "2.5"}).id == supervised.id) == (part == "pseudo")
+    for teacher in (None, full()):
+        recipe = later.Recipe.from_dict(full(teacher=teacher))
+        unused = teacher is None and name == "pseudo.extra"
+        assert recipe.set({name: "1.5"}).id == recipe.id
+        if teacher is None or name != "data.extra":  # a student has its teacher's data
+            assert (recipe.set({name: "2.5"}).id == recipe.id) == unused
+    both = later.Recipe.from_dict(full({name: 2.5}, teacher=full({name: 2.5})))
+    assert both.id != STUDENT.id
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_a_new_field_with_another_default_changes_no_old_id(monkeypatch, name):
     """The new default is a new recipe; the old meaning, spelled out, is the old one."""
-    before, part, _ = PLACES[name]
-    later = future(monkeypatch, new_field(before, "extra: float = 2.5"))
-    names = [name] + ["noise.unlabeled.extra"] * (part == "noise")
-    later.HISTORICAL_DEFAULTS.update(dict.fromkeys(names, 1.5))
+    later, names = with_new_field(monkeypatch, name, default=2.5)
     old = dict.fromkeys(names, 1.5)
     student = later.Recipe.from_dict(full(old, teacher=full(old)))
     assert student.teacher.id == SUPERVISED.id
@@ -671,7 +676,7 @@ def test_a_teacher_of_another_seed_is_refused():
 def test_a_teacher_of_other_data_is_refused():
     """Its logits are those of another pool: 50 + 100 and 100 + 50 rows leave pools of one size."""
     teacher = full({"data.labeled": 50, "data.validation": 100})
-    with pytest.raises(UserError, match="teacher"):
+    with pytest.raises(UserError, match=r"^data\.labeled=100: its teacher has 50"):
         Recipe.from_dict(full({"data.labeled": 100, "data.validation": 50}, teacher=teacher))
 
 
@@ -714,7 +719,7 @@ def test_wrong_types_from_json(values, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("value", [float("inf"), 10**400])
+@pytest.mark.parametrize("value", [float("inf"), 10**400], ids=["inf", "huge"])
 @pytest.mark.parametrize("name", ["train.epochs", "train.lr"])
 def test_numbers_beyond_all_bounds_are_refused(name, value):
     """TOML and JSON can hold both."""

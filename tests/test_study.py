@@ -108,7 +108,7 @@ def test_dry_run_names_runs_teachers_and_cost(store):
     [
         (["teacher_siz"], "did you mean 'teacher_size'?"),
         (["teacher_size", "--profile", "digit"], "did you mean 'digits'?"),
-        (["teacher_size", "--cluster", "locale"], "did you mean 'local'?"),
+        (["teacher_size", "--cluster", "slurmm"], "did you mean 'slurm'?"),
         (["teacher_size", "--set", "train.epoch=3"], "did you mean 'train.epochs'?"),
         (["teacher_size", "--set", "train.lr=fast"], "train.lr=fast: expected a number"),
         (["teacher_size", "--set", "train.lr"], "expected FIELD=VALUE"),
@@ -246,5 +246,5 @@ def test_an_installed_wheel_works_from_any_folder(finished, tmp_path):
     words = ("--read-only", "--runs", str(finished / "runs"), "--out", "report")
     done = study("teacher_size", *TINY, *words, cwd=elsewhere, python_path=tmp_path / "site")
     assert done.returncode == 0, done.stderr
-    page = (elsewhere / "report/report.md").read_text()
+    page = (elsewhere / "report/teacher_size-smoke/report.md").read_text()
     assert "B0 student of L2" in page, "the paper's rows travel with the wheel"

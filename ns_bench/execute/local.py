@@ -137,7 +137,14 @@ class _Pool:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         process = context.Process(target=worker.main, args=(theirs, environment), daemon=True)
-        process.start()
+        # SLURM's notice of a time limit goes to every process of a job; it is ours to act on, and
+        # a worker that has just been started would die of it.
+        notice = {signal.SIGUSR2}
+        signal.pthread_sigmask(signal.SIG_BLOCK, notice)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, notice)
         theirs.close()
         return _Worker(process, ours, slot)
 

@@ -1,22 +1,16 @@
 """Do one run of a store: check its teacher, train (or go on), evaluate, publish."""
 
 import hashlib
-import importlib.metadata
 import io
-import os
-import platform
-import socket
-import subprocess
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
 from ns_bench.data import split
+from ns_bench.execute.provenance import provenance
 from ns_bench.selftrain.evaluate import evaluate, predict
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
 from ns_bench.selftrain.train import train
@@ -189,48 +183,3 @@ def _load_checkpoint(run: Run) -> dict[str, Any] | None:
         run.log({"step": 0, "event": f"checkpoint discarded, started over: {damage}"})
         path.unlink()
         return None
-
-
-def provenance(device: str) -> dict[str, Any]:
-    """Return where and with what a result was made."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
-    return {
-        **_code(),
-        "host": socket.gethostname(),
-        "device": device,
-        "device_name": name or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "slurm": {
-            k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
-        },
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-@lru_cache(maxsize=1)
-def _code() -> dict[str, Any]:
-    root = Path(__file__).parents[2]
-
-    def git(*words: str) -> str | None:
-        command = ["git", "-C", str(root), *words]
-        try:
-            return subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return None
-
-    inside = git("ls-files", "--error-unmatch", "ns_bench/__init__.py") is not None
-    packages = ("ns_bench", "torch", "timm", "numpy", "scikit-learn")
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "git": git("rev-parse", "HEAD") if inside else None,
-        "dirty": bool(git("status", "--porcelain")) if inside else None,
-        "python": platform.python_version(),
-        "packages": versions,
-    }

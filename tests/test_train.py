@@ -1,0 +1,705 @@
+"""The training loop: losses, schedule, batches, averaged weights, resume, and what it may read."""
+
+import copy
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot, pad
+
+import ns_bench.data.split
+from ns_bench.data.catalog import check
+from ns_bench.data.split import Dataset, Unlabeled, load
+from ns_bench.errors import UserError
+from ns_bench.execute import run_one as executed
+from ns_bench.execute.run_one import Interrupted, run_one
+from ns_bench.recipe import Recipe, RowNoise, Train
+from ns_bench.selftrain.evaluate import score
+from ns_bench.selftrain.models import build
+from ns_bench.selftrain.noise import augment, padded_crop
+from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
+from ns_bench.selftrain.train import (
+    Diverged,
+    Rows,
+    joint_rows,
+    learning_rate,
+    loss_weights,
+    make_optimizer,
+    train,
+    update_average,
+)
+from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Result, Run, Store
+
+torch.set_num_threads(1)
+
+CLEAN = RowNoise(randaugment_n=0, dropout=0.0, stochastic_depth=0.0)
+NO_NOISE = {
+    f"noise.{rows}.{name}": 0
+    for rows in ("labeled", "unlabeled")
+    for name in ("randaugment_n", "dropout", "stochastic_depth")
+}
+TINY = {"train.epochs": 6, "pseudo.threshold": 0.0, "train.warmup_epochs": 1, "train.ema": 0.9}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def supervised(**fields: Any) -> Recipe:
+    return Recipe().set({**TINY, **{k.replace("__", "."): v for k, v in fields.items()}})
+
+
+def student(teacher: Recipe | None = None, **fields: Any) -> Recipe:
+    below = Recipe(teacher=teacher or supervised())
+    return below.set({**TINY, **{k.replace("__", "."): v for k, v in fields.items()}})
+
+
+def labels_for(data: Dataset, seed: int = 0, kind: str = "soft") -> PseudoLabeled:
+    """Return labels that some teacher might have given, of every row of the pool."""
+    logits = 2 * torch.randn(len(data.unlabeled), data.classes, generator=seeded(seed))
+    probabilities = logits.softmax(1)
+    targets = probabilities
+    if kind == "hard":
+        targets = smooth_one_hot(probabilities.argmax(1), data.classes, 0.1)
+    return PseudoLabeled(torch.arange(len(data.unlabeled)), probabilities, targets)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load(Recipe().data, 0)
+
+
+# Losses
+
+
+def rows_of_losses(batch: int, ratio: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return cross entropies of `batch` labeled and `batch * ratio` unlabeled random rows."""
+    logits = torch.randn(batch * (1 + ratio), 10, generator=seeded(seed))
+    targets = torch.rand(len(logits), 10, generator=seeded(seed + 1)).softmax(1)
+    losses = cross_entropy(logits, targets, reduction="none")
+    return losses[:batch], losses[batch:]
+
+
+@given(st.integers(2, 20), st.integers(1, 7), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_the_three_weightings_are_their_formulas(batch: int, ratio: int, seed: int) -> None:
+    labeled, unlabeled = rows_of_losses(batch, ratio, seed)
+    both = torch.cat([labeled, unlabeled])
+    formulas = {
+        "sum": labeled.mean() + unlabeled.mean(),  # Algorithm 1
+        "mean": both.mean(),  # section 3.1
+        "ratio": labeled.mean() + ratio * unlabeled.mean(),  # official code
+    }
+    found = {}
+    for name, expected in formulas.items():
+        weights = loss_weights(Train(batch_size=batch, ratio=ratio, loss=name), True)  # type: ignore[arg-type]
+        found[name] = (both * weights).sum()
+        torch.testing.assert_close(found[name], expected)
+    torch.testing.assert_close(found["ratio"], (1 + ratio) * found["mean"])
+    alone = loss_weights(Train(batch_size=batch, ratio=ratio, loss="ratio"), False)
+    torch.testing.assert_close((labeled * alone).sum(), labeled.mean())
+
+
+def first_loss(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None) -> float:
+    records: list[dict[str, Any]] = []
+    train(recipe, data, pseudo, log=records.append)
+    assert records[0]["step"] == 1
+    return float(records[0]["loss"])
+
+
+@pytest.mark.parametrize("loss", ["sum", "mean", "ratio"])
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_the_loss_of_a_step_is_its_formula(digits: Dataset, loss: str, kind: str) -> None:
+    """From images and labels alone; labels are smoothed on labeled rows and hard targets only."""
+    recipe = student(**NO_NOISE, train__epochs=1, train__loss=loss, train__label_smoothing=0.1)
+    pseudo = labels_for(digits, kind=kind)
+    streams = joint_rows(recipe, digits, pseudo, "cpu")
+    (labeled, _), (unlabeled, _) = (part(0) for part in streams)
+    net = build(recipe.model, 1, 10, recipe.seed, recipe.generation).train()
+    with torch.no_grad():
+        logits = net((torch.cat([labeled, unlabeled]) - digits.mean) / digits.std)
+    order = [find(image, digits.labeled.images) for image in labeled]
+    pool = [find(image, digits.unlabeled.images) for image in unlabeled]
+    of_labeled = cross_entropy(logits[:50], digits.labeled.labels[order], label_smoothing=0.1)
+    if kind == "hard":
+        label = pseudo.probabilities.argmax(1)[pool]
+        of_unlabeled = cross_entropy(logits[50:], label, label_smoothing=0.1)
+    else:
+        of_unlabeled = cross_entropy(logits[50:], pseudo.probabilities[pool])
+    expected = {
+        "sum": of_labeled + of_unlabeled,
+        "mean": (of_labeled + 3 * of_unlabeled) / 4,
+        "ratio": of_labeled + 3 * of_unlabeled,
+    }[loss]
+    assert first_loss(recipe, digits, pseudo) == pytest.approx(expected.item(), rel=1e-4)
+
+
+def find(image: Tensor, among: Tensor) -> int:
+    hits = (among == image).flatten(1).all(1).nonzero().flatten()
+    assert len(hits) >= 1
+    return int(hits[0])
+
+
+def test_both_kinds_of_rows_share_batch_statistics(digits: Dataset) -> None:
+    recipe = student(**NO_NOISE, train__epochs=1)
+    pseudo = labels_for(digits)
+    states: list[dict[str, Any]] = []
+    train(recipe, digits, pseudo, after_step=lambda _, state: states.append(state()))
+    batch = torch.cat([part(0)[0] for part in joint_rows(recipe, digits, pseudo, "cpu")])
+    net = build(recipe.model, 1, 10, recipe.seed, recipe.generation).train()
+    with torch.no_grad():
+        net((batch - digits.mean) / digits.std)
+    for name, value in net.named_buffers():
+        torch.testing.assert_close(states[0]["net"][name], value, msg=name)
+
+
+# Schedule and optimiser
+
+
+def test_the_rate_warms_up_and_falls_by_stairs() -> None:
+    spec = Train(lr=0.128, epochs=350, warmup_epochs=5, decay_rate=0.97, decay_epochs=2.4)
+    assert learning_rate(spec, 1.0) == pytest.approx(0.128 / 5)
+    assert learning_rate(spec, 2.5) == pytest.approx(0.128 / 2)
+    assert learning_rate(spec, 4.999) == pytest.approx(0.128, rel=1e-3)
+    assert learning_rate(spec, 5.0) == pytest.approx(0.128 * 0.97**2)
+    assert learning_rate(spec, 7.1) == pytest.approx(0.128 * 0.97**2)
+    assert learning_rate(spec, 7.3) == pytest.approx(0.128 * 0.97**3)
+    assert learning_rate(spec, 349.99) == pytest.approx(0.128 * 0.97**145)
+    twice = replace(spec, epochs=700, decay_epochs=4.8)
+    assert learning_rate(twice, 699.99) == pytest.approx(0.128 * 0.97**145)
+
+
+def test_the_stairs_are_flat_between_their_edges() -> None:
+    spec = Train(lr=1.0, epochs=50, warmup_epochs=0)
+    rates = [learning_rate(spec, i / 100) for i in range(5000)]
+    assert len(set(rates)) == math.ceil(50 / 2.4)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_cosine_ends_at_zero() -> None:
+    spec = Train(lr=0.4, epochs=100, warmup_epochs=20, schedule="cosine")
+    assert learning_rate(spec, 10) == pytest.approx(0.2)
+    assert learning_rate(spec, 20) == pytest.approx(0.4)
+    assert learning_rate(spec, 60) == pytest.approx(0.2)
+    assert learning_rate(spec, 40) == pytest.approx(0.4 * 0.5 * (1 + math.cos(math.pi / 4)))
+    assert learning_rate(spec, 100) == pytest.approx(0.0, abs=1e-9)
+    assert learning_rate(spec, 101) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("warmup", [0, 6, 50])
+def test_a_warm_up_of_nothing_or_of_everything(warmup: int) -> None:
+    for schedule in ("cosine", "staircase"):
+        spec = Train(lr=1.0, epochs=6, warmup_epochs=warmup, schedule=schedule)  # type: ignore[arg-type]
+        rates = [learning_rate(spec, step / 10) for step in range(1, 61)]
+        assert all(0 <= rate <= 1 for rate in rates)
+        assert rates[0] == pytest.approx(0.1 / warmup) if warmup else rates[0] > 0.99
+
+
+def test_training_uses_the_schedule_by_epochs_of_labeled_rows(digits: Dataset) -> None:
+    recipe = supervised(train__batch_size=25, train__epochs=5, train__warmup_epochs=2)
+    records: list[dict[str, Any]] = []
+    train(recipe, digits, log=records.append)
+    assert [r["step"] for r in records] == list(range(1, 11))
+    for record in records:
+        epoch = record["step"] * 25 / 50
+        assert record["lr"] == pytest.approx(learning_rate(recipe.train, epoch))
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
+def test_weight_decay_spares_norms_and_biases(optimizer: str) -> None:
+    net = build("micro-b1", 1, 10, 0, 0)
+    spec = Train(optimizer=optimizer, weight_decay=0.5, lr=0.1)  # type: ignore[arg-type]
+    updater = make_optimizer(net, spec)
+    with torch.no_grad():  # a norm's weight of 1 and bias of 0 would hide what decays
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=seeded()))
+    before = copy.deepcopy(net)
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    updater.step()
+    moved = 0
+    for (name, module), old in zip(net.named_modules(), before.modules(), strict=True):
+        for kind, p in module.named_parameters(recurse=False):
+            spared = kind == "bias" or isinstance(module, nn.BatchNorm2d)
+            same = torch.equal(p, getattr(old, kind))
+            assert same == spared, f"{name}.{kind}"
+            moved += not same
+    assert moved > 10
+    trained = [p for group in updater.param_groups for p in group["params"]]
+    assert len({id(p) for p in trained}) == len(trained) == len(list(net.parameters()))
+
+
+def test_rmsprop_is_tensorflows() -> None:
+    """Epsilon 1e-3 inside the root, decay 0.9, mean square from 1, the rate inside momentum."""
+    p = nn.Linear(3, 2, bias=False)
+    updater = make_optimizer(p, Train(optimizer="rmsprop", weight_decay=0.0, momentum=0.9))
+    weight, square, moment = p.weight.detach().clone(), torch.ones(2, 3), torch.zeros(2, 3)
+    for step, rate in enumerate((0.1, 0.1, 0.02)):
+        gradient = torch.randn(2, 3, generator=seeded(step))
+        p.weight.grad = gradient.clone()
+        for group in updater.param_groups:
+            group["lr"] = rate
+        updater.step()
+        square = 0.9 * square + 0.1 * gradient**2
+        moment = 0.9 * moment + rate * gradient / (square + 1e-3).sqrt()
+        weight = weight - moment
+        torch.testing.assert_close(p.weight.detach(), weight)
+
+
+# Batches
+
+
+def numbered(count: int) -> tuple[Tensor, Tensor]:
+    """Return images and targets that show which row they are."""
+    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    return images.contiguous(), one_hot(torch.arange(count), count).float()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    order=st.lists(st.integers(0, 19), min_size=1, max_size=30),
+    batch=st.integers(1, 40),
+    steps=st.integers(1, 12),
+    seed=st.integers(0, 1000),
+    where=st.randoms(use_true_random=False),
+)
+def test_batches_any_order(order: list[int], batch: int, steps: int, seed: int, where: Any) -> None:
+    """Epochs are permutations, batches run across their ends, and a step is a pure function."""
+    images, targets = numbered(20)
+
+    def fresh() -> Rows:
+        return Rows(images, targets, torch.tensor(order), batch, CLEAN, seed, ("labeled", 0))
+
+    rows = fresh()
+    sequential = [rows(step) for step in range(steps)]
+    drawn: list[int] = []
+    for picture, target in sequential:
+        assert picture.shape == (batch, 1, 2, 2)
+        assert picture.dtype == torch.uint8
+        assert torch.equal(picture[:, 0, 0, 0].long(), target.argmax(1))
+        drawn += target.argmax(1).tolist()
+    for start in range(0, len(drawn), len(order)):
+        epoch = Counter(drawn[start : start + len(order)])
+        assert epoch <= Counter(order)
+        if start + len(order) <= len(drawn):
+            assert epoch == Counter(order)
+    shuffled = list(range(steps))
+    where.shuffle(shuffled)
+    jumping = fresh()
+    for step in shuffled:
+        for again, before in zip(jumping(step), sequential[step], strict=True):
+            assert torch.equal(again, before)
+
+
+def test_epochs_are_in_different_orders() -> None:
+    images, targets = numbered(100)
+    rows = Rows(images, targets, torch.arange(100), 100, CLEAN, 0, ("labeled", 0))
+    orders = {tuple(rows(step)[1].argmax(1).tolist()) for step in range(5)}
+    assert len(orders) == 5
+
+
+def test_each_kind_generation_and_seed_has_its_own_order_and_noise() -> None:
+    images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=seeded())
+    targets = one_hot(torch.arange(60), 60).float()
+    keys: list[tuple[int, tuple[str | int, ...]]]
+    keys = [(0, ("labeled", 0)), (0, ("unlabeled", 0)), (0, ("unlabeled", 1)), (1, ("labeled", 0))]
+    orders, noised = set(), set()
+    for seed, key in keys:
+        rows = Rows(images, targets, torch.arange(60), 60, CLEAN, seed, key)
+        orders.add(tuple(rows(0)[1].argmax(1).tolist()))
+        same = torch.zeros(60, dtype=torch.long)
+        rows = Rows(images[:1], targets[:1], same, 60, RowNoise(), seed, key)
+        noised.add(tuple(rows(0)[0].flatten().tolist()))
+    assert len(orders) == len(noised) == len(keys)
+
+
+def batches(recipe: Recipe, data: Dataset, step: int) -> list[tuple[Tensor, Tensor]]:
+    pseudo = labels_for(data)
+    return [part(step) for part in joint_rows(recipe, data, pseudo, "cpu")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "micro-b3"},
+        {"train.lr": 0.5, "train.optimizer": "sgd"},
+        {"pseudo.kind": "hard", "train.loss": "sum"},
+        {"noise.labeled.dropout": 0.0, "noise.unlabeled.stochastic_depth": 0.0},
+    ],
+)
+def test_arms_of_a_seed_see_the_same_batches(digits: Dataset, change: dict[str, Any]) -> None:
+    one, other = student(), student(supervised(model="micro-b2")).set(change)
+    for step in (0, 5):
+        pairs = zip(batches(one, digits, step), batches(other, digits, step), strict=True)
+        for (images, targets), (other_images, other_targets) in pairs:
+            assert torch.equal(images, other_images)
+            assert torch.equal(targets, other_targets)
+
+
+def test_arms_with_another_ratio_see_the_same_labeled_batches(digits: Dataset) -> None:
+    one, other = student(), student(train__ratio=5)
+    (labeled, unlabeled), (same, more) = batches(one, digits, 3), batches(other, digits, 3)
+    assert torch.equal(labeled[0], same[0])
+    assert len(more[0]) == 250
+    assert len(unlabeled[0]) == 150
+
+
+def test_noise_taken_from_unlabeled_rows_leaves_the_labeled_rows_alone(digits: Dataset) -> None:
+    noised = student()
+    clean = student(**{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
+    for step in range(3):
+        with_noise, without = batches(noised, digits, step), batches(clean, digits, step)
+        assert torch.equal(with_noise[0][0], without[0][0])
+        assert torch.equal(with_noise[1][1], without[1][1])  # the same rows in the same order
+        assert not torch.equal(with_noise[1][0], without[1][0])
+        assert all(find(image, digits.unlabeled.images) >= 0 for image in without[1][0])
+
+
+def test_a_batch_larger_than_the_pool_is_an_error(digits: Dataset) -> None:
+    with pytest.raises(UserError) as error:
+        check(student(train__ratio=30))
+    message = str(error.value)
+    assert all(text in message for text in ("train.ratio=30", "1500", str(len(digits.unlabeled))))
+    with pytest.raises(UserError):  # a teacher further up
+        check(student(student(train__ratio=30)))
+    check(student(train__ratio=22))
+    check(supervised(train__ratio=30))  # has no unlabeled rows
+
+
+# Input noise
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(2, 9), width=st.integers(2, 9), data=st.data(), seed=st.integers(0, 2**31)
+)
+def test_a_padded_crop_is_a_crop_of_the_reflected_image(
+    height: int, width: int, data: st.DataObject, seed: int
+) -> None:
+    padding = data.draw(st.integers(1, min(height, width) - 1))
+    images = torch.randint(0, 256, (6, 3, height, width), generator=seeded(seed)).byte()
+    padded = pad(images.float(), (padding,) * 4, mode="reflect").byte()
+    cropped = padded_crop(images, padding, seeded(seed))
+    assert cropped.dtype == torch.uint8
+    offsets = range(2 * padding + 1)
+    for image, source in zip(cropped, padded, strict=True):
+        crops = [source[:, y : y + height, x : x + width] for y in offsets for x in offsets]
+        assert any(torch.equal(image, crop) for crop in crops)
+
+
+def test_shifts_of_a_padded_crop_are_uniform_and_independent() -> None:
+    picture = torch.randint(0, 256, (1, 1, 8, 8), generator=seeded()).byte()
+    padded = pad(picture.float(), (2,) * 4, mode="reflect").byte()[0]
+    offsets = [(y, x) for y in range(5) for x in range(5)]
+    crops = [padded[:, y : y + 8, x : x + 8] for y, x in offsets]
+    out = padded_crop(picture.expand(5000, -1, -1, -1), 2, seeded(1))
+    counts = torch.tensor([(out == crop).flatten(1).all(1).sum() for crop in crops])
+    assert counts.sum() == 5000
+    chi2 = ((counts - 200.0) ** 2 / 200).sum()
+    assert chi2 < 52  # 24 degrees of freedom: exceeded once in 1000
+
+
+def test_padding_beyond_the_image_still_gives_pixels_of_it() -> None:
+    picture = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+    out = padded_crop(picture.expand(50, -1, -1, -1), 7, seeded())
+    assert set(out.unique().tolist()) == {1, 2, 3, 4}
+    line = torch.full((4, 1, 1, 1), 9, dtype=torch.uint8)
+    assert torch.equal(padded_crop(line, 3, seeded()), line)
+
+
+def test_no_noise_leaves_images_alone() -> None:
+    images = torch.randint(0, 256, (5, 1, 8, 8), generator=seeded()).byte()
+    assert torch.equal(augment(images, CLEAN, seeded()), images)
+
+
+# Averaged weights
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9999])
+def test_averaged_weights_follow_a_plain_loop(digits: Dataset, decay: float) -> None:
+    recipe = supervised(train__epochs=8, train__ema=decay)
+    nets: list[dict[str, Tensor]] = []
+
+    def keep(step: int, state: Callable[[], dict[str, Any]]) -> None:
+        nets.append({name: value.clone() for name, value in state()["net"].items()})
+
+    found = train(recipe, digits, after_step=keep).state_dict()
+    expected = build(recipe.model, 1, 10, recipe.seed, 0).state_dict()
+    for step, net in enumerate(nets):
+        now = min(decay, (1 + step) / (10 + step))
+        for name, value in expected.items():
+            if value.is_floating_point():
+                expected[name] = now * value + (1 - now) * net[name]
+    for name, value in expected.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(found[name], value, msg=name)
+
+
+def test_averages_take_in_batch_statistics() -> None:
+    average, net = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    with torch.no_grad():
+        net.running_mean.fill_(1.0)  # type: ignore[union-attr]
+        net.weight.fill_(3.0)
+    update_average(average, net, decay=0.5, step=1000)
+    assert average.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
+    assert average.weight.tolist() == [2.0, 2.0]
+    update_average(average, net, decay=0.5, step=0)  # the warm-up takes 1/10 of the old
+    torch.testing.assert_close(average.weight.detach(), torch.full((2,), 2.9))
+
+
+# Learning
+
+
+def test_training_learns_and_a_student_learns_from_it(digits: Dataset) -> None:
+    budget = {"train.lr": 0.02, "train.ema": 0.95, "train.warmup_epochs": 5, "train.epochs": 60}
+    teacher = supervised().set(budget)
+    records: list[dict[str, Any]] = []
+    train(teacher, digits, log=records.append)
+    assert len(records) == 10
+    assert records[-1]["validation_top1"] > 60
+    assert records[-1]["loss"] < records[0]["loss"] - 0.3
+    truth = ns_bench.data.split.hidden_labels(teacher.data, 0)
+    targets = smooth_one_hot(truth, 10, 0.1)
+    perfect = PseudoLabeled(torch.arange(len(truth)), targets, targets)
+    records.clear()
+    train(student(teacher).set({**budget, "train.epochs": 30}), digits, perfect, log=records.append)
+    assert records[-1]["loss"] < records[0]["loss"] - 0.3
+    assert records[-1]["validation_top1"] > 60
+
+
+def test_the_averaged_network_comes_back_in_eval_mode(digits: Dataset) -> None:
+    net = train(supervised(), digits)
+    assert not any(module.training for module in net.modules())
+
+
+def test_training_does_not_depend_on_the_global_random_state(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    first = train(student(), digits, labels_for(digits)).state_dict()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    again = train(student(), digits, labels_for(digits)).state_dict()
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 6, 20, 200])
+def test_an_absurd_rate_is_said_to_diverge(digits: Dataset, epochs: int) -> None:
+    """Whether the loss or the weights are first seen to be beyond all numbers."""
+    recipe = supervised(train__lr=1000, train__optimizer="sgd", train__epochs=epochs)
+    with pytest.raises(Diverged, match=r"train.lr=1000"):
+        train(recipe, digits)
+
+
+def test_no_result_has_numbers_that_are_none(tmp_path: Path) -> None:
+    """A run that ends on the step that blows up is diverged too, or has finite scores."""
+    for epochs in (1, 2, 3):
+        recipe = supervised(train__lr=1000, train__optimizer="sgd", train__epochs=epochs)
+        try:
+            result = run_one(Store(tmp_path).run(recipe))
+        except Diverged:
+            continue
+        assert all(math.isfinite(value) for value in result.test.values())
+
+
+def test_validation_rows_may_be_none() -> None:
+    recipe = supervised(data__validation=0)
+    records: list[dict[str, Any]] = []
+    train(recipe, load(recipe.data, 0), log=records.append)
+    assert not any(key.startswith("validation") for record in records for key in record)
+
+
+# Whole runs: hidden labels, resume
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with a finished teacher."""
+    root = tmp_path_factory.mktemp("taught")
+    run_one(Store(root).run(supervised()))
+    return root
+
+
+@pytest.fixture
+def new_store(taught: Path, tmp_path: Path) -> Callable[[str], Store]:
+    """Return a function that makes a store with the finished teacher and nothing else."""
+
+    def make(name: str) -> Store:
+        shutil.copytree(taught, tmp_path / name)
+        return Store(tmp_path / name)
+
+    return make
+
+
+def contents(run: Run) -> dict[str, Any]:
+    """Return all that a run has to show but for timings and where it was made."""
+    result = run.result()
+    assert result is not None
+    fixed = {f.name: getattr(result, f.name) for f in fields(Result)}
+    for timing in ("seconds", "images_per_second", "resumed", "provenance"):
+        del fixed[timing]
+    metrics = [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics()]
+    return {
+        "result": fixed,
+        "metrics": metrics,
+        **{name: (run.path / name).read_bytes() for name in (MODEL, LOGITS)},
+    }
+
+
+def test_the_type_of_the_unlabeled_set_has_no_labels(digits: Dataset) -> None:
+    assert [f.name for f in fields(Unlabeled)] == ["images"]
+    rows = {tuple(image.flatten().tolist()) for image in digits.unlabeled.images}
+    for part in (digits.labeled, digits.validation, digits.test):
+        assert not rows & {tuple(image.flatten().tolist()) for image in part.images}
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_hidden_labels_do_not_reach_the_student(
+    new_store: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    recipe = student(pseudo__kind=kind)
+    plain, poisoned = new_store("plain").run(recipe), new_store("poisoned").run(recipe)
+    run_one(plain)
+    true_labels, really_train, trained = ns_bench.data.split.hidden_labels, executed.train, []
+
+    def poisonous(spec: Any, seed: int) -> Tensor:
+        assert trained, "hidden labels were read before the training was over"
+        return true_labels(spec, seed).roll(100)
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        net = really_train(*arguments, **options)
+        trained.append(True)
+        return net
+
+    monkeypatch.setattr(ns_bench.data.split, "hidden_labels", poisonous)
+    monkeypatch.setattr(executed, "train", watched)
+    run_one(poisoned)
+    assert trained
+    clean, other = contents(plain), contents(poisoned)
+    diagnostics = [part["result"].pop("pseudo") for part in (clean, other)]
+    assert diagnostics[0]["accuracy_pool"] != diagnostics[1]["accuracy_pool"]  # it was read after
+    assert clean == other
+
+
+STUDENT = student(train__epochs=12)
+
+
+@pytest.fixture(scope="module")
+def straight(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("straight") / "store"
+    shutil.copytree(taught, root)
+    run = Store(root).run(STUDENT)
+    run_one(run)
+    return contents(run)
+
+
+def interrupt(run: Run, after: int) -> None:
+    """Train `after` more steps of `run`."""
+    steps = iter(range(1, 1000))
+    with pytest.raises(Interrupted):
+        run_one(run, should_stop=lambda: next(steps) == after)
+    assert (run.path / CHECKPOINT).exists()
+    assert run.result() is None
+
+
+@pytest.mark.parametrize("stops", [[1], [6], [11], [12], [1, 1, 4, 5], [3, 3, 3]])
+def test_a_resumed_run_equals_a_straight_one(
+    new_store: Callable[[str], Store], straight: dict[str, Any], stops: list[int]
+) -> None:
+    run = new_store("stopped").run(STUDENT)
+    for after in stops:
+        interrupt(run, after)
+    result = run_one(run)
+    assert result.resumed == len(stops)
+    assert contents(run) == straight
+    assert not (run.path / CHECKPOINT).exists()
+
+
+def test_a_finished_run_is_not_trained_again(new_store: Callable[[str], Store]) -> None:
+    run = new_store("done").run(student())
+    first = run_one(run)
+
+    def never() -> bool:
+        raise AssertionError
+
+    assert run_one(run, should_stop=never) == first
+
+
+def test_a_student_does_not_go_on_with_the_labels_of_another_teacher(
+    new_store: Callable[[str], Store], tmp_path: Path
+) -> None:
+    """Its teacher is done again, with other logits, while the student is half trained."""
+    run = new_store("half").run(STUDENT)
+    interrupt(run, 6)
+    teacher = run.teacher
+    assert teacher is not None
+    other_teacher(teacher)
+    shutil.copytree(run.path.parent, tmp_path / "fresh")
+    fresh = Store(tmp_path / "fresh").run(STUDENT)
+    (fresh.path / CHECKPOINT).unlink()
+    run_one(fresh)
+    run_one(run)
+    assert contents(run)[MODEL] == contents(fresh)[MODEL]
+
+
+def other_teacher(teacher: Run) -> None:
+    """Publish other logits for `teacher`, as a machine with other arithmetic might."""
+    import hashlib
+
+    import safetensors.torch
+
+    logits = safetensors.torch.load_file(teacher.path / LOGITS)["logits"]
+    content = safetensors.torch.save({"logits": logits.roll(1, 0).contiguous()})
+    (teacher.path / LOGITS).write_bytes(content)
+    values = json.loads((teacher.path / "result.json").read_bytes())
+    values["artifacts"][LOGITS]["sha256"] = hashlib.sha256(content).hexdigest()
+    (teacher.path / "result.json").write_text(json.dumps(values))
+
+
+# Scores
+
+
+def test_score_of_a_worked_example() -> None:
+    """Confidences .9 (right), .8 (wrong), .6 (right), .55 (wrong), in bins of a fifth."""
+    confidence = torch.tensor([0.9, 0.85, 0.7, 0.55])
+    logits = torch.stack([confidence.log(), (1 - confidence).log()], 1)
+    found = score(logits, torch.tensor([0, 1, 0, 1]), bins=5)
+    assert found["top1"] == pytest.approx(50.0)
+    # bin .8-1: two rows, accuracy .5, confidence .875; .6-.8: 1 and .7; .4-.6: 0 and .55
+    ece = 2 / 4 * abs(0.5 - 0.875) + 1 / 4 * abs(1 - 0.7) + 1 / 4 * abs(0 - 0.55)
+    assert found["ece"] == pytest.approx(100 * ece, rel=1e-4)
+    right = torch.tensor([0.9, 0.15, 0.7, 0.45])
+    assert found["loss"] == pytest.approx(-right.log().mean().item(), rel=1e-4)
+    assert "top5" not in found
+
+
+def test_gaps_of_one_bin_cancel_and_of_two_do_not() -> None:
+    confidence = torch.tensor([0.76, 0.74, 0.76, 0.74])
+    logits = torch.stack([confidence.log(), (1 - confidence).log()], 1)
+    labels = torch.tensor([0, 0, 0, 1])
+    assert score(logits, labels, bins=1)["ece"] == pytest.approx(0.0, abs=1e-4)
+    apart = score(logits, labels, bins=4)["ece"]  # .76 twice right; .74 once of twice
+    assert apart == pytest.approx(100 * (0.5 * 0.24 + 0.5 * 0.24), rel=1e-3)
+
+
+def test_certain_rows_are_in_the_last_bin() -> None:
+    logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
+    assert score(logits, torch.tensor([0, 1]))["ece"] == pytest.approx(0.0)
+    assert score(logits, torch.tensor([1, 0]))["ece"] == pytest.approx(100.0)
+
+
+def test_top5_needs_more_than_ten_classes() -> None:
+    logits = torch.arange(11.0).repeat(3, 1)
+    found = score(logits, torch.tensor([10, 6, 5]))
+    assert found["top1"] == pytest.approx(100 / 3)
+    assert found["top5"] == pytest.approx(200 / 3)  # the five highest are 10, 9, 8, 7 and 6
+    assert "top5" not in score(logits[:, :10], torch.tensor([1, 2, 3]))
