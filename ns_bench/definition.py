@@ -6,6 +6,7 @@ interaction are the same thing with other weights.
 """
 
 import importlib.util
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,11 +45,11 @@ class Profile:
 
     def supervised(self, rung: str, **fields: Any) -> Recipe:
         """Return a recipe for labeled images only; `fields` as in `Recipe.set`, `__` for dots."""
-        return Recipe().set(self._fields(rung, fields))
+        return Recipe.of(self._fields(rung, fields))
 
     def student(self, rung: str, teacher: Recipe, **fields: Any) -> Recipe:
         """Return a recipe for the noisy student of `teacher`."""
-        return Recipe(teacher=teacher).set(self._fields(rung, fields))
+        return Recipe.of(self._fields(rung, fields), teacher)
 
     def _fields(self, rung: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         if rung not in self.ladder:
@@ -102,6 +103,8 @@ def difference(text: str, arm: str, minus: str, smallest_effect: float, **more: 
 
 def trend(text: str, arms: Sequence[str], smallest_effect: float, **more: Any) -> Claim:
     """Claim about the least-squares slope over `arms` in order, in points a step of the factor."""
+    if len(arms) < 2:
+        raise UserError(f"a trend needs two arms or more: {', '.join(arms) or 'none'}")
     center = (len(arms) - 1) / 2
     scale = sum((i - center) ** 2 for i in range(len(arms)))
     weights = {arm: (i - center) / scale for i, arm in enumerate(arms)}
@@ -165,10 +168,12 @@ def load_study(name: str) -> Study:
     spec = importlib.util.spec_from_file_location(f"ns_bench_study_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"study {path}: {type(error).__name__}: {error}") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"study {path}: {type(error).__name__}: {why}") from error
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise UserError(f"study {path}: expected a module that sets STUDY = Study(...)")
@@ -195,7 +200,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         raise unknown("profile", name, profile_names())
     values = _read_profile(name)
     fields = {**_dotted(values["recipe"]), **(assignments or {})}
-    Recipe(teacher=Recipe()).set(fields)  # a wrong field is named here, before any study is built
+    Recipe.of(fields, Recipe.of(fields))  # a wrong field is named here, before any study is built
     ladder = values["ladder"]
     if assignments and "model" in assignments:
         raise UserError(

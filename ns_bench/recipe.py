@@ -5,7 +5,9 @@ readable slug and 12 hex digits of SHA-256 over the canonical JSON. A student's 
 teacher's, so the graph of runs follows from the recipes alone.
 """
 
+import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -123,13 +125,17 @@ class Recipe:
     teacher: "Recipe | None" = None
 
     def __post_init__(self) -> None:
+        for name in ("data", "model", "noise", "pseudo", "train", "seed"):
+            # 27 where the field is 27.0 must be the same recipe, however it was made
+            value = _typed(getattr(self, name), _hints(Recipe)[name], name)
+            object.__setattr__(self, name, value)
         _check(self)
         if self.teacher is None:
             # What no supervised run uses must not split it into several identities.
-            object.__setattr__(self, "pseudo", PseudoLabels())
-            object.__setattr__(self, "noise", Noise(self.noise.labeled, RowNoise()))
-            idle = {name: HISTORICAL_DEFAULTS[f"train.{name}"] for name in ("ratio", "loss")}
-            object.__setattr__(self, "train", dataclasses.replace(self.train, **idle))
+            idle = (n for n in HISTORICAL_DEFAULTS if n.startswith(_IDLE_WITHOUT_TEACHER))
+            for dotted in idle:
+                *path, leaf = dotted.split(".")
+                _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
 
     @property
     def generation(self) -> int:
@@ -152,12 +158,12 @@ class Recipe:
         """Slug and 12 hex digits; the same on any machine and for any way of running it."""
         cached = self.__dict__.get("_id")
         if cached is None:
+            of = "" if self.teacher is None else f"-of-{self.teacher.model}"
             role = "sup" if self.teacher is None else f"gen{self.generation}"
-            slug = f"{self.data.name}-{self.model}-{role}-s{self.seed}"
-            if self.teacher is not None:
-                slug = slug.replace(f"-{role}-", f"-{role}-of-{self.teacher.model}-")
-            slug = "".join(c if c.isalnum() or c in "-_." else "_" for c in slug)
-            cached = f"{slug}-{hashlib.sha256(self.canonical().encode()).hexdigest()[:12]}"
+            slug = f"{self.data.name}-{self.model}-{role}{of}"
+            slug = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in slug)
+            digits = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+            cached = f"{slug[:150]}-s{self.seed}-{digits}"  # file systems take 255 bytes
             object.__setattr__(self, "_id", cached)
         return cached
 
@@ -174,16 +180,26 @@ class Recipe:
         """Build a recipe from `to_dict`'s output. Unknown fields and wrong types: UserError."""
         return _build(cls, values, "")
 
-    def set(self, assignments: Mapping[str, Any]) -> "Recipe":
-        """Return a copy with dotted fields replaced, e.g. `{"train.lr": "0.1"}`.
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], teacher: "Recipe | None" = None) -> Self:
+        """Build a recipe from dotted fields, e.g. `{"train.lr": "0.1"}`, and else the defaults.
 
-        Text is read as the field's type. The teacher keeps its own values.
+        Text is read as the field's type.
 
         Raises:
             UserError: unknown field (names the nearest), or a value of the wrong type or range.
         """
-        values = self.to_dict()
-        for dotted, value in assignments.items():
+        return cls._with(Recipe().to_dict(), fields, teacher)
+
+    def set(self, fields: Mapping[str, Any]) -> "Recipe":
+        """Return a copy with dotted fields replaced; see `of`. The teacher keeps its own values."""
+        return self._with(self.to_dict(), fields, self.teacher)
+
+    @classmethod
+    def _with(
+        cls, values: dict[str, Any], fields: Mapping[str, Any], teacher: "Recipe | None"
+    ) -> Self:
+        for dotted, value in fields.items():
             if dotted.split(".")[0] in ("teacher", "seed"):
                 raise UserError(f"'{dotted}' is not set by hand: studies and --seeds give it")
             if dotted not in HISTORICAL_DEFAULTS:
@@ -193,12 +209,18 @@ class Recipe:
             for part in path:
                 place = place[part]
             place[leaf] = value
-        return Recipe.from_dict(values)
+        parts = _converted(cls, {n: v for n, v in values.items() if n != "teacher"}, "")
+        return cls(**parts, teacher=teacher)
 
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
-        teacher = None if self.teacher is None else self.teacher.at_seed(seed)
-        return dataclasses.replace(self, seed=seed, teacher=teacher)
+        moved = copy.copy(self)  # the rest has been checked, and plans make thousands of these
+        moved.__dict__.pop("_id", None)
+        object.__setattr__(moved, "seed", _typed(seed, int, "seed"))
+        _check_range("seed", moved.seed)
+        if self.teacher is not None:
+            object.__setattr__(moved, "teacher", self.teacher.at_seed(seed))
+        return moved
 
 
 HISTORICAL_DEFAULTS: dict[str, Any] = {
@@ -241,6 +263,9 @@ HISTORICAL_DEFAULTS: dict[str, Any] = {
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
 dataclass default must not change an id, and a new field at its old meaning must not either."""
+
+_IDLE_WITHOUT_TEACHER = ("pseudo.", "noise.unlabeled.", "train.ratio", "train.loss")
+"""Fields that a supervised run does not use."""
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "data.labeled": (1, 1e12, "at least 1"),
@@ -293,37 +318,82 @@ def _explicit(recipe: Recipe) -> dict[str, Any]:
     return explicit
 
 
+def _put(recipe: Recipe, path: list[str], leaf: str, value: Any) -> None:
+    """Replace one leaf of a recipe under construction; parts may be shared, so they are copied."""
+    place: Any = recipe
+    for name in path:
+        part = copy.copy(getattr(place, name))
+        object.__setattr__(place, name, part)
+        place = part
+    object.__setattr__(place, leaf, value)
+
+
+def _check_range(name: str, value: Any) -> None:
+    rule = _RANGES.get(name) or _RANGES.get(
+        name.replace(".labeled.", ".*.").replace(".unlabeled.", ".*.")
+    )
+    if rule and not rule[0] <= value <= rule[1]:
+        raise UserError(f"{name}={value}: expected a value {rule[2]}")
+
+
 def _check(recipe: Recipe) -> None:
     for name, value in _leaves(recipe).items():
-        rule = _RANGES.get(name) or _RANGES.get(
-            name.replace(".labeled.", ".*.").replace(".unlabeled.", ".*.")
-        )
-        if rule and not rule[0] <= value <= rule[1]:
-            raise UserError(f"{name}={value}: expected a value {rule[2]}")
+        _check_range(name, value)
     batch, labeled = recipe.train.batch_size, recipe.data.labeled
     if batch > labeled:
         raise UserError(
             f"train.batch_size={batch} is larger than the labeled set (data.labeled={labeled})"
         )
-    if recipe.teacher is not None and recipe.teacher.seed != recipe.seed:
+    if recipe.teacher is None:
+        return
+    if recipe.teacher.seed != recipe.seed:
         raise UserError(
             f"seed={recipe.seed}: its teacher has seed {recipe.teacher.seed}; "
             "a seed is end to end, so both must be the same"
         )
+    for f in dataclasses.fields(Data):
+        ours, theirs = getattr(recipe.data, f.name), getattr(recipe.teacher.data, f.name)
+        if ours != theirs:  # its logits would be those of another pool
+            raise UserError(
+                f"data.{f.name}={ours}: its teacher has {theirs}; both must have the same data"
+            )
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` with every leaf as its field's type; a part that has been read stays as is."""
+    if type(value) is not hint or not dataclasses.is_dataclass(hint):
+        return _convert(value, hint, name)
+    if "_read" not in value.__dict__:
+        hints = _hints(hint)
+        leaves = {n: _typed(getattr(value, n), hints[n], f"{name}.{n}") for n in hints}
+        value = hint(**leaves)
+        object.__setattr__(value, "_read", True)
+    return value
 
 
 def _build(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
+    return cls(**_converted(cls, values, prefix))
+
+
+def _converted(cls: Any, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    hints = _hints(cls)
     for name in values:
         if name not in hints:
             raise unknown("field", f"{prefix}{name}", [f"{prefix}{n}" for n in hints])
-    return cls(**{n: _convert(v, hints[n], f"{prefix}{n}") for n, v in values.items()})
+    return {n: _convert(v, hints[n], f"{prefix}{n}") for n, v in values.items()}
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
     """Read `value` (JSON or command-line text) as the type `hint`; UserError if it is not one."""
     if isinstance(hint, types.UnionType):  # only `Recipe | None`
-        return None if value is None else _build(Recipe, value, f"{name}.")
+        if value is None:
+            return None
+        hint = Recipe
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UserError(f"{name}={value!r}: expected a table of fields")
@@ -337,11 +407,15 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         if isinstance(value, bool) or str(value).lower() in known:
             return known[str(value).lower()]
         raise UserError(f"{name}={value}: expected true or false")
+    if hint is str:
+        if not isinstance(value, str):
+            raise UserError(f"{name}={value}: expected text")
+        return value
     try:
         converted = hint(value)
-        if hint is not str and (isinstance(value, bool) or converted != float(value)):
+        if isinstance(value, bool) or converted != float(value):
             raise ValueError
-    except (TypeError, ValueError):
-        expected = {int: "a whole number", float: "a number", str: "text"}[hint]
-        raise UserError(f"{name}={value}: expected {expected}") from None
-    return converted
+    except (TypeError, ValueError, OverflowError):
+        expected = "a whole number" if hint is int else "a number"
+        raise UserError(f"{name}={str(value)[:40]}: expected {expected}") from None
+    return converted + 0  # -0.0 is 0.0

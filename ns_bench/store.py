@@ -149,15 +149,17 @@ class Run:
         _refuse_newer(self.path / "result.json", values.get("schema"))
         try:
             result = Result(**{f.name: values[f.name] for f in fields(Result)})
-        except KeyError as missing:
-            raise Corrupt(f"result.json lacks {missing}") from None
-        for name, entry in result.artifacts.items():
+            expected = {name: result.artifacts[name]["bytes"] for name in (MODEL, LOGITS)}
+            _ = [result.artifacts[name]["sha256"] for name in expected]
+        except (KeyError, TypeError) as damage:
+            raise Corrupt(f"result.json lacks {damage}") from None
+        for name, bytes_ in expected.items():
             try:
                 size = (self.path / name).stat().st_size
-            except FileNotFoundError:
+            except OSError:
                 raise Corrupt(f"{name} is missing") from None
-            if size != entry["bytes"]:
-                raise Corrupt(f"{name} has {size} bytes instead of {entry['bytes']}")
+            if size != bytes_:
+                raise Corrupt(f"{name} has {size} bytes instead of {bytes_}")
         if self.teacher is not None:
             try:
                 teacher = self.teacher.result()
@@ -190,10 +192,11 @@ class Run:
     def failure(self) -> dict[str, Any] | None:
         """Return {"error", "traceback", ...} of the last attempt, or None if it did not fail."""
         try:
-            return dict(json.loads((self.path / "failure.json").read_bytes()))
+            entry = json.loads((self.path / "failure.json").read_bytes())
+            return {**entry, "error": entry["error"], "traceback": entry["traceback"]}
         except FileNotFoundError:
             return None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, TypeError, KeyError) as error:
             return {"error": f"failed; failure.json cannot be read ({error})", "traceback": ""}
 
     def fail(self, error: str, traceback: str) -> None:
@@ -260,12 +263,13 @@ class Lease:
         """Return the living holder's {"host", "pid", "started", "token"}, or None."""
         try:
             age = time.time() - self._file.stat().st_mtime
-            holder = dict(json.loads(self._file.read_bytes()))
+            found = json.loads(self._file.read_bytes())
+            holder = {name: found[name] for name in ("host", "pid", "started", "token")}
             if holder["host"] == socket.gethostname():
                 alive = process_started(holder["pid"]) == holder["started"]
             else:
                 alive = age < LEASE_SECONDS
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return holder if alive else None
 
@@ -284,7 +288,7 @@ class Lease:
         """Show that the holder is alive; raises Held if another has taken over meanwhile."""
         try:
             mine = json.loads(self._file.read_bytes())["token"] == self._token
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             mine = False
         if not mine:
             raise Held("another process took over this run")
@@ -330,24 +334,25 @@ class Store:
         self.root = root
         marker = root / "store.json"
         try:
+            version = json.loads(marker.read_bytes())["schema"] if marker.exists() else SCHEMA
+            _refuse_newer(marker, version)
             if not read_only:
                 root.mkdir(parents=True, exist_ok=True)
                 if not marker.exists():
                     publish_json(marker, {"schema": SCHEMA})
                 publish(root / ".writable", b"")
-            version = json.loads(marker.read_bytes())["schema"] if marker.exists() else SCHEMA
         except OSError as error:
             raise UserError(f"store {root} is not writable: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"store {root}: store.json is not a store's marker file") from None
-        _refuse_newer(marker, version)
 
     def run(self, recipe: Recipe) -> Run:
         return Run(recipe, self.root / recipe.id)
 
     def find(self, run_id: str, among: list[Run]) -> Run:
         """Return the run whose id is or uniquely begins or ends with `run_id`."""
-        hits = [r for r in among if r.id == run_id or r.id.endswith(f"-{run_id}")]
+        exact = [r for r in among if r.id == run_id or r.id.endswith(f"-{run_id}")]
+        hits = exact or [r for r in among if run_id and r.id.startswith(run_id)]
         if len(hits) != 1:
             raise unknown("run", run_id, [r.id for r in among])
         return hits[0]

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -19,6 +19,9 @@ from ns_bench.data.split import SOURCES, Dataset, Labeled, Unlabeled, hidden_lab
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
 from ns_bench.streams import stream, stream_seed
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For machines that are busy with something else."""
 
 DIGITS = Data()
 PARTS = ("labeled", "unlabeled", "validation", "test")
@@ -122,7 +125,7 @@ def test_parts_share_no_row():
     assert len(set.union(*sets)) == sum(map(len, sets)) == 1797
 
 
-@settings(max_examples=40, deadline=None)
+@settings(patient, max_examples=40)
 @given(
     labeled=st.integers(1, 30).map(lambda n: 10 * n),
     validation=st.integers(0, 400),
@@ -138,7 +141,7 @@ def test_any_sizes_that_fit(labeled, validation, test, seed):
     check_partition(spec, seed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(patient, max_examples=60)
 @given(
     labeled=st.integers(1, 180).map(lambda n: 10 * n),
     validation=st.integers(0, 1000),

@@ -449,7 +449,7 @@ def test_a_stopped_call_goes_on_where_it_was(
     else:
         os.kill(process.pid, signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
     process.wait(30)
-    until(lambda: not session(process.pid), "the end of all its processes", limit=10)
+    until(lambda: not session(process.pid), "the end of all its processes", limit=30)
     assert process.stderr is not None
     if how == "kill -9 of the parent":
         assert process.returncode == -signal.SIGKILL

@@ -6,12 +6,15 @@ from unittest import mock
 
 import pytest
 from fakes import fake_result, fake_runs
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ns_bench.plan import Plan, longest_first, make_plan, states_of
 from ns_bench.recipe import Recipe
 from ns_bench.store import CHECKPOINT, LOGITS, Lease, Run, Store, publish
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For machines that are busy with something else."""
 
 TEACHER = Recipe(model="teacher")
 STUDENT = Recipe(model="student", teacher=TEACHER)
@@ -67,6 +70,7 @@ def test_nothing_asked_for(store):
     assert plan.missing == []
 
 
+@patient
 @given(forests(), st.data())
 def test_every_teacher_comes_before_its_students(recipes, data):
     asked = data.draw(st.lists(st.sampled_from(recipes), max_size=12))
@@ -147,6 +151,7 @@ def test_a_damaged_teacher_is_done_again_before_its_students(store):
     assert [run.id for run in plan.missing] == [teacher.id, OTHER.id]
 
 
+@patient
 @given(forests(), st.data())
 def test_blocked_means_that_a_failed_run_is_in_the_way(recipes, data):
     words = st.sampled_from(["done", "running", "failed", "partial", "missing"])
@@ -177,6 +182,7 @@ def longest_path(recipe: Recipe, recipes: list[Recipe], seconds: dict[str, int])
     return seconds[recipe.id] + max(below, default=0)
 
 
+@patient
 @given(forests(), st.data())
 def test_longest_first_is_the_longest_path(recipes, data):
     seconds = {recipe.id: data.draw(st.integers(0, 100)) for recipe in recipes}
@@ -184,6 +190,7 @@ def test_longest_first_is_the_longest_path(recipes, data):
     assert paths == {recipe.id: longest_path(recipe, recipes, seconds) for recipe in recipes}
 
 
+@patient
 @given(forests(), st.data())
 def test_longest_first_of_what_is_left(recipes, data):
     """Runs whose teachers are done, and so not listed, have paths too."""

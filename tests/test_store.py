@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from fakes import fake_curve, fake_result, fake_runs, sha256
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ns_bench import store as store_module
@@ -39,6 +39,9 @@ from ns_bench.store import (
     storage_full,
     unseal,
 )
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For machines that are busy with something else."""
 
 TEACHER = Recipe()
 STUDENT = Recipe(teacher=TEACHER)
@@ -187,11 +190,13 @@ for pid in pids:
     check()
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_seal_and_unseal(payload):
     assert unseal(seal(payload)) == payload
 
 
+@patient
 @given(st.binary(max_size=200), st.data())
 def test_unseal_notices_a_changed_bit(payload, data):
     sealed = bytearray(seal(payload))
@@ -201,6 +206,7 @@ def test_unseal_notices_a_changed_bit(payload, data):
         unseal(bytes(sealed))
 
 
+@patient
 @given(st.binary(max_size=200), st.data())
 def test_unseal_notices_a_missing_or_added_end(payload, data):
     sealed = seal(payload)

@@ -25,7 +25,7 @@ from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.recipe import Recipe, RowNoise, Train
 from ns_bench.selftrain.evaluate import score
-from ns_bench.selftrain.models import build
+from ns_bench.selftrain.models import NoisedNet, build
 from ns_bench.selftrain.noise import augment, padded_crop
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.selftrain.train import (
@@ -323,6 +323,64 @@ def test_each_kind_generation_and_seed_has_its_own_order_and_noise() -> None:
     assert len(orders) == len(noised) == len(keys)
 
 
+def test_noise_is_drawn_anew_each_step_and_row() -> None:
+    images = torch.randint(0, 256, (1, 1, 8, 8), generator=seeded()).byte()
+    same = torch.zeros(40, dtype=torch.long)
+    rows = Rows(images, torch.ones(1, 1), same, 40, RowNoise(), 0, ("labeled", 0))
+    first, second = rows(0)[0], rows(1)[0]
+    assert not torch.equal(first, second)
+    assert len({tuple(image.flatten().tolist()) for image in first}) > 20
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor, int]]:
+    """Record the dropout and depth rates and the seed of the draws of each pass in training."""
+    seen: list[tuple[Tensor, Tensor, int]] = []
+    forward = NoisedNet.forward
+
+    def watched(net: NoisedNet, x: Tensor, *noise: Any) -> Tensor:
+        if net.training:
+            dropout, depth, generator = noise[:3]
+            seen.append((dropout, depth, generator.initial_seed()))
+        return forward(net, x, *noise)
+
+    monkeypatch.setattr(NoisedNet, "forward", watched)
+    return seen
+
+
+def test_each_kind_of_rows_has_its_own_model_noise(
+    digits: Dataset, passes: list[tuple[Tensor, Tensor, int]]
+) -> None:
+    rates = {"dropout": (0.1, 0.5), "stochastic_depth": (0.3, 0.7)}
+    recipe = student().set(
+        {
+            f"noise.{rows}.{name}": values[i]
+            for name, values in rates.items()
+            for i, rows in enumerate(("labeled", "unlabeled"))
+        }
+    )
+    train(recipe, digits, labels_for(digits))
+    assert len(passes) == recipe.steps
+    for found in passes:
+        for rate, (labeled, unlabeled) in zip(found, rates.values(), strict=False):
+            expected = torch.tensor([labeled] * 50 + [unlabeled] * 150)
+            torch.testing.assert_close(rate, expected)
+
+
+def test_model_noise_is_drawn_anew_each_step_and_pairs_arms(
+    digits: Dataset, passes: list[tuple[Tensor, Tensor, int]]
+) -> None:
+    def draws(recipe: Recipe) -> list[int]:
+        passes.clear()
+        train(recipe, digits, None if recipe.teacher is None else labels_for(digits))
+        return [seed for _, _, seed in passes]
+
+    one, other = draws(student()), draws(student(train__lr=0.5, pseudo__kind="hard"))
+    assert one == other
+    teacher, elsewhere = draws(supervised()), draws(supervised().at_seed(1))
+    assert len({*one, *teacher, *elsewhere}) == 18
+
+
 def batches(recipe: Recipe, data: Dataset, step: int) -> list[tuple[Tensor, Tensor]]:
     pseudo = labels_for(data)
     return [part(step) for part in joint_rows(recipe, data, pseudo, "cpu")]
@@ -363,6 +421,22 @@ def test_noise_taken_from_unlabeled_rows_leaves_the_labeled_rows_alone(digits: D
         assert torch.equal(with_noise[1][1], without[1][1])  # the same rows in the same order
         assert not torch.equal(with_noise[1][0], without[1][0])
         assert all(find(image, digits.unlabeled.images) >= 0 for image in without[1][0])
+
+
+def test_a_student_sees_the_rows_that_its_labels_name(digits: Dataset) -> None:
+    """Those below the threshold never, and the repeated ones repeatedly."""
+    pseudo = labels_for(digits)
+    named = torch.arange(0, 60, 2).repeat_interleave(5)  # 150 rows: one batch is one epoch
+    pseudo = replace(pseudo, rows=named)
+    clean = student(**{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
+    images, targets = joint_rows(clean, digits, pseudo, "cpu")[1](0)
+    seen = Counter(tuple(image.flatten().tolist()) for image in images)
+    assert seen == Counter(
+        tuple(image.flatten().tolist()) for image in digits.unlabeled.images[named]
+    )
+    for image, target in zip(images, targets, strict=True):
+        row = find(image, digits.unlabeled.images)
+        torch.testing.assert_close(target, pseudo.targets[row])
 
 
 def test_a_batch_larger_than_the_pool_is_an_error(digits: Dataset) -> None:

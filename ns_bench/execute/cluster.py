@@ -52,7 +52,11 @@ class Cluster:
                 f"cluster {self.name}: time_minutes = {self.time_minutes}: expected at least "
                 f"{SHORTEST_MINUTES}, since submitit does not requeue shorter jobs"
             )
-        if not 0 < self.pack_minutes <= 0.8 * self.time_minutes:
+        if self.pack_minutes <= 0:
+            raise UserError(
+                f"cluster {self.name}: pack_minutes = {self.pack_minutes:g}: expected more than 0"
+            )
+        if self.pack_minutes > 0.8 * self.time_minutes:
             raise UserError(
                 f"cluster {self.name}: pack_minutes = {self.pack_minutes:g} needs a time limit of "
                 f"{self.pack_minutes / 0.8:.0f} minutes (time_minutes = {self.time_minutes}); "

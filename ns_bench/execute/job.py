@@ -29,18 +29,28 @@ class Pack:
         plan = json.loads(Path(self.file).read_bytes())
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
         runs = [Run(recipe, Path(plan["store"]) / recipe.id) for recipe in recipes]
-        todo = [run for run in runs if run.state() not in ("done", "failed")]
-        for run in todo:
-            teacher = run.teacher
-            # The scheduler takes a dependency on a purged job for satisfied, so look for ourselves.
-            if teacher and teacher.id not in {r.id for r in runs} and teacher.state() != "done":
-                raise RuntimeError(f"{run.id}: its teacher {teacher.id} is {teacher.state()}")
+        # The scheduler takes a dependency on a purged job for satisfied, so look for ourselves.
+        unfit: dict[str, str] = {}
+        todo = []
+        for run in runs:  # teachers come first
+            teacher, state = run.teacher, run.state()
+            if state == "done":
+                continue
+            if state == "failed":
+                unfit[run.id] = "it failed before"
+            elif teacher and teacher.id in unfit:
+                unfit[run.id] = f"its teacher {teacher.id} failed"
+            elif teacher and teacher not in todo and teacher.state() != "done":
+                unfit[run.id] = f"its teacher {teacher.id} is {teacher.state()}"
+            else:
+                todo.append(run)
         estimate = Profile("", "", {}, {}, 0, step_seconds=plan["step_seconds"]).estimate
         if todo:
             execute(todo, estimate, workers=plan["side_by_side"])
         left = [run.id for run in runs if run.state() != "done"]
         if left:
-            raise RuntimeError(f"{len(left)} of {len(runs)} runs have no result: {left[0]}")
+            why = unfit.get(left[0], "it failed")
+            raise RuntimeError(f"{len(left)} of {len(runs)} runs have no result: {left[0]}: {why}")
 
     def checkpoint(self) -> DelayedSubmission:
         return DelayedSubmission(Pack(self.file, self.index))

@@ -1,24 +1,41 @@
-"""Do one run of a store: check its teacher, train (or go on), evaluate, publish."""
+"""Do one run of a store: check its teacher, train (or go on), evaluate, publish.
 
+By hand, on one process or over several GPUs, nodes or (gloo) CPUs, where RUN_DIR is a run's folder
+in a store, with its recipe.json:
+
+    python -m ns_bench.execute.run_one RUN_DIR
+    torchrun --nproc-per-node 2 -m ns_bench.execute.run_one RUN_DIR
+"""
+
+import argparse
 import hashlib
 import io
+import json
+import signal
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
 from ns_bench.data import split
+from ns_bench.errors import UserError
 from ns_bench.execute.provenance import provenance
+from ns_bench.recipe import Recipe
+from ns_bench.selftrain import parallel
 from ns_bench.selftrain.evaluate import evaluate, predict
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
-from ns_bench.selftrain.train import train
+from ns_bench.selftrain.train import Diverged, train
 from ns_bench.store import (
     CHECKPOINT,
     LOGITS,
     MODEL,
     Corrupt,
+    Held,
     Lease,
     Result,
     Run,
@@ -51,28 +68,38 @@ def run_one(
 ) -> Result:
     """Return the run's result, training only what is missing.
 
+    Where `torch.distributed` is initialised, every process calls this. Process 0 alone takes the
+    lease, tells progress and writes; all start from the checkpoint that it read, and stop at the
+    same step.
+
     Args:
         device: where to train; never part of a recipe.
         progress: is told about every second, and at the end of training, how many images this run
             has seen and how many of them in this attempt.
-        should_stop: is asked after every step; True ends in a checkpoint and Interrupted.
+        should_stop: is asked after every step; True (on any process) ends in a checkpoint and
+            Interrupted.
 
     Raises:
         Held: another process works on this run. TeacherUnfit, Interrupted, UserError, Diverged,
         OSError: nothing of what was done before is lost.
     """
     lease = Lease(run.path)
-    lease.acquire()
+    parallel.on_leader(lease.acquire)
     try:
-        try:
-            result = run.result()
-        except Corrupt as damage:
-            run.log({"step": 0, "event": f"done again: {damage}"})
-            run.discard()
-            result = None
+        result = parallel.on_leader(partial(_published, run))
         return result or _do(run, lease, device, progress, should_stop, checkpoint_seconds)
     finally:
-        lease.release()
+        if parallel.rank() == 0:
+            lease.release()
+
+
+def _published(run: Run) -> Result | None:
+    try:
+        return run.result()
+    except Corrupt as damage:
+        run.log({"step": 0, "event": f"done again: {damage}"})
+        run.discard()
+        return None
 
 
 def _do(
@@ -84,10 +111,10 @@ def _do(
     checkpoint_seconds: float,
 ) -> Result:
     recipe = run.recipe
-    publish_json(run.path / "recipe.json", recipe.to_dict())
+    parallel.on_leader(partial(publish_json, run.path / "recipe.json", recipe.to_dict()))
     dataset = split.load(recipe.data, recipe.seed)
     pseudo, teacher_logits = _labels_of_teacher(run)
-    resume = _load_checkpoint(run)
+    resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
     first = resume["step"] if resume else 0
     began = last_saved = last_told = time.monotonic()
@@ -96,15 +123,18 @@ def _do(
     def save(state: dict[str, Any]) -> None:
         spent = seconds + time.monotonic() - began
         buffer = io.BytesIO()
-        torch.save({**state, "seconds": spent, "resumed": resumed}, buffer)
+        more = {"seconds": spent, "resumed": resumed, "teacher_logits": teacher_logits}
+        torch.save({**state, **more}, buffer)
         publish(run.path / CHECKPOINT, seal(buffer.getvalue()))
 
     def after_step(step: int, state: Callable[[], dict[str, Any]]) -> None:
         nonlocal last_saved, last_told
         now = time.monotonic()
-        if should_stop():
-            save(state())
+        if parallel.any_rank(should_stop()):
+            parallel.on_leader(lambda: save(state()))
             raise Interrupted
+        if parallel.rank():
+            return
         if now - last_told >= 1 or step == recipe.steps:
             progress(step * images_a_step, (step - first) * images_a_step)
             lease.renew()
@@ -114,7 +144,8 @@ def _do(
             last_saved = now
 
     def log(record: dict[str, Any]) -> None:
-        run.log({**record, "seconds": round(seconds + time.monotonic() - began, 3)})
+        if parallel.rank() == 0:
+            run.log({**record, "seconds": round(seconds + time.monotonic() - began, 3)})
 
     net = train(
         recipe, dataset, pseudo, device=device, resume=resume, log=log, after_step=after_step
@@ -122,38 +153,46 @@ def _do(
     seconds += time.monotonic() - began
 
     mean, std = dataset.mean, dataset.std
-    logits = predict(net, dataset.unlabeled.images, mean, std).half()
-    weights = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
-    artifacts = {
-        MODEL: safetensors.torch.save(weights),
-        LOGITS: safetensors.torch.save({"logits": logits.contiguous()}),
-    }
-    for name, content in artifacts.items():
-        publish(run.path / name, content)
-    # Only now, when nothing trains any more, may the hidden labels be looked at.
-    truth = split.hidden_labels(recipe.data, recipe.seed)
-    result = Result(
-        id=run.id,
-        recipe=recipe.to_dict(),
-        test=evaluate(net, dataset.test, mean, std),
-        validation=evaluate(net, dataset.validation, mean, std),
-        pseudo=None if pseudo is None else quality(pseudo, truth),
-        artifacts={
-            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            for name, content in artifacts.items()
-        },
-        teacher_logits=teacher_logits,
-        steps=recipe.steps,
-        images=recipe.images,
-        seconds=round(seconds, 3),
-        images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
-        resumed=resumed,
-        provenance=provenance(device),
-    )
-    lease.renew()  # whoever took over publishes; this process must not do so too
-    publish_json(run.path / "result.json", to_json(result))
-    (run.path / CHECKPOINT).unlink(missing_ok=True)
-    return result
+    pool = parallel.share(len(dataset.unlabeled))
+    own_logits = predict(net, dataset.unlabeled.images[pool.rows], mean, std).half()
+    logits = parallel.assembled(own_logits, pool.batch)
+    if not logits.isfinite().all():
+        raise Diverged("the network's output on the pool is not finite in fp16")
+
+    def finish() -> Result:
+        weights = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
+        artifacts = {
+            MODEL: safetensors.torch.save(weights),
+            LOGITS: safetensors.torch.save({"logits": logits.contiguous()}),
+        }
+        for name, content in artifacts.items():
+            publish(run.path / name, content)
+        # Only now, when nothing trains any more, may the hidden labels be looked at.
+        truth = split.hidden_labels(recipe.data, recipe.seed)
+        result = Result(
+            id=run.id,
+            recipe=recipe.to_dict(),
+            test=evaluate(net, dataset.test, mean, std),
+            validation=evaluate(net, dataset.validation, mean, std),
+            pseudo=None if pseudo is None else quality(pseudo, truth),
+            artifacts={
+                name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+                for name, content in artifacts.items()
+            },
+            teacher_logits=teacher_logits,
+            steps=recipe.steps,
+            images=recipe.images,
+            seconds=round(seconds, 3),
+            images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
+            resumed=resumed,
+            provenance={**provenance(device), "processes": parallel.world()},
+        )
+        lease.renew()  # whoever took over publishes; this process must not do so too
+        publish_json(run.path / "result.json", to_json(result))
+        (run.path / CHECKPOINT).unlink(missing_ok=True)
+        return result
+
+    return parallel.on_leader(finish)
 
 
 def _labels_of_teacher(run: Run) -> tuple[PseudoLabeled | None, str | None]:
@@ -171,15 +210,57 @@ def _labels_of_teacher(run: Run) -> tuple[PseudoLabeled | None, str | None]:
     return labels, hashlib.sha256(content).hexdigest()
 
 
-def _load_checkpoint(run: Run) -> dict[str, Any] | None:
+def _load_checkpoint(run: Run, teacher_logits: str | None) -> dict[str, Any] | None:
     path = run.path / CHECKPOINT
     try:
-        sealed = path.read_bytes()
+        content = unseal(path.read_bytes())
+        state = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        if state["teacher_logits"] != teacher_logits:
+            raise Corrupt("its teacher has other logits now")
     except FileNotFoundError:
         return None
-    try:
-        return dict(torch.load(io.BytesIO(unseal(sealed)), weights_only=True))
     except Corrupt as damage:
         run.log({"step": 0, "event": f"checkpoint discarded, started over: {damage}"})
         path.unlink()
         return None
+    return state
+
+
+def main() -> None:
+    """Do the run in the folder that the command line names; SIGTERM leaves a checkpoint."""
+    parser = argparse.ArgumentParser(
+        description="Do one run, over the processes that torchrun starts."
+    )
+    parser.add_argument("run_dir", type=Path, help="folder of the run, with its recipe.json")
+    path = parser.parse_args().run_dir.resolve()
+    stop = False
+
+    def on_terminate(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        run = _run_in(path)
+        with parallel.joined() as device:
+            result = run_one(run, device=device, should_stop=lambda: stop)
+            if parallel.rank() == 0:
+                print(f"{run.id}: {result.test['top1']:.2f}% top-1 on test images")
+    except Interrupted:
+        sys.exit(f"{path.name}: stopped; the same command goes on")
+    except (UserError, Diverged, Held, TeacherUnfit) as error:
+        sys.exit(f"error: {error}")
+
+
+def _run_in(path: Path) -> Run:
+    try:
+        run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a run: its recipe.json cannot be read ({error})") from None
+    if run.id != path.name:
+        raise UserError(f"{path} holds the recipe of {run.id}: the folder must have its name")
+    return run
+
+
+if __name__ == "__main__":
+    main()

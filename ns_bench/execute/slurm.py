@@ -14,8 +14,10 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ class JobState:
 
     job: str
     state: str
+    name: str = ""
     reason: str = ""
     node: str = ""
     elapsed: str = ""
@@ -123,13 +126,56 @@ class Scheduler:
 
     def records(self) -> list[dict[str, Any]]:
         """Return what was submitted, oldest first: {"name", "job", "runs": [[id, ...], ...]}."""
+        return [record for record in self._all_records() if record.get("job")]
+
+    def _all_records(self) -> list[dict[str, Any]]:
         found = []
         for path in (self.root / "arrays").glob("*.json"):
             with contextlib.suppress(ValueError, OSError):
-                record = json.loads(path.read_bytes())
-                if record.get("job"):
-                    found.append(record)
+                found.append(json.loads(path.read_bytes()))
         return sorted(found, key=lambda record: record["time"])
+
+    def recover(self, cluster: Cluster) -> None:
+        """Note the job ids of arrays that an interrupted call handed in, or may have handed in.
+
+        Raises:
+            UserError: SLURM does not answer.
+        """
+        torn = [record for record in self._all_records() if not record.get("job")]
+        alive = self._alive() if torn else {}
+        for record in torn:
+            file = self._file(record["name"])
+            if record["name"] in alive:
+                self._note(record, alive[record["name"]], cluster)
+            else:
+                file.unlink()
+
+    def _file(self, name: str) -> Path:
+        return self.root / "arrays" / f"{name}.json"
+
+    def _calls(self, record: dict[str, Any]) -> list[Callable[[], None]]:
+        from ns_bench.execute import job
+
+        file = str(self._file(record["name"]))
+        return [job.Pack(file, index) for index in range(len(record["packs"]))]
+
+    def _note(self, record: dict[str, Any], job: str, cluster: Cluster) -> None:
+        self._hand_over(job, self._calls(record), cluster)
+        publish_json(self._file(record["name"]), {**record, "job": job})
+
+    def _hand_over(self, job: str, calls: Sequence[Callable[[], Any]], cluster: Cluster) -> None:
+        """Write the pickles of `job` where submitit did not come to it; its elements wait 60 s."""
+        from submitit.core.utils import DelayedSubmission, JobPaths
+
+        for index, call in enumerate(calls):
+            element = job if len(calls) == 1 else f"{job}_{index}"
+            pickle = JobPaths(self.root / "logs", element).submitted_pickle
+            if not pickle.exists():
+                submission = DelayedSubmission(call)
+                submission.set_timeout(cluster.time_minutes, cluster.requeues)
+                unfinished = pickle.with_suffix(".tmp")
+                submission.dump(unfinished)
+                unfinished.replace(pickle)
 
     def elements(self) -> dict[str, str]:
         """Return {run id: job element} of the latest submission of each run."""
@@ -165,11 +211,23 @@ class Scheduler:
         for line in listing.splitlines():
             job, state, reason, node, elapsed, name = line.split("|", 5)
             if name.startswith("ns_bench-"):
-                queue[job] = JobState(job, state, reason, node, elapsed)
+                queue[job] = JobState(job, state, name, reason, node, elapsed)
         return queue
 
+    def _alive(self) -> dict[str, str]:
+        """Return {array name: job id} of what is in the queue or runs."""
+        return {
+            state.name: state.job.partition("_")[0]
+            for state in self._queue().values()
+            if state.state in ALIVE
+        }
+
     def endings(self, jobs: Sequence[str]) -> dict[str, str]:
-        """Return {job element: final state} from `sacct`; empty where there is no accounting."""
+        """Return {job element: how it failed} from `sacct`; empty where there is no accounting.
+
+        Accounting lags by seconds: what it says of a job may be a state that is past, or COMPLETED
+        under the name "allocation" before it knows more. Neither says how a job ended.
+        """
         if not jobs:
             return {}
         parents = sorted({job.partition("_")[0] for job in jobs})
@@ -181,6 +239,8 @@ class Scheduler:
             )  # fmt: skip
             for line in listing.splitlines():
                 job, state, code = line.split("|")
+                if state in ALIVE or state == "COMPLETED":
+                    continue
                 endings[job] = state + (f" (exit code {code})" if code != "0:0" else "")
         return {job: endings[job] for job in jobs if job in endings}
 
@@ -229,7 +289,12 @@ class Scheduler:
             # signal up to a minute early.
             "signal_delay_s": 60,
             "stderr_to_stdout": True,
-            "setup": [*cluster.setup, f"export PYTHONPATH={code}:$PYTHONPATH"],
+            # Without PYTHONSAFEPATH `python -m` looks in the working folder first, which is often
+            # the checkout.
+            "setup": [
+                *cluster.setup,
+                f'export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(code))}:"$PYTHONPATH"',
+            ],
             "additional_parameters": extra,
         }
         return parameters if waits_for is None else {**parameters, "dependency": waits_for}
@@ -245,9 +310,9 @@ class Scheduler:
             waits = None if above is None else dependency(array, f"<{array_name(above)}>")
             parameters = self.parameters(cluster, array_name(array), waits, code)
             count = len(array.packs) if len(array.packs) > 1 else None
-            python = cluster.python or "python"
+            python = cluster.python or shlex.quote(sys.executable)
             logs = self.root / "logs"
-            command = f"{python} -u -m submitit.core._submit {logs}"
+            command = f"{python} -u -m submitit.core._submit {shlex.quote(str(logs))}"
             text = _make_sbatch_string(command, logs, map_count=count, **parameters)
             scripts.append(f"# {len(array.runs)} runs in {len(array.packs)} jobs\n{text}")
         return scripts
@@ -273,8 +338,7 @@ class Scheduler:
         jobs: dict[str, str] = {}
         missing: dict[str, str] = {}
         queued = {record["name"]: record["job"] for record in self.records()}
-        alive = {state.job.partition("_")[0] for state in self._queue().values()
-                 if state.state in ALIVE}  # fmt: skip
+        alive = self._alive().values()
         for array in arrays:
             name = array_name(array)
             if queued.get(name) in alive:
@@ -287,7 +351,7 @@ class Scheduler:
                     missing[name] = f"it waits for {parent}, which was not submitted"
                     continue
                 waits_for = dependency(array, jobs[parent])
-            file = self.root / "arrays" / f"{name}.json"
+            file = self._file(name)
             record = {
                 "name": name,
                 "time": time.time(),
@@ -301,18 +365,19 @@ class Scheduler:
             }
             file.parent.mkdir(parents=True, exist_ok=True)
             publish_json(file, record)
-            calls = [job.Pack(str(file), index) for index in range(len(array.packs))]
             parameters = self.parameters(cluster, name, waits_for, code)
             try:
-                jobs[name] = self._sbatch(cluster, parameters, calls, say)
+                jobs[name] = self._sbatch(cluster, parameters, self._calls(record), say)
             except RuntimeError as error:
                 missing[name] = str(error)
-                file.unlink()
+                with contextlib.suppress(UserError):  # no answer: `recover` asks again
+                    if name not in self._alive():
+                        file.unlink()
                 continue
-            publish_json(file, {**record, "job": jobs[name]})
+            self._note(record, jobs[name], cluster)
         if jobs:
             ids = ":".join(sorted(set(jobs.values())))
-            name = "ns_bench-report"
+            name = f"ns_bench-report-{min(jobs.values(), key=int)}"
             parameters = self.parameters(cluster, name, f"afterany:{ids}", code)
             parameters.pop("gpus_per_node", None)
             parameters |= {"cpus_per_task": 1, "time": 15}
@@ -334,19 +399,24 @@ class Scheduler:
             self.root / "logs", max_num_timeout=cluster.requeues, python=cluster.python or None
         )
         executor.update_parameters(**parameters)
+        why = ""
         for attempt in range(TRIES):
+            if attempt:
+                say(f"sbatch refused ({why}); trying again in {2 ** (attempt - 1)} s")
+                time.sleep(2 ** (attempt - 1))
             try:
+                # sbatch may give up waiting for the answer to a job that SLURM has taken
+                if attempt and (taken := self._alive().get(parameters["job_name"])):
+                    self._hand_over(taken, calls, cluster)
+                    return taken
                 with executor.batch():
                     jobs = [executor.submit(call) for call in calls]
                 return str(jobs[0].job_id).partition("_")[0]
-            except submitit.core.utils.FailedJobError as error:
+            except (submitit.core.utils.FailedJobError, UserError) as error:
                 # submitit's message ends in sbatch's own line
-                why = str(error).strip().splitlines()[-1].strip()
+                why = (str(error).strip().splitlines() or ["without a word"])[-1].strip()
                 if "nvalid" in why:  # invalid partition, account, qos: no use in asking again
                     raise RuntimeError(why) from None
-                if attempt + 1 < TRIES:
-                    say(f"sbatch refused ({why}); trying again in {2**attempt} s")
-                    time.sleep(2**attempt)
         raise RuntimeError(f"sbatch refused {TRIES} times: {why}")
 
     def cancel(self, runs: Sequence[str]) -> list[str]:
@@ -354,7 +424,10 @@ class Scheduler:
         states = self.states()
         elements = sorted({states[r].job for r in runs if r in states and states[r].state in ALIVE})
         for start in range(0, len(elements), 500):
-            ask("scancel", *elements[start : start + 500])
+            try:
+                ask("scancel", "--quiet", *elements[start : start + 500])
+            except RuntimeError as error:
+                raise UserError(f"not all jobs could be cancelled: {error}") from None
         return elements
 
     def logs(self, run_id: str) -> list[Path]:

@@ -45,10 +45,12 @@ def reconcile(
     require_slurm()
     scheduler = Scheduler(store)
     with scheduler.exclusive():
-        plan = make_plan(store, recipes)
+        scheduler.recover(cluster)
         states = scheduler.states()
-        settle(scheduler, plan, states)
         plan = make_plan(store, recipes)
+        if not options.retry_failed:
+            settle(scheduler, plan, states, again=options.force or "")
+            plan = make_plan(store, recipes)
         at_work = {r for r, job in states.items() if job.state in ALIVE}
         todo = [run for run in plan.missing if run.id not in at_work]
         # A student whose teacher is queued already waits for it: it comes with the next call.
@@ -58,14 +60,14 @@ def reconcile(
             arrays = plan_arrays(todo, profile, cluster, largest_array())
             submission = scheduler.submit(arrays, profile, cluster, _collect(options))
     if submission is not None:
+        if not submission.jobs:
+            raise UserError(f"nothing was submitted: {next(iter(submission.missing.values()))}")
         print(
             f"{title}: submitted {len(todo)} runs in {len(submission.jobs)} sbatch calls "
             f"(and one for the report); the same command shows where they stand"
         )
         for name, why in submission.missing.items():
             print(f"ns_bench: not submitted: {name}: {why}", file=sys.stderr)
-        if submission.missing and not submission.jobs:
-            raise UserError(next(iter(submission.missing.values())))
     states = scheduler.states()
     rows = standing(plan, states)
     waits = [state for _, state, _ in rows if state in ("queued", "running", "missing", "partial")]
@@ -76,8 +78,12 @@ def reconcile(
     return 1 if bad or (submission and submission.missing) else 0
 
 
-def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState]) -> None:
-    """Record as failed what was submitted and has ended without a result, with SLURM's reason."""
+def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again: str = "") -> None:
+    """Record as failed what was submitted and has ended without a result, with SLURM's reason.
+
+    Args:
+        again: the run that --force does again: its last job ended well.
+    """
     elements = scheduler.elements()
     lost = [
         run
@@ -86,11 +92,13 @@ def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState]) -> Non
         and (run.id not in states or states[run.id].state not in ALIVE)
         and (run.teacher is None or plan.states[run.teacher.id] == "done")
         and run.state() in ("missing", "partial")  # it may have ended well a moment ago
+        and not (run.path / "result.json").exists()  # damaged since: that is no failed job
+        and not (again and run.id.endswith(again))
     ]
     endings = scheduler.endings([elements[run.id] for run in lost])
     for run in lost:
         element = elements[run.id]
-        known = states[run.id].state if run.id in states else None
+        known = _ended(states[run.id]) if run.id in states else None
         how = endings.get(element) or known or "ended without a result"
         run.fail(f"job {element}: {how}; see --logs {run.id}", "")
 
@@ -174,15 +182,21 @@ def status_table(
             job.node if job else "",
             job.elapsed if job else "",
             _progress(run) if state in ("running", "partial") else "",
-            why or (_waits(job) if job and state == "queued" else ""),
+            why or (_why(job) if job and state in ("queued", "missing", "partial") else ""),
         )
     if len(ordered) > len(shown):
         table.add_row(f"... and {len(ordered) - len(shown)} more", *[""] * 6)
     return table
 
 
-def _waits(job: JobState) -> str:
+def _why(job: JobState) -> str:
+    if job.state not in ALIVE:
+        return f"its job ended: {_ended(job)}"
     return "its job is at other runs" if job.state == "RUNNING" else job.reason
+
+
+def _ended(job: JobState) -> str:
+    return job.state if job.reason in ("", "None") else f"{job.state} ({job.reason})"
 
 
 def _progress(run: Run) -> str:

@@ -25,7 +25,7 @@ def score(logits: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
     probabilities = logits.softmax(1)
     confidence, label = probabilities.max(1)
     right = (label == labels).float()
-    which = (confidence * bins).long().clamp(max=bins - 1)
+    which = (confidence.nan_to_num() * bins).long().clamp(max=bins - 1)
     gaps = torch.zeros(bins).index_add_(0, which, right - confidence)
     scores = {
         "top1": 100 * right.mean().item(),

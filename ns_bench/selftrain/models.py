@@ -1,5 +1,6 @@
 """Networks: a small compound-scaled family, any timm model, and noise that differs by row."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,11 +25,12 @@ MICRO = {
 
 _MICRO_STAGES = [
     ["ds_r1_k3_s1_e1_c16_se0.25"],
-    ["ir_r1_k3_s2_e4_c24_se0.25"],
-    ["ir_r1_k3_s2_e4_c40_se0.25"],
+    ["ir_r2_k3_s2_e4_c24_se0.25"],
+    ["ir_r2_k3_s2_e4_c40_se0.25"],
 ]
 """EfficientNet's blocks for 8x8 to 32x32 images: 8x8 goes to 8, 4 and 2 pixels, with stem stride 1
-as the official `small_image_model` lowers the first strides."""
+as the official `small_image_model` lowers the first strides. Only a block that keeps its shape has
+a shortcut, and only a shortcut lets stochastic depth drop the block: hence two blocks a stage."""
 
 
 class RowDropPath(nn.Module):
@@ -40,7 +42,11 @@ class RowDropPath(nn.Module):
         self.scale: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if self.scale is None else x * self.scale.view(-1, *[1] * (x.ndim - 1))
+        if self.scale is None:
+            return x
+        # some networks fold the patches of an image into the batch: they share its decision
+        scale = self.scale.repeat_interleave(len(x) // len(self.scale))
+        return x * scale.view(-1, *[1] * (x.ndim - 1))
 
 
 class NoisedNet(nn.Module):
@@ -60,6 +66,13 @@ class NoisedNet(nn.Module):
                     row_drop = RowDropPath(child.drop_prob)  # built with rate 1: i / n blocks
                     setattr(parent, name, row_drop)
                     self.drop_paths.append(row_drop)
+        self.drop_features: Callable[[Tensor], Tensor] | None = None
+        heads = net.get_classifier()
+        for head in heads if isinstance(heads, tuple) else (heads,):
+            head.register_forward_pre_hook(self._dropout)
+
+    def _dropout(self, head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        return None if self.drop_features is None else (self.drop_features(inputs[0]),)
 
     def forward(
         self,
@@ -67,26 +80,33 @@ class NoisedNet(nn.Module):
         dropout: Tensor | None = None,
         stochastic_depth: Tensor | None = None,
         generator: torch.Generator | None = None,
+        own: slice | Tensor = slice(None),
     ) -> Tensor:
         """Return logits [B, classes] of images [B, C, H, W].
 
         `dropout` and `stochastic_depth` are rates by row, float [B]; without them, or in eval
-        mode, the pass has no noise. Draws come from `generator`, on the device of `x`.
+        mode, the pass has no noise. Draws come from `generator`, on the device of `x`. Rates and
+        draws may be those of a larger batch, of which `x` is the rows `own`.
         """
         scales: list[Any] = [None] * len(self.drop_paths)
         if self.training and stochastic_depth is not None and self.drop_paths:
             depth = x.new_tensor([block.depth for block in self.drop_paths])
             keep = 1 - depth[:, None] * stochastic_depth
             draws = torch.rand(keep.shape, generator=generator, device=x.device)
-            scales = list((draws < keep).to(x.dtype) / keep)
+            scales = list(((draws < keep).to(x.dtype) / keep)[:, own])
         for block, scale in zip(self.drop_paths, scales, strict=True):
             block.scale = scale
-        features = self.net.forward_head(self.net.forward_features(x), pre_logits=True)
-        if self.training and dropout is not None:
-            keep = 1 - dropout[:, None]
-            draws = torch.rand(features.shape, generator=generator, device=x.device)
-            features = features * ((draws < keep).to(features.dtype) / keep)
-        logits: Tensor = self.net.get_classifier()(features)
+
+        def drop_features(features: Tensor) -> Tensor:
+            assert dropout is not None
+            keep = (1 - dropout).view(-1, *[1] * (features.ndim - 1))
+            shape = (len(keep), *features.shape[1:])
+            draws = torch.rand(shape, generator=generator, device=x.device)
+            return features * ((draws < keep).to(features.dtype) / keep)[own]
+
+        self.drop_features = drop_features if self.training and dropout is not None else None
+        logits: Tensor = self.net(x)
+        self.drop_features = None  # nothing to copy or to keep alive between passes
         return logits
 
 

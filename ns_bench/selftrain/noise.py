@@ -4,32 +4,40 @@ import torch
 from torch import Tensor
 
 from ns_bench.recipe import RowNoise
+from ns_bench.selftrain.parallel import Share
 from ns_bench.selftrain.randaugment import cutout, randaugment
 
 
-def augment(images: Tensor, noise: RowNoise, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor, noise: RowNoise, generator: torch.Generator, share: Share | None = None
+) -> Tensor:
     """Return noised uint8 images [B, C, H, W], each row with draws of its own.
 
     RandAugment, then cutout, then the padded crop: the order of the official small-image code.
+    With a `share`, `images` are those rows of a larger batch, for all of which draws are made.
     """
     if noise.randaugment_n:
-        images = randaugment(images, noise.randaugment_n, noise.randaugment_m, generator)
+        images = randaugment(images, noise.randaugment_n, noise.randaugment_m, generator, share)
     if noise.cutout:
-        images = cutout(images, noise.cutout, generator)
+        images = cutout(images, noise.cutout, generator, share)
     if noise.crop_padding:
-        images = padded_crop(images, noise.crop_padding, generator)
+        images = padded_crop(images, noise.crop_padding, generator, share)
     return images
 
 
-def padded_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def padded_crop(
+    images: Tensor, padding: int, generator: torch.Generator, share: Share | None = None
+) -> Tensor:
     """Shift each image [B, C, H, W] by up to `padding` pixels in x and y, reflected at the edge."""
-    batch, _, height, width = images.shape
-    offset = torch.randint(
+    height, width = images.shape[2:]
+    batch, rows = share or Share(len(images))
+    drawn = torch.randint(
         -padding, padding + 1, (2, batch, 1), generator=generator, device=generator.device
-    ).to(images.device, non_blocking=True)
+    )
+    offset = drawn[:, rows].to(images.device, non_blocking=True)
     y = _reflect(torch.arange(height, device=images.device) + offset[0], height)
     x = _reflect(torch.arange(width, device=images.device) + offset[1], width)
-    row = torch.arange(batch, device=images.device)
+    row = torch.arange(len(images), device=images.device)
     return images[row[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
 
 

@@ -46,7 +46,7 @@ def pseudo_label(
             f"{len(logits)} unlabeled images (its highest confidence: {confidence.max():.3f})"
         )
     if spec.balance:
-        per_class = spec.per_class or len(logits) // logits.shape[1]
+        per_class = spec.per_class or max(len(logits) // logits.shape[1], 1)
         rows = balance(rows, label[rows], confidence[rows], per_class, generator)
     targets = probabilities
     if spec.kind == "hard":

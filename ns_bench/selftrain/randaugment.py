@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ns_bench.selftrain.parallel import Share
+
 OPERATIONS = (
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast"),
     *("Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "SolarizeAdd"),
@@ -35,7 +37,9 @@ MAX_LEVEL = 1000.0
 """Largest magnitude taken, for which coordinates of 1024 pixels still fit the fixed point."""
 
 
-def randaugment(images: Tensor, n: int, m: float, generator: torch.Generator) -> Tensor:
+def randaugment(
+    images: Tensor, n: int, m: float, generator: torch.Generator, share: Share | None = None
+) -> Tensor:
     """Apply `n` random operations of magnitude `m` to each image.
 
     In each layer every image draws one of `OPERATIONS`, uniformly and with replacement, and a sign
@@ -49,6 +53,7 @@ def randaugment(images: Tensor, n: int, m: float, generator: torch.Generator) ->
         n: number of layers; 0 returns `images` itself.
         m: magnitude from 0 to `MAX_LEVEL`; 10 is the nominal maximum, the paper uses 27.
         generator: source of the draws, on any device.
+        share: which rows of a larger batch `images` are; draws are made for all of it.
 
     Returns:
         uint8 [B, C, H, W] on the device of `images`.
@@ -59,9 +64,10 @@ def randaugment(images: Tensor, n: int, m: float, generator: torch.Generator) ->
     _check(images, m)
     if n < 0:
         raise ValueError(f"the number of layers must not be negative, got {n}")
-    shape = (n, len(images))
+    batch, rows = share or Share(len(images))
+    shape = (n, batch)
     draws = torch.randint(2 * len(OPERATIONS), shape, generator=generator, device=generator.device)
-    for codes in draws.cpu():
+    for codes in draws[:, rows].cpu():
         images = _apply(images, codes, m)
     return images
 
@@ -79,7 +85,9 @@ def apply_operation(images: Tensor, name: str, level: float, sign: int = 1) -> T
     return _apply(images, torch.full((len(images),), code), level)
 
 
-def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def cutout(
+    images: Tensor, size: int, generator: torch.Generator, share: Share | None = None
+) -> Tensor:
     """Fill a square of each image with `FILL` (Cutout, arXiv 1708.04552; official `cutout`).
 
     The centre is uniform over the pixels of the image, and borders clip the square.
@@ -88,6 +96,7 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         images: uint8 [B, C, H, W] with 1 or 3 channels; not modified.
         size: side of the square in pixels, twice the official `pad_size`; 0 fills nothing.
         generator: source of the draws, on any device.
+        share: which rows of a larger batch `images` are; draws are made for all of it.
 
     Returns:
         uint8 [B, C, H, W] on the device of `images`.
@@ -98,16 +107,17 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     _check(images, 0)
     if size < 0:
         raise ValueError(f"the side of the square must not be negative, got {size}")
+    batch, rows = share or Share(len(images))
 
     def covered(length: int) -> Tensor:
-        shape = (len(images), 1)
+        shape = (batch, 1)
         centre = torch.randint(length, shape, generator=generator, device=generator.device)
-        start = centre.to(images.device, non_blocking=True) - size // 2
+        start = centre[rows].to(images.device, non_blocking=True) - size // 2
         position = torch.arange(length, device=images.device)
         return (position >= start) & (position < start + size)
 
-    rows, columns = covered(images.shape[2]), covered(images.shape[3])
-    square = (rows[:, None, :, None] & columns[:, None, None, :]).to(torch.uint8)
+    down, across = covered(images.shape[2]), covered(images.shape[3])
+    square = (down[:, None, :, None] & across[:, None, None, :]).to(torch.uint8)
     # Several times as fast on CPU as masked_fill.
     return images * (1 - square) + FILL * square
 

@@ -11,6 +11,7 @@ a run is its weights, their average, the optimiser and the step.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.recipe import Train as TrainSpec
+from ns_bench.selftrain import parallel
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.models import NoisedNet, build
 from ns_bench.selftrain.noise import augment
@@ -34,7 +36,7 @@ EVALUATIONS = 10
 
 
 class Diverged(Exception):
-    """The loss or a weight is not a finite number any more."""
+    """The loss or a network's output is not a finite number any more."""
 
 
 class Rows:
@@ -44,6 +46,7 @@ class Rows:
         images: uint8 [N, C, H, W]; targets: float32 [N, classes].
         order: int64 [M], the rows that take part (repeats allowed).
         batch: rows a step. Batches run across the ends of epochs; each epoch is a permutation.
+            Of several processes, each gets its share of the rows.
         key: names of the random streams.
     """
 
@@ -59,6 +62,7 @@ class Rows:
     ) -> None:
         self.images, self.targets, self.order = images, targets, order
         self.batch, self.noise, self.seed, self.key = batch, noise, seed, key
+        self.share = parallel.share(batch)
         self._epochs: dict[int, Tensor] = {}
 
     def _epoch(self, epoch: int) -> Tensor:
@@ -71,16 +75,16 @@ class Rows:
         return self._epochs[epoch]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [batch, C, H, W] and float32 targets [batch, classes] of a step."""
+        """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
         at, parts, missing = step * self.batch, [], self.batch
         while missing:
             epoch, position = divmod(at, len(self.order))
             part = self._epoch(epoch)[position : position + missing]
             parts.append(part)
             at, missing = at + len(part), missing - len(part)
-        index = torch.cat(parts).to(self.images.device)
+        index = torch.cat(parts)[self.share.rows].to(self.images.device)
         noise = stream(self.seed, "noise", *self.key, step)  # on the host: one draw on any device
-        return augment(self.images[index], self.noise, noise), self.targets[index]
+        return augment(self.images[index], self.noise, noise, self.share), self.targets[index]
 
 
 def learning_rate(spec: TrainSpec, epoch: float) -> float:
@@ -145,6 +149,9 @@ def train(
 ) -> NoisedNet:
     """Train one network and return it with its averaged (EMA) weights, in eval mode.
 
+    Where `torch.distributed` is initialised, every process calls this with the same arguments, does
+    its share of each batch, and gets the network that one process alone would.
+
     Args:
         pseudo: the teacher's labels; None exactly when `recipe` is a supervised one.
         resume: a state that `after_step` was handed, to go on from bit for bit.
@@ -152,7 +159,7 @@ def train(
         after_step: is called with the number of steps done and a function that returns the state.
 
     Raises:
-        Diverged: the loss or a weight is not finite.
+        Diverged: the loss or the network's output is not finite.
     """
     spec, seed, generation = recipe.train, recipe.seed, recipe.generation
     assert (pseudo is None) == (recipe.teacher is None)
@@ -176,12 +183,14 @@ def train(
         }
 
     rows = joint_rows(recipe, data, pseudo, device)
-    weights = loss_weights(spec, pseudo is not None).to(device)
+    own = parallel.joint_share((part.batch for part in rows), device)
+    # of the own rows, in a loss of which the mean over the processes is that of the whole batch
+    weights = loss_weights(spec, pseudo is not None).to(device)[own] * parallel.world()
     dropout = torch.cat([torch.full((r.batch,), r.noise.dropout) for r in rows]).to(device)
     depth = torch.cat([torch.full((r.batch,), r.noise.stochastic_depth) for r in rows]).to(device)
     mean, std = data.mean.to(device), data.std.to(device)
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
-    net.train()
+    trained = parallel.replicate(net.train())
     for step in range(start, recipe.steps):
         batches = [part(step) for part in rows]
         images = (torch.cat([images for images, _ in batches]) - mean) / std
@@ -192,7 +201,7 @@ def train(
             group["lr"] = rate
         model_noise = stream(seed, "model noise", generation, step, device=device)
         with _autocast(device):
-            logits = net(images, dropout, depth, model_noise)
+            logits = trained(images, dropout, depth, model_noise, own)
         cross_entropy = -(targets * logits.float().log_softmax(1)).sum(1)
         loss = (cross_entropy * weights).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -200,11 +209,13 @@ def train(
         optimizer.step()
         update_average(average, net, spec.ema, step)
         if step + 1 in marks:
+            loss = parallel.mean(loss)
             record = {"step": step + 1, "loss": loss.item(), "lr": rate}
-            finite = [loss.isfinite(), *(p.isfinite().all() for p in average.parameters())]
-            if not torch.stack(finite).all():
-                raise Diverged(f"not a finite number any more at step {step + 1}: train.lr={rate}")
             scores = evaluate(average, data.validation, data.mean, data.std)
+            if not all(math.isfinite(value) for value in (record["loss"], *scores.values())):
+                raise Diverged(
+                    f"not a finite number any more at step {step + 1} (train.lr={spec.lr:g})"
+                )
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
     return average

@@ -1,0 +1,684 @@
+"""The study command on a real SLURM: dependencies, interruptions, refusals, killed submissions.
+
+The numbers of traps are those of SLURM itself, met with a mocked scheduler by nobody:
+
+1  a failed teacher leaves its student pending for ever    test_a_failing_teacher_...
+2  a dependency on a purged job counts as satisfied        test_a_student_refuses_...
+3  submitit's `teardown` masks exit codes                  not used: see the scripts of --dry-run
+4  arrays beyond MaxArraySize are refused                  test_arrays_no_larger_than_...
+5  a signal that reaches nobody                            test_interruptions_... (USR2)
+6  jobs under 15 minutes are not requeued                  tests/test_packing.py (cluster files)
+7  a requeued job waits: many short runs share a job       tests/test_packing.py
+8  interruptions at an arbitrary bytecode                  test_interruptions_..., kills below
+9  a kill while submitit writes its pickle                 pickles hold a path and a number; a torn
+                                                           one: test_a_submission_killed_...
+10 submitting from inside a job                            never done: all is submitted at once
+11 submitit's local executors                              not used: the local pool is our own
+12 two writers check, then submit                          test_two_calls_..., test_a_submission_...
+13 NCCL catches USR1                                       submitit's USR2 is what is tested
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from slurm_cluster import (
+    cluster,
+    local_cluster,
+    missing,
+    slurm_fixture,  # noqa: F401 (gives the fixture `slurm`)
+)
+
+from ns_bench.definition import load_profile, load_study
+from ns_bench.errors import UserError
+from ns_bench.execute import job
+from ns_bench.execute.cluster import Cluster
+from ns_bench.execute.slurm import Scheduler
+from ns_bench.recipe import Recipe
+from ns_bench.store import Run, Store, publish_json
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "installed"),
+]
+
+Env = dict[str, str]
+ROOT = Path(__file__).resolve().parent.parent
+# So few epochs that no teacher is sure of anything: the threshold lets every row pass.
+TINY = [
+    *("--profile", "smoke", "--seeds", "1"),
+    *("--set", "train.epochs=4", "--set", "pseudo.threshold=0"),
+]
+LONG = ["--profile", "smoke", "--seeds", "1", "--set", "train.epochs=1000"]
+SPLIT, TOGETHER = 0.001, 10.0
+"""Minutes of a pack: every run a job of its own, or a whole study in one."""
+
+ONE_RUN = """
+from ns_bench.definition import Arm, Design, Study
+def design(p):
+    return Design([Arm('only', p.supervised('small'))], 'only', [])
+STUDY = Study('one', 'Does it run?', 'nothing', design, 'none')
+"""
+TWO_STUDENTS = """
+from ns_bench.definition import Arm, Design, Study, difference
+def design(p):
+    teacher = p.supervised('small')
+    soft = Arm('soft', p.student('small', teacher))
+    hard = Arm('hard', p.student('small', teacher, pseudo__kind='hard'))
+    return Design([soft, hard], 'hard', [difference('Soft is better.', 'soft', 'hard', 0.5)])
+STUDY = Study('two', 'Soft or hard?', 'labels', design, 'none')
+"""
+
+
+# --------------------------------------------------------------------------------------- helpers
+
+
+def command(env: Env, *words: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ns_bench.study", *words],
+        cwd=cwd,
+        env={**env, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def study(env: Env, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    process = command(env, *words, cwd=cwd)
+    out, err = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def ask(env: Env, *words: str) -> str:
+    return subprocess.run(
+        words, env=env, check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
+
+
+def until(condition: Callable[[], object], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def queue(env: Env, *options: str) -> list[str]:
+    """One "job name state" a job element that is not over; `options` for squeue."""
+    return ask(env, "squeue", "-h", "-r", "-o", "%i %j %T", *options).splitlines()
+
+
+def arrays(env: Env) -> list[str]:
+    """Elements in the queue that do runs: all but the one that writes the report."""
+    return [line for line in queue(env) if "ns_bench-report" not in line]
+
+
+def idle(env: Env) -> Callable[[], bool]:
+    return lambda: not queue(env)
+
+
+def cluster_file(folder: Path, pack_minutes: float = TOGETHER, **keys: object) -> tuple[str, str]:
+    """Write a cluster file; returns the options that use it."""
+    values = {"gpus": 0, "cpus": 1, "mem_gb": 1, "time_minutes": 15, "pack_minutes": pack_minutes}
+    path = folder / "cluster.toml"
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in (values | keys).items()]
+    path.write_text("".join(lines))
+    return "--cluster", str(path)
+
+
+def records(folder: Path) -> list[dict]:
+    found = [json.loads(p.read_bytes()) for p in (folder / "runs/slurm/arrays").glob("*.json")]
+    return sorted(found, key=lambda record: record["time"])
+
+
+def written(folder: Path, pattern: str) -> dict[str, bytes]:
+    """{run id: content} of a file of every run."""
+    return {path.parent.name: path.read_bytes() for path in folder.glob(f"runs/*/{pattern}")}
+
+
+@contextmanager
+def closed(env: Env) -> Iterator[None]:
+    """Nothing starts meanwhile; at the end all that waits is cancelled."""
+    ask(env, "scontrol", "update", "PartitionName=debug", "State=DOWN")
+    try:
+        yield
+        waiting = [line.split()[0].partition("_")[0] for line in queue(env)]
+        if waiting:
+            ask(env, "scancel", *sorted(set(waiting)))
+    finally:
+        ask(env, "scontrol", "update", "PartitionName=debug", "State=UP")
+    until(idle(env), 30)
+
+
+def recipes(name: str, epochs: int) -> list[Recipe]:
+    profile = load_profile("smoke", {"train.epochs": str(epochs), "pseudo.threshold": "0"})
+    return list(load_study(name).design(profile).recipes(range(1)).values())
+
+
+def trained_here(recipe: Recipe, folder: Path) -> bytes:
+    """The weights of an uninterrupted run of this recipe, on as many threads as a job's."""
+    import torch
+
+    from ns_bench.execute.run_one import run_one
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        link: Recipe | None = recipe
+        chain = []
+        while link is not None:
+            chain.insert(0, Run(link, folder / link.id))
+            link = link.teacher
+        for run in chain:
+            run_one(run)
+    finally:
+        torch.set_num_threads(threads)
+    return (folder / recipe.id / "model.safetensors").read_bytes()
+
+
+def training(run: Path) -> Callable[[], bool]:
+    """Whether more of `run` has been trained than now."""
+    metrics = run / "metrics.jsonl"
+
+    def size() -> int:
+        return metrics.stat().st_size if metrics.exists() else 0
+
+    before = size()
+    return lambda: size() > before
+
+
+# ------------------------------------------------------------------- a whole study, with a failure
+
+
+@dataclass
+class Story:
+    """What was seen of a study: one teacher fails, the cause is removed, and it is finished."""
+
+    folder: Path
+    broken: str  # the teacher's id
+    first: subprocess.CompletedProcess[str]
+    status: str  # while it ran
+    early_report: str  # the collector's
+    second: subprocess.CompletedProcess[str]
+    logs: str
+    early: dict[str, bytes]  # results
+    retry: subprocess.CompletedProcess[str]
+    late_report: str  # the collector's
+    last: subprocess.CompletedProcess[str]
+    before: dict[str, bytes]  # all results before the last call
+
+
+@pytest.fixture(scope="module")
+def story(slurm: Env, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("with a space")
+    words = ["teacher_size", *TINY, *cluster_file(folder, SPLIT)]
+    broken = next(r for r in recipes("teacher_size", 4) if r.teacher and "b2" in r.teacher.model)
+    assert broken.teacher is not None
+    teacher = broken.teacher.id
+    obstacle = folder / "runs" / teacher / "checkpoint"
+    obstacle.mkdir(parents=True)  # this run fails when it looks for its checkpoint
+    report = folder / "runs/reports/teacher_size-smoke/report.md"
+
+    first = study(slurm, *words, cwd=folder)
+    until(lambda: written(folder, "lease.json"))
+    status = study(slurm, *words, "--status", cwd=folder).stdout
+    until(idle(slurm))
+    early_report = report.read_text()
+    second = study(slurm, *words, cwd=folder)
+    logs = study(slurm, *words, "--logs", teacher[-12:], cwd=folder).stdout
+    early = written(folder, "result.json")
+
+    obstacle.rmdir()
+    retry = study(slurm, *words, "--retry-failed", cwd=folder)
+    until(idle(slurm))
+    late_report = report.read_text()
+    before = written(folder, "result.json")
+    last = study(slurm, *words, cwd=folder)
+    return Story(
+        folder, teacher, first, status, early_report, second, logs, early, retry, late_report,
+        last, before,
+    )  # fmt: skip
+
+
+def test_one_call_submits_all_and_leaves(story):
+    assert story.first.returncode == 0, story.first.stderr
+    assert "submitted 6 runs in 2 sbatch calls (and one for the report)" in story.first.stdout
+    teachers, students = records(story.folder)[:2]
+    assert [len(ids) for ids in teachers["runs"]] == [1, 1, 1] == list(map(len, students["runs"]))
+    for above, below in zip(teachers["packs"], students["packs"], strict=True):
+        assert Recipe.from_dict(below[0]).teacher == Recipe.from_dict(above[0])
+
+
+def test_status_lists_run_state_job_and_node(story):
+    rows = [line for line in story.status.splitlines() if "digits-" in line]
+    assert len(rows) == 6
+    running = [row for row in rows if " running " in row]
+    assert running and f" {records(story.folder)[0]['job']}_" in running[0]
+    assert os.uname().nodename in running[0]
+    waiting = [row for row in rows if "-gen1-" in row and " queued " in row]
+    assert waiting and "Dependency" in waiting[0]
+
+
+def test_a_failing_teacher_stops_its_own_student_only(story):
+    assert len(story.early) == 4
+    assert story.second.returncode == 1 and "submitted" not in story.second.stdout
+    assert f"failed: {story.broken}" in story.second.stdout
+    (student,) = [line for line in story.second.stdout.splitlines() if "blocked:" in line]
+    assert "of-micro-b2" in student
+    assert "IsADirectoryError" in story.logs and "Traceback" in story.logs
+    assert not written(story.folder, "failure.json"), "after --retry-failed all is well"
+    assert list(written(story.folder, "failure.1.json")) == [story.broken]
+
+
+def test_the_collector_writes_the_report_whatever_happened(story):
+    assert "Incomplete: 1 failed" in story.early_report
+    assert "Incomplete" not in story.late_report
+
+
+def test_retry_does_the_rest_and_nothing_twice(story):
+    assert "submitted 2 runs" in story.retry.stdout, story.retry.stdout + story.retry.stderr
+    assert story.last.returncode == 0, story.last.stdout
+    assert len(story.before) == 6
+    assert story.before == story.before | story.early, "what was done stays as it was"
+    submitted = [run for record in records(story.folder) for pack in record["runs"] for run in pack]
+    assert len(submitted) == 8 and len(set(submitted)) == 6
+
+
+def test_a_further_call_trains_nothing_and_shows_the_same_report(story):
+    assert "submitted" not in story.last.stdout and "report: " in story.last.stdout
+    assert written(story.folder, "result.json") == story.before
+    page = story.folder / "runs/reports/teacher_size-smoke/report.md"
+    assert page.read_text() == story.late_report
+
+
+def test_results_are_those_of_a_local_run(story, tmp_path):
+    recipe = next(r for r in recipes("teacher_size", 4) if r.teacher and "b0" in r.teacher.model)
+    assert trained_here(recipe, tmp_path) == written(story.folder, "model.safetensors")[recipe.id]
+    result = json.loads(story.before[recipe.id])
+    assert result["provenance"]["slurm"]["SLURM_JOB_ID"]
+
+
+# --------------------------------------------------------------------------------- interruptions
+
+
+def test_interruptions_resume_to_the_same_bytes(slurm, tmp_path):
+    """Requeued, told of its time limit, and preempted: three times the same job starts again."""
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *LONG, *cluster_file(tmp_path, partition="preempt")]
+    submitted = study(slurm, *words, cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stderr
+    (record,) = records(tmp_path)
+    element, ((run_id,),) = record["job"], record["runs"]
+    run = tmp_path / "runs" / run_id
+
+    def restarts(count: int) -> Callable[[], bool]:
+        return lambda: f" Restarts={count} " in ask(slurm, "scontrol", "show", "job", element)
+
+    for count, interrupt in enumerate(
+        [
+            ["scontrol", "requeue", element],
+            ["scancel", "--signal=USR2", element],
+            ["sbatch", "-p", "debug", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1"],
+        ],
+        start=1,
+    ):
+        until(training(run))
+        ask(slurm, *interrupt)
+        until(restarts(count))
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0, "queued is not failed"
+    until(idle(slurm))
+    result = json.loads((run / "result.json").read_bytes())
+    assert result["resumed"] == 3
+    recipe = Recipe.from_dict(result["recipe"])
+    assert trained_here(recipe, tmp_path / "here") == (run / "model.safetensors").read_bytes()
+    assert records(tmp_path) == [record], "the calls in between submitted nothing"
+
+
+def python_of(element: str) -> int:
+    """The process in which submitit runs a job."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            variables = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        mine = f"SLURM_JOB_ID={element}".encode() in variables
+        if mine and b"python" in words[0] and b"submitit.core._submit" in words:
+            return int(process.name)
+    raise AssertionError(f"no python of job {element}")
+
+
+def test_killed_and_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *LONG, *cluster_file(tmp_path)]
+    again: list[str] = []
+    for kill, reason in (("kill", "FAILED"), ("cancel", "CANCELLED")):
+        submitted = study(slurm, *words, *again, cwd=tmp_path)
+        assert "submitted 1 runs" in submitted.stdout, submitted.stdout + submitted.stderr
+        record = records(tmp_path)[-1]
+        element, ((run_id,),) = record["job"], record["runs"]
+        run = tmp_path / "runs" / run_id
+        until(training(run))
+        until(lambda: (run / "checkpoint").exists())  # noqa: B023
+        if kill == "kill":
+            os.kill(python_of(element), 9)
+        else:
+            ask(slurm, "scancel", element)
+        until(idle(slurm))
+
+        looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
+        assert reason in looked and "1 partial" in looked
+        shown = study(slurm, *words, cwd=tmp_path)
+        assert shown.returncode == 1 and "submitted" not in shown.stdout
+        assert f"failed: {run_id}" in shown.stdout
+        looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
+        assert f"job {element}: {reason}" in looked and "1 failed" in looked
+        unasked = study(slurm, *words, cwd=tmp_path)
+        assert unasked.returncode == 1 and records(tmp_path)[-1] == record
+        again = ["--retry-failed"]
+    finished = study(slurm, *words, *again, cwd=tmp_path)
+    assert "submitted 1 runs" in finished.stdout
+    until(idle(slurm))
+    assert study(slurm, *words, cwd=tmp_path).returncode == 0
+    assert json.loads((run / "result.json").read_bytes())["resumed"] == 2
+
+    forced = study(slurm, *words, "--force", run_id, cwd=tmp_path)
+    assert "submitted 1 runs" in forced.stdout, "an old job that ended is no failure"
+    assert "cancelled 1 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
+    until(idle(slurm))
+
+
+def in_this_process(env: Env, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Scheduler:
+    monkeypatch.setenv("SLURM_CONF", env["SLURM_CONF"])
+    return Scheduler(Store(folder / "runs"))
+
+
+def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
+    """SLURM takes a dependency on a job that it does not know (any more) for satisfied."""
+    scheduler = in_this_process(slurm, monkeypatch, tmp_path)
+    student = recipes("teacher_size", 4)[1]
+    assert student.teacher is not None
+    record = {
+        "name": "ns_bench-orphan",
+        "time": 0.0,
+        "store": str(scheduler.store.root),
+        "step_seconds": {},
+        "side_by_side": 1,
+        "runs": [[student.id]],
+        "packs": [[student.to_dict()]],
+    }
+    file = scheduler.root / "arrays/ns_bench-orphan.json"
+    file.parent.mkdir(parents=True)
+    machine = Cluster("test", gpus=0, cpus=1, mem_gb=1, time_minutes=15, pack_minutes=10)
+    parameters = scheduler.parameters(machine, record["name"], "afterok:4242", scheduler.snapshot())
+    publish_json(file, record)
+    element = scheduler._sbatch(machine, parameters, [job.Pack(str(file), 0)], print)
+    publish_json(file, {**record, "job": element})
+    until(idle(slurm))
+    assert scheduler.states()[student.id].state == "FAILED"
+    (log,) = scheduler.logs(student.id)
+    assert f"{student.id}: its teacher {student.teacher.id} is missing" in log.read_text()
+    assert scheduler.store.run(student).state() == "missing"
+
+
+def test_a_requeued_job_does_not_redo_what_failed(tmp_path):
+    store = Store(tmp_path / "runs")
+    student = recipes("teacher_size", 4)[1]
+    assert student.teacher is not None
+    store.run(student.teacher).fail("diverged", "")
+    plan = {
+        "store": str(store.root),
+        "step_seconds": {},
+        "side_by_side": 1,
+        "packs": [[student.teacher.to_dict(), student.to_dict()]],
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(RuntimeError, match=r"2 of 2 .*-sup-.*: it failed before"):
+        job.Pack(str(tmp_path / "plan.json"), 0)()
+    assert store.run(student.teacher).state() == "failed"
+    assert not store.run(student).path.exists()
+
+
+def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
+    copy = tmp_path / "checkout"
+    for room in ("ns_bench", "studies", "reports", "slurm"):
+        ignore = shutil.ignore_patterns("__pycache__", "*.png", "*.svg")
+        shutil.copytree(ROOT / room, copy / room, ignore=ignore)
+    (copy / "one.py").write_text(ONE_RUN)
+    env = {**slurm, "PYTHONPATH": str(copy)}
+    words = ["one.py", *TINY, *cluster_file(copy)]
+    ask(slurm, "scontrol", "update", "PartitionName=debug", "State=DOWN")
+    try:
+        # from inside the checkout: `python -m` finds its working folder before PYTHONPATH
+        assert study(env, *words, cwd=copy).returncode == 0
+        train = copy / "ns_bench/selftrain/train.py"
+        code = train.read_text()
+        train.write_text("raise RuntimeError('half edited')\n")
+    finally:
+        ask(slurm, "scontrol", "update", "PartitionName=debug", "State=UP")
+    until(idle(slurm))
+    (result,) = written(copy, "result.json").values()
+    train.write_text(code)
+    assert study(env, *words, cwd=copy).returncode == 0
+    assert json.loads(result)["provenance"]["packages"]["ns_bench"]
+
+
+# ---------------------------------------------------------------- submissions; nothing ever starts
+
+
+def test_two_calls_at_once_submit_each_run_once(slurm, tmp_path):
+    words = ["teacher_size", *TINY, *cluster_file(tmp_path, SPLIT)]
+    with closed(slurm):
+        both = [command(slurm, *words, cwd=tmp_path) for _ in range(2)]
+        out = [process.communicate(timeout=120) for process in both]
+        assert [process.returncode for process in both] == [0, 0], out
+        assert sorted("submitted 6 runs" in stdout for stdout, _ in out) == [False, True]
+        assert len(arrays(slurm)) == 6
+        assert len(records(tmp_path)) == 2
+
+
+def test_a_submission_killed_before_it_was_recorded_is_adopted(slurm, tmp_path):
+    """Killed after sbatch: the job id is not recorded, and no pickle says what the job does."""
+    words = ["teacher_size", *TINY, *cluster_file(tmp_path, SPLIT)]
+    with closed(slurm):
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0
+        before = records(tmp_path)
+        queued = arrays(slurm)
+        for record in before:
+            path = tmp_path / "runs/slurm/arrays" / f"{record['name']}.json"
+            path.write_text(json.dumps({k: v for k, v in record.items() if k != "job"}))
+        pickles = sorted((tmp_path / "runs/slurm/logs").glob("*_[0-9]_submitted.pkl"))
+        assert len(pickles) == 6
+        content = pickles[0].read_bytes()
+        pickles[0].unlink()
+
+        other = cluster_file(tmp_path, TOGETHER)  # the same runs in another packing
+        again = study(slurm, "teacher_size", *TINY, *other, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert "submitted" not in again.stdout and "6 queued" in again.stdout
+        assert arrays(slurm) == queued
+        assert records(tmp_path) == before
+        assert pickles[0].read_bytes() == content
+
+
+def test_a_submission_killed_before_sbatch_is_made_again(slurm, tmp_path):
+    words = ["teacher_size", *TINY, *cluster_file(tmp_path)]
+    with closed(slurm):
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0
+        (record,) = records(tmp_path)
+        ask(slurm, "scancel", record["job"])
+        until(lambda: not arrays(slurm))
+        path = tmp_path / "runs/slurm/arrays" / f"{record.pop('name')}.json"
+        torn = {**record, "name": path.stem}
+        del torn["job"]
+        path.write_text(json.dumps(torn))
+        again = study(slurm, *words, cwd=tmp_path)
+        assert "submitted 6 runs" in again.stdout, again.stdout + again.stderr
+        assert len(arrays(slurm)) == 1
+
+
+def test_what_was_cancelled_is_not_green(slurm, tmp_path):
+    words = ["teacher_size", *TINY, *cluster_file(tmp_path, SPLIT)]
+    with closed(slurm):
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0
+        looked = study(slurm, *words, "--status", cwd=tmp_path)
+        assert looked.returncode == 0 and "6 queued" in looked.stdout
+        assert looked.stdout.count("Dependency") == 3
+        cancelled = study(slurm, *words, "--cancel", cwd=tmp_path)
+        assert cancelled.returncode == 0 and "cancelled 6 jobs" in cancelled.stdout
+        until(lambda: not arrays(slurm))
+        assert "cancelled 0 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
+        shown = study(slurm, *words, cwd=tmp_path)
+        assert shown.returncode == 1 and shown.stdout.count("failed: ") == 3
+        looked = study(slurm, *words, "--status", cwd=tmp_path)
+        assert "3 blocked, 3 failed" in looked.stdout and looked.stdout.count(": CANCELLED") == 3
+
+
+def test_dry_run_prints_the_scripts_and_submits_nothing(slurm, tmp_path):
+    words = ["teacher_size", *TINY, *cluster_file(tmp_path, SPLIT, setup=["module load x"])]
+    shown = study(slurm, *words, "--dry-run", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert shown.stdout.count("#!/bin/bash") == 2 and "2 sbatch calls" in shown.stdout
+    assert "#SBATCH --array=0-2%3" in shown.stdout and "--dependency='aftercorr:<" in shown.stdout
+    assert "--kill-on-invalid-dep=yes" in shown.stdout and "--signal=USR2@60" in shown.stdout
+    assert "\nmodule load x\n" in shown.stdout and "\nsrun " in shown.stdout
+    assert not (tmp_path / "runs").exists() and not queue(slurm)
+
+
+def fake(folder: Path, script: str) -> str:
+    """A PATH in which `sbatch` is this shell script; $real is the real one, $calls a counter."""
+    (folder / "bin").mkdir()
+    sbatch = folder / "bin/sbatch"
+    count = folder / "calls"
+    sbatch.write_text(
+        f"#!/bin/sh\nreal={shutil.which('sbatch')}\n"
+        f"echo x >> '{count}'; calls=$(wc -l < '{count}')\n{script}\n"
+    )
+    sbatch.chmod(0o755)
+    return f"{folder / 'bin'}:{os.environ['PATH']}"
+
+
+def test_a_scheduler_that_refuses_twice_is_asked_again(slurm, tmp_path):
+    busy = 'if [ "$calls" -le 2 ]; then echo "sbatch: error: slow down" >&2; exit 1; fi\n'
+    env = {**slurm, "PATH": fake(tmp_path, f'{busy}exec "$real" "$@"')}
+    with closed(slurm):
+        submitted = study(env, "teacher_size", *TINY, *cluster_file(tmp_path), cwd=tmp_path)
+        assert submitted.returncode == 0, submitted.stderr
+        assert submitted.stdout.count("sbatch refused (sbatch: error: slow down)") == 2
+        assert "submitted 6 runs" in submitted.stdout and len(arrays(slurm)) == 1
+
+
+def test_an_answer_that_was_lost_submits_nothing_twice(slurm, tmp_path):
+    """sbatch gives up waiting ("Socket timed out"), but SLURM has taken the job."""
+    lost = '"$real" "$@"; [ "$calls" -gt 1 ] || exit 1'
+    env = {**slurm, "PATH": fake(tmp_path, lost)}
+    with closed(slurm):
+        words = ["teacher_size", *TINY, *cluster_file(tmp_path, SPLIT)]
+        submitted = study(env, *words, cwd=tmp_path)
+        assert submitted.returncode == 0, submitted.stderr
+        assert "submitted 6 runs in 2 sbatch calls" in submitted.stdout
+        assert len(arrays(slurm)) == 6
+        first = records(tmp_path)[0]["job"]
+        pickles = (tmp_path / "runs/slurm/logs").glob(f"{first}_[0-2]_submitted.pkl")
+        assert len(list(pickles)) == 3, "its elements are told what to do"
+
+
+def test_bad_input_is_one_line_and_exit_code_2(slurm, tmp_path):
+    def refused(env: Env, *options: str) -> str:
+        done = study(env, "teacher_size", *TINY, *options, cwd=tmp_path)
+        assert done.returncode == 2 and done.stdout == "", done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        return line
+
+    elsewhere = {**slurm, "PATH": "/nowhere"}
+    assert "no sbatch on the path" in refused(elsewhere, *cluster_file(tmp_path))
+    unknown = cluster_file(tmp_path, SPLIT, partition="nosuch")
+    assert "invalid partition" in refused(slurm, *unknown).lower()
+    assert not records(tmp_path) and not queue(slurm), "nothing half recorded"
+    assert "needs a time limit of 25 minutes" in refused(slurm, *cluster_file(tmp_path, 20))
+    gone = {**slurm, "SLURM_CONF": str(tmp_path / "nowhere.conf")}
+    assert "SLURM cannot be asked" in refused(gone, *cluster_file(tmp_path))
+    assert not records(tmp_path)
+
+
+# ----------------------------------------- a cluster without accounting, whose controller is killed
+
+
+@pytest.fixture(scope="module")
+def simple(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    """No accounting, at most two elements an array, and jobs are forgotten 2 s after their end."""
+    folder = tmp_path_factory.mktemp("simple")
+    with cluster(folder, accounting=False, cpus=4, max_array=3, kill_wait=2, min_job_age=2) as env:
+        yield env
+
+
+def test_arrays_no_larger_than_the_cluster_takes(simple, tmp_path):
+    words = ["teacher_size", *TINY, "--seeds", "2", *cluster_file(tmp_path, SPLIT)]
+    with closed(simple):
+        submitted = study(simple, *words, cwd=tmp_path)
+        assert "submitted 12 runs in 6 sbatch calls" in submitted.stdout, submitted.stderr
+        assert [len(record["packs"]) for record in records(tmp_path)] == [2] * 6
+        elements = arrays(simple)
+        assert len(elements) == 12 == len({line.split()[0] for line in elements})
+
+
+def test_a_study_without_accounting_outlives_its_controller(simple, tmp_path):
+    (tmp_path / "two.py").write_text(TWO_STUDENTS)
+    words = ["two.py", *TINY, *cluster_file(tmp_path, SPLIT)]
+    assert "3 runs in 2 sbatch calls" in study(simple, *words, cwd=tmp_path).stdout
+    until(lambda: any("RUNNING" in line for line in queue(simple)))
+    folder = Path(simple["SLURM_CONF"]).parent
+    os.kill(int((folder / "run/slurmctld.pid").read_text()), 9)
+    looked = study(simple, *words, cwd=tmp_path)
+    assert looked.returncode == 2 and "SLURM cannot be asked" in looked.stderr
+    assert local_cluster("up", folder).returncode == 0
+    until(idle(simple))
+    report = tmp_path / "runs/reports/two-smoke/report.md"
+    assert "Incomplete" not in report.read_text()
+    assert study(simple, *words, cwd=tmp_path).returncode == 0
+    assert len(records(tmp_path)) == 2 and len(written(tmp_path, "result.json")) == 3
+    results = map(json.loads, written(tmp_path, "result.json").values())
+    attempts = [result["resumed"] for result in results]
+    assert attempts == [0, 0, 0] and not written(tmp_path, "result.1.json")
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_without_accounting_a_cancelled_job_has_a_reason(simple, tmp_path, forgotten):
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *TINY, *cluster_file(tmp_path)]
+    with closed(simple):
+        assert study(simple, *words, cwd=tmp_path).returncode == 0
+        (record,) = records(tmp_path)
+        ask(simple, "scancel", record["job"])
+        if forgotten:
+            until(lambda: record["job"] not in ask(simple, "squeue", "-h", "-t", "all", "-o", "%i"))
+        shown = study(simple, *words, cwd=tmp_path)
+        looked = study(simple, *words, "--status", cwd=tmp_path)
+    assert shown.returncode == 1 and f"failed: {record['runs'][0][0]}" in shown.stdout
+    how = "ended without a result" if forgotten else "CANCELLED"
+    assert f"job {record['job']}: {how}" in looked.stdout
+
+
+def test_early_accounting_is_no_ending(tmp_path, monkeypatch):
+    """Within seconds of a job's start `sacct` may say COMPLETED, of a job named "allocation"."""
+    listing = "1|COMPLETED|0:0\n2|RUNNING|0:0\n3|FAILED|1:0\n4_1|CANCELLED by 0|0:0\n"
+    monkeypatch.setattr("ns_bench.execute.slurm.ask", lambda *words: listing)
+    endings = Scheduler(Store(tmp_path)).endings(["1", "2", "3", "4_1", "5"])
+    assert endings == {"3": "FAILED (exit code 1:0)", "4_1": "CANCELLED by 0"}
+
+
+def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
+    (tmp_path / "squeue").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("ns_bench.execute.slurm.COMMAND_SECONDS", 0.2)
+    with pytest.raises(UserError, match="cannot be asked for its jobs: squeue does not answer"):
+        Scheduler(Store(tmp_path / "runs"))._queue()
