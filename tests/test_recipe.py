@@ -651,6 +651,13 @@ def test_every_number_has_a_range(name):
         assert re.match(rf"{re.escape(name)}={value}(\.0)?: expected a value ", message), message
 
 
+def test_a_seed_is_a_whole_number():
+    assert STUDENT.at_seed(7.0).to_dict() == STUDENT.at_seed(7).to_dict()
+    assert type(STUDENT.at_seed(7.0).seed) is int
+    with pytest.raises(UserError, match=r"^seed=1\.5: expected a whole number$"):
+        STUDENT.at_seed(1.5)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_the_seed_has_a_range(seed):
     with pytest.raises(UserError, match=f"^seed={seed}: expected a value from 0 to 2147483647$"):

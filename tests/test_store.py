@@ -578,6 +578,8 @@ def test_find(store):
         assert store.find(run.id, runs) is run
         assert store.find(run.id[-12:], runs) is run
         assert store.find(run.id[: -len("-0123456789ab")] + "-", runs) is run  # begins with
+    with pytest.raises(UserError, match="unknown run ''"):
+        store.find("", runs[:1])  # which every id begins with
     with pytest.raises(UserError) as caught:
         store.find(runs[0].id[:-1] + "x", runs)
     assert str(caught.value).endswith(f"did you mean '{runs[0].id}'?")

@@ -1,5 +1,6 @@
 """A bounded pool of warm worker processes on this machine."""
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -15,7 +16,7 @@ from ns_bench.errors import UserError
 from ns_bench.execute import worker
 from ns_bench.plan import longest_first
 from ns_bench.recipe import Recipe
-from ns_bench.store import Run
+from ns_bench.store import LOGITS, Corrupt, Run, storage_full
 
 HANG_SECONDS = 600.0
 """A worker that shows no sign of life for this long is killed, and its run counts as failed."""
@@ -47,6 +48,7 @@ class _Worker:
     run: Run | None = None
     ready: bool = False
     closed: bool = False
+    leaving: bool = False
     images: int = 0
     fresh: int = 0
     heard: float = field(default_factory=time.monotonic)
@@ -158,14 +160,14 @@ class _Pool:
         ]
         ready.sort(key=lambda run: self.priority.get(run.id, 0.0))
         for w in self.workers:
-            if w.ready and w.run is None and ready:
+            if w.ready and not w.leaving and w.run is None and ready:
                 run = ready.pop()
                 w.run, w.images, w.fresh, w.heard = run, 0, 0, time.monotonic()
                 del self.pending[run.id]
                 try:
                     w.connection.send((str(run.path), run.recipe.to_dict()))
-                except OSError:
-                    continue  # it just died: `_bury` sees to its run
+                except OSError:  # it just died, before the run began
+                    self.pending[run.id], w.run, w.closed = run, None, True
 
     def _listen(self) -> None:
         by_connection = {w.connection: w for w in self.workers}
@@ -201,11 +203,9 @@ class _Pool:
         elif message.word == "unfit":
             self._teach_again(run, message.text)
         elif message.word == "full":
-            raise UserError(
-                f"store {run.path.parent} takes no more ({message.text}); finished runs and "
-                "checkpoints are kept: make room and call again"
-            )
+            raise _full(run, message.text)
         elif message.word == "stopped":  # someone sent SIGTERM to the worker alone
+            w.leaving = True  # it ends now and takes no more runs
             self._fail(run, "its worker was told to stop from outside")
 
     def _done(self, run: Run) -> None:
@@ -213,7 +213,12 @@ class _Pool:
         self.work_done += self.seconds(run.recipe)
 
     def _fail(self, run: Run, reason: str) -> None:
-        run.fail(reason, "")
+        try:
+            run.fail(reason, "")
+        except OSError as error:
+            if storage_full(error):
+                raise _full(run, error) from None
+            raise
         self._failed(run, reason)
 
     def _failed(self, run: Run, reason: str) -> None:
@@ -229,8 +234,16 @@ class _Pool:
         """A student found its teacher's published logits damaged: redo the teacher, once."""
         teacher = student.teacher
         assert teacher is not None
+        busy = {w.run.id for w in self.workers if w.run} | self.pending.keys()
+        if teacher.id in busy:  # another of its students was first to notice
+            self.pending[student.id] = student
+            return
         if teacher.id in self.redone:
             self._fail(student, f"damaged again after it was redone: {reason}")
+            return
+        with contextlib.suppress(Corrupt, OSError):
+            teacher.artifact(LOGITS)
+            self.pending[student.id] = student  # another call has mended it meanwhile
             return
         self.redone.add(teacher.id)
         self.progress.notes.append(f"{reason}: the teacher is done again")
@@ -287,7 +300,7 @@ class _Pool:
         p.images_per_second = p.images / max(elapsed, 1e-9)
         part = sum(self.seconds(w.run.recipe) * p.running[w.run.id] for w in self.workers if w.run)
         share = (self.work_done + part) / max(self.work_total, 1e-9)
-        p.left = elapsed * (1 - share) / share if share > 0.01 else None
+        p.left = elapsed * max(1 - share, 0.0) / share if share > 0.01 else None
         self.show(p)
 
     def _stop(self) -> None:
@@ -299,6 +312,13 @@ class _Pool:
             if w.process.is_alive():
                 w.process.kill()
                 w.process.join()
+
+
+def _full(run: Run, why: object) -> UserError:
+    return UserError(
+        f"store {run.path.parent} takes no more ({why}); finished runs and "
+        "checkpoints are kept: make room and call again"
+    )
 
 
 def _interrupt(*_: object) -> None:

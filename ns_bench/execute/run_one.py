@@ -111,7 +111,7 @@ def _do(
     checkpoint_seconds: float,
 ) -> Result:
     recipe = run.recipe
-    parallel.on_leader(partial(publish_json, run.path / "recipe.json", recipe.to_dict()))
+    parallel.on_leader(partial(_prepare, run))
     dataset = split.load(recipe.data, recipe.seed)
     pseudo, teacher_logits = _labels_of_teacher(run)
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
@@ -193,6 +193,12 @@ def _do(
         return result
 
     return parallel.on_leader(finish)
+
+
+def _prepare(run: Run) -> None:
+    for leftover in run.path.glob(".*.tmp"):  # of a process that was killed while publishing
+        leftover.unlink(missing_ok=True)
+    publish_json(run.path / "recipe.json", run.recipe.to_dict())
 
 
 def _labels_of_teacher(run: Run) -> tuple[PseudoLabeled | None, str | None]:

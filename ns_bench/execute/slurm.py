@@ -11,6 +11,7 @@ accounting. What was submitted is recorded in `<store>/slurm/`:
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -81,6 +82,19 @@ def ask(*command: str) -> str:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise RuntimeError(f"{command[0]}: {lines[-1]}")
     return done.stdout
+
+
+def spread(job: str) -> list[str]:
+    """Return the elements of a job: SLURM lists those that never started as `7_[0-2,5%3]`."""
+    array, bracket, inside = job.partition("_[")
+    if not bracket:
+        return [job]
+    elements = []
+    for part in inside.rstrip("]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            elements += [f"{array}_{i}" for i in range(int(first), int(last or first) + 1)]
+    return elements
 
 
 def largest_array() -> int:
@@ -211,7 +225,8 @@ class Scheduler:
         for line in listing.splitlines():
             job, state, reason, node, elapsed, name = line.split("|", 5)
             if name.startswith("ns_bench-"):
-                queue[job] = JobState(job, state, name, reason, node, elapsed)
+                for element in spread(job):
+                    queue[element] = JobState(element, state, name, reason, node, elapsed)
         return queue
 
     def _alive(self) -> dict[str, str]:
@@ -241,7 +256,8 @@ class Scheduler:
                 job, state, code = line.split("|")
                 if state in ALIVE or state == "COMPLETED":
                     continue
-                endings[job] = state + (f" (exit code {code})" if code != "0:0" else "")
+                how = state + (f" (exit code {code})" if code != "0:0" else "")
+                endings |= dict.fromkeys(spread(job), how)
         return {job: endings[job] for job in jobs if job in endings}
 
     def snapshot(self) -> Path:
@@ -409,7 +425,8 @@ class Scheduler:
                 if attempt and (taken := self._alive().get(parameters["job_name"])):
                     self._hand_over(taken, calls, cluster)
                     return taken
-                with executor.batch():
+                # submitit prints what sbatch says; its last line is in the error
+                with contextlib.redirect_stderr(io.StringIO()), executor.batch():
                     jobs = [executor.submit(call) for call in calls]
                 return str(jobs[0].job_id).partition("_")[0]
             except (submitit.core.utils.FailedJobError, UserError) as error:

@@ -84,8 +84,9 @@ def smooth_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int]]:
     """Compare pseudo-labels with the hidden truth, int64 [pool]: a diagnostic, after training.
 
-    Returns coverage (share of the pool that is used), accuracy over the pool and over the rows
-    used, mean confidence, rows used more than once, and rows by predicted class.
+    Returns pool (images in it), rows (seen in an epoch, repeats counted), coverage (share of the
+    pool that is seen), accuracy over the pool and over the rows, mean confidence of the rows, and
+    how many of the pool and of the rows fall into each predicted class.
     """
     confidence, label = labeled.probabilities.max(1)
     used = labeled.rows.unique()
