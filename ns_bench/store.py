@@ -142,7 +142,8 @@ class Run:
             values = json.loads((self.path / "result.json").read_bytes())
         except FileNotFoundError:
             return None
-        except (ValueError, OSError) as error:
+        except (ValueError, IsADirectoryError, NotADirectoryError) as error:
+            # no other OSError: a file server that hiccups must not have a finished run redone
             raise Corrupt(f"result.json cannot be read ({error})") from None
         if not isinstance(values, dict) or values.get("id") != self.id:
             raise Corrupt("result.json is not this run's")
@@ -156,7 +157,7 @@ class Run:
         for name, bytes_ in expected.items():
             try:
                 size = (self.path / name).stat().st_size
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 raise Corrupt(f"{name} is missing") from None
             if size != bytes_:
                 raise Corrupt(f"{name} has {size} bytes instead of {bytes_}")

@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"ns_bench: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"ns_bench: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nns_bench: stopped; the same command goes on from here", file=sys.stderr)
         return 130

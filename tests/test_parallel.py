@@ -351,6 +351,7 @@ def do(run: Run, stop_after: int = 1000) -> dict[str, Any]:
             run,
             should_stop=lambda: next(steps) == stop_after and dist.get_rank() == 1,
             progress=lambda *counts: told.append(counts),
+            checkpoint_seconds=1000,
         )
     except (Interrupted, Held) as error:
         end = type(error).__name__  # type: ignore[assignment]

@@ -150,12 +150,11 @@ def closed(env: Env) -> Iterator[None]:
     ask(env, "scontrol", "update", "PartitionName=debug", "State=DOWN")
     try:
         yield
-        waiting = [line.split()[0].partition("_")[0] for line in queue(env)]
-        if waiting:
-            ask(env, "scancel", *sorted(set(waiting)))
     finally:
+        if waiting := {line.split()[0].partition("_")[0] for line in queue(env)}:
+            ask(env, "scancel", *sorted(waiting))
         ask(env, "scontrol", "update", "PartitionName=debug", "State=UP")
-    until(idle(env), 30)
+        until(idle(env), 60)
 
 
 def recipes(name: str, epochs: int) -> list[Recipe]:
@@ -530,7 +529,7 @@ def test_what_was_cancelled_is_not_green(slurm, tmp_path):
         assert study(slurm, *words, cwd=tmp_path).returncode == 0
         looked = study(slurm, *words, "--status", cwd=tmp_path)
         assert looked.returncode == 0 and "6 queued" in looked.stdout
-        assert looked.stdout.count("Dependency") == 3
+        assert all(f" {record['job']}_2 " in looked.stdout for record in records(tmp_path))
         cancelled = study(slurm, *words, "--cancel", cwd=tmp_path)
         assert cancelled.returncode == 0 and "cancelled 6 jobs" in cancelled.stdout
         until(lambda: not arrays(slurm))
@@ -603,9 +602,6 @@ def test_bad_input_is_one_line_and_exit_code_2(slurm, tmp_path):
     assert "invalid partition" in refused(slurm, *unknown).lower()
     assert not records(tmp_path) and not queue(slurm), "nothing half recorded"
     assert "needs a time limit of 25 minutes" in refused(slurm, *cluster_file(tmp_path, 20))
-    gone = {**slurm, "SLURM_CONF": str(tmp_path / "nowhere.conf")}
-    assert "SLURM cannot be asked" in refused(gone, *cluster_file(tmp_path))
-    assert not records(tmp_path)
 
 
 # ----------------------------------------- a cluster without accounting, whose controller is killed

@@ -101,7 +101,7 @@ def _split(spec: recipe.Data, seed: int) -> tuple[Labeled, dict[str, Tensor]]:
     one_hot = torch.nn.functional.one_hot(everything.labels[rest], classes)
     rank = (one_hot.cumsum(0) * one_hot).sum(1) - 1
     chosen = rank < per_class
-    if int(one_hot.sum(0).min()) < per_class or chosen.all():
+    if int(one_hot.sum(0).min()) < per_class:
         raise UserError(
             f"data.labeled={spec.labeled}: seed {seed} leaves a class fewer than {per_class} "
             f"images of '{spec.name}' beside data.validation and data.test"

@@ -246,7 +246,7 @@ class Scheduler:
         if not jobs:
             return {}
         parents = sorted({job.partition("_")[0] for job in jobs})
-        endings = {}
+        endings: dict[str, str] = {}
         with contextlib.suppress(RuntimeError):
             listing = ask(
                 "sacct", "--noheader", "--parsable2", "--allocations", "--duplicates",
@@ -439,13 +439,22 @@ class Scheduler:
     def cancel(self, runs: Sequence[str]) -> list[str]:
         """Cancel the queued job elements of `runs`; returns the elements."""
         states = self.states()
-        elements = sorted({states[r].job for r in runs if r in states and states[r].state in ALIVE})
-        for start in range(0, len(elements), 500):
+        elements = {states[r].job for r in runs if r in states and states[r].state in ALIVE}
+        together: dict[str, set[str]] = {}
+        for state in self._queue().values():
+            if state.state in ALIVE:
+                together.setdefault(state.job.partition("_")[0], set()).add(state.job)
+        # SLURM forgets at once an element that is cancelled by itself before it starts; of an
+        # array that is cancelled as a whole it remembers what became of it.
+        jobs: list[str] = []
+        for array, alive in together.items():
+            jobs += [array] if alive <= elements else sorted(alive & elements)
+        for start in range(0, len(jobs), 500):
             try:
-                ask("scancel", "--quiet", *elements[start : start + 500])
+                ask("scancel", "--quiet", *jobs[start : start + 500])
             except RuntimeError as error:
                 raise UserError(f"not all jobs could be cancelled: {error}") from None
-        return elements
+        return sorted(elements)
 
     def logs(self, run_id: str) -> list[Path]:
         """Return the log files of the latest job of a run."""
