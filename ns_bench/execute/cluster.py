@@ -27,6 +27,7 @@ class Cluster:
     qos: str = ""
     constraint: str = ""
     gpus: int = 1
+    tasks: int = 1
     cpus: int = 4
     mem_gb: float = 16.0
     time_minutes: int = 120
@@ -41,7 +42,15 @@ class Cluster:
 
     def __post_init__(self) -> None:
         least = {"gpus": 0, "mem_gb": 0.1, "speed": 0.001}
-        for key in ("gpus", "cpus", "mem_gb", "array_parallelism", "side_by_side", "speed"):
+        for key in (
+            "gpus",
+            "tasks",
+            "cpus",
+            "mem_gb",
+            "array_parallelism",
+            "side_by_side",
+            "speed",
+        ):
             value = getattr(self, key)
             if value < least.get(key, 1):
                 raise UserError(
@@ -71,6 +80,7 @@ class Cluster:
             "qos": self.qos or None,
             "constraint": self.constraint or None,
             "gpus_per_node": self.gpus or None,
+            "ntasks_per_node": self.tasks if self.tasks > 1 else None,
             "cpus_per_task": self.cpus,
             "mem": f"{int(self.mem_gb * 1024)}MB",
             "time": self.time_minutes,

@@ -24,29 +24,18 @@ class Pack:
         self.file, self.index = file, index
 
     def __call__(self) -> None:
-        from ns_bench.execute.local import execute
-
         plan = json.loads(Path(self.file).read_bytes())
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
         runs = [Run(recipe, Path(plan["store"]) / recipe.id) for recipe in recipes]
-        # The scheduler takes a dependency on a purged job for satisfied, so look for ourselves.
-        unfit: dict[str, str] = {}
-        todo = []
-        for run in runs:  # teachers come first
-            teacher, state = run.teacher, run.state()
-            if state == "done":
-                continue
-            if state == "failed":
-                unfit[run.id] = "it failed before"
-            elif teacher and teacher.id in unfit:
-                unfit[run.id] = f"its teacher {teacher.id} failed"
-            elif teacher and teacher not in todo and teacher.state() != "done":
-                unfit[run.id] = f"its teacher {teacher.id} is {teacher.state()}"
-            else:
-                todo.append(run)
-        estimate = Profile("", "", {}, {}, 0, step_seconds=plan["step_seconds"]).estimate
-        if todo:
-            execute(todo, estimate, workers=plan["side_by_side"])
+        if plan["tasks"] > 1:
+            unfit = _together(runs)
+        else:
+            from ns_bench.execute.local import execute
+
+            todo, unfit = _sort(runs)
+            estimate = Profile("", "", {}, {}, 0, step_seconds=plan["step_seconds"]).estimate
+            if todo:
+                execute(todo, estimate, workers=plan["side_by_side"])
         left = [run.id for run in runs if run.state() != "done"]
         if left:
             why = unfit.get(left[0], "it failed")
@@ -54,6 +43,58 @@ class Pack:
 
     def checkpoint(self) -> DelayedSubmission:
         return DelayedSubmission(Pack(self.file, self.index))
+
+
+def _sort(runs: list[Run]) -> tuple[list[Run], dict[str, str]]:
+    """Return what is to be done, and {run id: why not} of what cannot be."""
+    # The scheduler takes a dependency on a purged job for satisfied, so look for ourselves.
+    unfit: dict[str, str] = {}
+    todo: list[Run] = []
+    for run in runs:  # teachers come first
+        teacher, state = run.teacher, run.state()
+        if state == "done":
+            continue
+        if state == "failed":
+            unfit[run.id] = "it failed before"
+        elif teacher and teacher.id in unfit:
+            unfit[run.id] = f"its teacher {teacher.id} failed"
+        elif teacher and teacher not in todo and teacher.state() != "done":
+            unfit[run.id] = f"its teacher {teacher.id} is {teacher.state()}"
+        else:
+            todo.append(run)
+    return todo, unfit
+
+
+def _together(runs: list[Run]) -> dict[str, str]:
+    """Do runs one after another, each over all tasks of the job (one a GPU); see `parallel`.
+
+    What fails alike in every task costs its own run. Anything else ends the task, and with it,
+    through the broken connection, the others: the job fails and the run goes on when it is redone.
+    """
+    import traceback
+
+    from submitit.helpers import TorchDistributedEnvironment
+
+    from ns_bench.errors import UserError
+    from ns_bench.execute.run_one import TeacherUnfit, run_one
+    from ns_bench.selftrain import parallel
+    from ns_bench.selftrain.train import Diverged
+
+    TorchDistributedEnvironment().export(overwrite=True)
+    failed: dict[str, str] = {}
+    with parallel.joined() as device:
+        todo, unfit = parallel.on_leader(lambda: _sort(runs))
+        for run in todo:
+            if run.teacher is not None and run.teacher.id in {**unfit, **failed}:
+                unfit[run.id] = f"its teacher {run.teacher.id} failed"
+                continue
+            try:
+                run_one(run, device=device)
+            except (UserError, TeacherUnfit, Diverged) as error:
+                failed[run.id] = str(error)
+                if parallel.rank() == 0:
+                    run.fail(str(error), traceback.format_exc())
+    return {**unfit, **failed}
 
 
 class Collect:

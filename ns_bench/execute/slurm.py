@@ -374,6 +374,7 @@ class Scheduler:
                 "store": str(self.store.root.resolve()),
                 "step_seconds": profile.step_seconds,
                 "side_by_side": cluster.side_by_side,
+                "tasks": cluster.tasks,
                 "runs": [[r.id for r in pack.runs] if pack else [] for pack in array.packs],
                 "packs": [
                     [r.recipe.to_dict() for r in pack.runs] if pack else [] for pack in array.packs
@@ -395,7 +396,8 @@ class Scheduler:
             ids = ":".join(sorted(set(jobs.values())))
             name = f"ns_bench-report-{min(jobs.values(), key=int)}"
             parameters = self.parameters(cluster, name, f"afterany:{ids}", code)
-            parameters.pop("gpus_per_node", None)
+            for key in ("gpus_per_node", "ntasks_per_node"):
+                parameters.pop(key, None)
             parameters |= {"cpus_per_task": 1, "time": 15}
             with contextlib.suppress(RuntimeError):
                 self._sbatch(cluster, parameters, [job.Collect(collect)], say)
