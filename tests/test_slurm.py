@@ -104,7 +104,7 @@ def ask(env: Env, *words: str) -> str:
     ).stdout.strip()
 
 
-def until(condition: Callable[[], object], seconds: float = 180) -> None:
+def until(condition: Callable[[], object], seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -118,7 +118,7 @@ def queue(env: Env, *options: str) -> list[str]:
 
 def arrays(env: Env) -> list[str]:
     """Elements in the queue that do runs: all but the one that writes the report."""
-    return [line for line in queue(env) if "ns_bench-report" not in line]
+    return sorted(line for line in queue(env) if "ns_bench-report" not in line)
 
 
 def idle(env: Env) -> Callable[[], bool]:
@@ -411,6 +411,7 @@ def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
         "store": str(scheduler.store.root),
         "step_seconds": {},
         "side_by_side": 1,
+        "tasks": 1,
         "runs": [[student.id]],
         "packs": [[student.to_dict()]],
     }
@@ -437,6 +438,7 @@ def test_a_requeued_job_does_not_redo_what_failed(tmp_path):
         "store": str(store.root),
         "step_seconds": {},
         "side_by_side": 1,
+        "tasks": 1,
         "packs": [[student.teacher.to_dict(), student.to_dict()]],
     }
     (tmp_path / "plan.json").write_text(json.dumps(plan))
@@ -628,13 +630,13 @@ def test_arrays_no_larger_than_the_cluster_takes(simple, tmp_path):
 
 def test_a_study_without_accounting_outlives_its_controller(simple, tmp_path):
     (tmp_path / "two.py").write_text(TWO_STUDENTS)
-    words = ["two.py", *TINY, "--set", "train.epochs=150", *cluster_file(tmp_path, SPLIT)]
+    words = ["two.py", *TINY, "--set", "train.epochs=40", *cluster_file(tmp_path, SPLIT)]
     assert "3 runs in 2 sbatch calls" in study(simple, *words, cwd=tmp_path).stdout
     until(lambda: any("RUNNING" in line for line in queue(simple)))
     folder = Path(simple["SLURM_CONF"]).parent
     # A start that slurmctld has not saved yet it does not know afterwards, and drains the node.
-    seen = time.time()
-    until(lambda: (folder / "state/job_state").stat().st_mtime > seen or time.time() > seen + 6)
+    seen, saved = time.time(), folder / "state/job_state"
+    until(lambda: time.time() > seen + 6 or (saved.exists() and saved.stat().st_mtime > seen))
     os.kill(int((folder / "run/slurmctld.pid").read_text()), 9)
     looked = study(simple, *words, cwd=tmp_path)
     assert looked.returncode == 2 and "SLURM cannot be asked" in looked.stderr
@@ -682,3 +684,24 @@ def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("ns_bench.execute.slurm.COMMAND_SECONDS", 0.2)
     with pytest.raises(UserError, match="cannot be asked for its jobs: squeue does not answer"):
         Scheduler(Store(tmp_path / "runs"))._queue()
+
+
+def test_two_tasks_train_one_run_together(slurm, tmp_path):
+    """One process a GPU, here two on CPUs: the result is the single process's but for rounding."""
+    import torch
+    from safetensors.torch import load_file
+
+    (tmp_path / "two.py").write_text(TWO_STUDENTS)
+    done = study(slurm, "two.py", *TINY, *cluster_file(tmp_path, tasks=2), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    until(idle(slurm))
+    alone = study(slurm, "two.py", *TINY, "--workers", "1", "--runs", "alone", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    results = sorted((tmp_path / "runs").glob("*/result.json"))
+    assert len(results) == 3
+    for path in results:
+        assert json.loads(path.read_bytes())["provenance"]["processes"] == 2
+        together = load_file(path.parent / "model.safetensors")
+        single = load_file(tmp_path / "alone" / path.parent.name / "model.safetensors")
+        for name, value in single.items():
+            torch.testing.assert_close(together[name], value, rtol=2e-4, atol=2e-4)
