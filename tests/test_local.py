@@ -395,7 +395,7 @@ def test_two_calls_on_one_store_train_every_run_once(
     assert other.stdout.readline() == "planned\n"
     until(lambda: any(run.state() == "running" for run in runs), "the other's first run")
     ours = execute(runs, seconds, workers=2)
-    out, errors = other.communicate(timeout=60)
+    out, errors = other.communicate(timeout=180)
     done, images, failed = json.loads(out)
     assert (ours.failed, failed, errors) == ({}, {}, "")
     assert ours.done == done == 12
@@ -448,7 +448,7 @@ def test_a_stopped_call_goes_on_where_it_was(
         os.killpg(process.pid, signal.SIGINT)
     else:
         os.kill(process.pid, signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
-    process.wait(30)
+    process.wait(180)
     until(lambda: not session(process.pid), "the end of all its processes", limit=30)
     assert process.stderr is not None
     if how == "kill -9 of the parent":

@@ -142,11 +142,11 @@ def test_a_preempted_job_is_requeued_and_starts_again(slurm: Env, tmp_path: Path
 
 @pytest.mark.parametrize("accounting", [True, False])
 def test_down_ends_what_up_started_and_nothing_else(
-    slurm: Env, tmp_path: Path, accounting: bool
+    slurm: Env, tmp_path_factory: pytest.TempPathFactory, accounting: bool
 ) -> None:
     neighbour = Path(slurm["SLURM_CONF"]).parent
     neighbours = processes(neighbour)
-    folder = tmp_path / "cluster"
+    folder = tmp_path_factory.mktemp("c")  # a socket's path is limited to about 100 characters
     options = [] if accounting else ["--no-accounting"]
     up = local_cluster("up", folder, "--cpus", "2", "--kill-wait", "1", *options)
     assert up.returncode == 0, up.stderr
