@@ -13,10 +13,12 @@ and for one of its own, with other options or to break it::
         ...
 """
 
+import fcntl
 import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -73,7 +75,10 @@ def cluster(folder: Path, accounting: bool = True, **options: int) -> Iterator[d
             start_new_session=True,
         )
     try:
-        up = local_cluster("up", folder, *flags)
+        # One at a time: two mariadb-install-db that start together have been seen to fail.
+        with (Path(tempfile.gettempdir()) / "ns_bench-cluster-up.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            up = local_cluster("up", folder, *flags)
         if up.returncode:
             raise RuntimeError(up.stderr)
         (setting,) = shlex.split(up.stdout.removeprefix("export "))
