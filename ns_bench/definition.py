@@ -1,8 +1,8 @@
 """What a study is: a factor's arms, a baseline, and claims stated before any run.
 
 A study is written once, against the ladder of a `Profile` (`small` ... `large`), and runs in every
-profile. Every claim is a linear contrast of arms, computed per seed: a difference, a trend and an
-interaction are the same thing with other weights.
+profile. Every claim is about linear contrasts of arms, computed per seed: a difference, a trend and
+an interaction are the same thing with other weights.
 """
 
 import importlib.util
@@ -26,6 +26,7 @@ class Profile:
         fields: dotted recipe fields that every recipe of the profile starts from.
         ladder: {rung: model}, from small to large.
         seeds: how many reporting seeds (0, 1, ...) a study has by default.
+        smallest_effect: on test top-1 that matters here, in points.
         verdict: False for trial runs, which show numbers and judge nothing.
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
     """
@@ -35,6 +36,7 @@ class Profile:
     fields: dict[str, Any]
     ladder: dict[str, str]
     seeds: int
+    smallest_effect: float
     verdict: bool = True
     machine: str = ""
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -63,6 +65,13 @@ class Profile:
         step, image = self.step_seconds.get(recipe.model, slowest)
         return step * recipe.steps + image * recipe.images
 
+    def base(self, field: str) -> Any:
+        """Return the value of a dotted field in this profile's students, e.g. `train.epochs`."""
+        place: Any = Recipe.of(self.fields, Recipe.of(self.fields))
+        for name in field.split("."):
+            place = getattr(place, name)
+        return place
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -76,39 +85,79 @@ class Arm:
     paper: str = ""
 
 
+Weights = dict[str, float]
+"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of the arms' test top-1."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A statement about the test top-1 of arms, made before any run.
 
     Attributes:
         text: the finding in one sentence.
-        weights: {arm: weight}; the contrast of a seed is the weighted sum, in `unit`.
-        kind: `greater`: the contrast is above 0; `equivalent`: it is 0 for all that matters.
-        smallest_effect: of interest, in `unit`. Smaller ones are called equivalent.
-        paper: the paper's figure for the same contrast, in words and numbers, with its source.
+        contrasts: what the claim is about; of several, each has to hold.
+        smallest_effect: of interest, in `unit`. Smaller ones do not matter.
+        kind: `greater`: the contrast is above 0; `not worse`: it is not below 0 by an effect that
+            matters; `equivalent`: it is 0 for all that matters.
+        paper: the same contrast of the paper's rows, {arm of reports/paper.csv: weight}.
+        note: what has to be known of the paper's figure, in words.
+        untestable: why this profile cannot test the claim; "" where it can.
     """
 
     text: str
-    weights: dict[str, float]
+    contrasts: tuple[Weights, ...]
     smallest_effect: float
-    kind: Literal["greater", "equivalent"] = "greater"
+    kind: Literal["greater", "not worse", "equivalent"] = "greater"
     unit: str = "points"
-    paper: str = ""
+    paper: Weights = field(default_factory=dict)
+    note: str = ""
+    untestable: str = ""
 
 
-def difference(text: str, arm: str, minus: str, smallest_effect: float, **more: Any) -> Claim:
-    """Claim about `arm` - `minus`, paired by seed."""
-    return Claim(text, {arm: 1.0, minus: -1.0}, smallest_effect, **more)
+def minus(arm: str, other: str) -> Weights:
+    """Return the contrast `arm` - `other`."""
+    return {arm: 1.0, other: -1.0}
 
 
-def trend(text: str, arms: Sequence[str], smallest_effect: float, **more: Any) -> Claim:
-    """Claim about the least-squares slope over `arms` in order, in points a step of the factor."""
+def slope(arms: Sequence[str]) -> Weights:
+    """Return the least-squares slope over `arms` in order, in points a step of the factor."""
     if len(arms) < 2:
         raise UserError(f"a trend needs two arms or more: {', '.join(arms) or 'none'}")
     center = (len(arms) - 1) / 2
     scale = sum((i - center) ** 2 for i in range(len(arms)))
-    weights = {arm: (i - center) / scale for i, arm in enumerate(arms)}
-    return Claim(text, weights, smallest_effect, **{"unit": "points a step", **more})
+    return {arm: (i - center) / scale for i, arm in enumerate(arms)}
+
+
+def combine(*terms: tuple[float, Weights]) -> Weights:
+    """Return the weighted sum of contrasts: an interaction is one minus another."""
+    total: Weights = {}
+    for factor, weights in terms:
+        for arm, weight in weights.items():
+            total[arm] = total.get(arm, 0.0) + factor * weight
+    return {arm: weight for arm, weight in total.items() if weight}
+
+
+def difference(text: str, arm: str, minus: str, smallest_effect: float, **more: Any) -> Claim:
+    """Claim about `arm` - `minus`, paired by seed."""
+    return Claim(text, ({arm: 1.0, minus: -1.0},), smallest_effect, **more)
+
+
+def trend(text: str, arms: Sequence[str], smallest_effect: float, **more: Any) -> Claim:
+    """Claim about the slope over `arms`; the smallest effect is that from first to last arm."""
+    a_step = smallest_effect / (len(arms) - 1) if len(arms) > 1 else smallest_effect
+    return Claim(text, (slope(arms),), a_step, **{"unit": "points a step", **more})
+
+
+def interaction(
+    text: str, first: Weights, second: Weights, smallest_effect: float, **more: Any
+) -> Claim:
+    """Claim about how much larger the contrast `first` is than `second`."""
+    return Claim(text, (combine((1, first), (-1, second)),), smallest_effect, **more)
+
+
+def untestable(text: str, why: str, **more: Any) -> Claim:
+    """A claim that the profile has no data for: its verdict says so, and why."""
+    return Claim(text, (), 0.0, untestable=why, **more)
 
 
 @dataclass(frozen=True)
@@ -121,7 +170,8 @@ class Design:
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
-        for name in [self.baseline, *(n for claim in self.claims for n in claim.weights)]:
+        compared = (n for claim in self.claims for weights in claim.contrasts for n in weights)
+        for name in [self.baseline, *compared]:
             if name not in names:
                 raise unknown("arm", name, names)
         if len(set(names)) < len(names):
@@ -141,6 +191,8 @@ class Study:
         factor: what differs between the arms; the x-axis of the figure.
         design: builds the arms and claims against a profile's ladder.
         source: where the paper reports the finding.
+        seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
+            profile's own number.
     """
 
     name: str
@@ -148,6 +200,7 @@ class Study:
     factor: str
     design: Callable[[Profile], Design]
     source: str
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
 
 def study_names() -> list[str]:
@@ -213,6 +266,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         fields=fields,
         ladder=ladder,
         seeds=values["seeds"],
+        smallest_effect=values["smallest_effect"],
         verdict=values.get("verdict", True),
         machine=values["estimate"]["machine"],
         step_seconds=values["estimate"]["step_seconds"],

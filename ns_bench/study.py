@@ -112,20 +112,21 @@ class _Item:
     study: Study
     design: Design
     recipes: dict[tuple[str, int], Recipe]
+    seeds: int
 
 
 def _reconcile(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
     assignments = _assignments(options.assignments)
     profile = load_profile(options.profile, assignments)
-    seeds = options.seeds or profile.seeds
     items = []
     for name in study_names() if options.study == "all" else [options.study]:
         study = load_study(name)
         design = study.design(profile)
         for arm in design.arms:
             catalog.check(arm.recipe)
-        items.append(_Item(study, design, design.recipes(range(seeds))))
+        seeds = options.seeds or study.seeds.get(profile.name, profile.seeds)
+        items.append(_Item(study, design, design.recipes(range(seeds)), seeds))
     if options.read_only and not options.runs.is_dir():
         raise UserError(f"store {options.runs}: there is no such folder to read from")
     looks_only = options.dry_run or options.read_only or options.status or options.logs
@@ -134,7 +135,7 @@ def _reconcile(options: argparse.Namespace) -> int:
     plan = make_plan(store, recipes)
     title = f"{options.study} · {profile.name}"
     if options.dry_run:
-        _show_plan(title, profile, plan, seeds)
+        _show_plan(title, profile, plan, items)
         if cluster is not None:
             from ns_bench.execute import slurm_command
 
@@ -158,7 +159,7 @@ def _reconcile(options: argparse.Namespace) -> int:
     code = 0
     for item in items:
         plan = make_plan(store, item.recipes.values())
-        code = max(code, _report(options, item, profile, plan, seeds, assignments))
+        code = max(code, _report(options, item, profile, plan, assignments))
     return code
 
 
@@ -198,13 +199,12 @@ def _report(
     item: _Item,
     profile: Profile,
     plan: Plan,
-    seeds: int,
     assignments: dict[str, str],
 ) -> int:
     from ns_bench import show
     from ns_bench.report import analyse, write
 
-    analysis = analyse(item.study, profile, item.design, plan, seeds, assignments)
+    analysis = analyse(item.study, profile, item.design, plan, item.seeds, assignments)
     show.table(analysis)
     name = f"{item.study.name}-{profile.name}"
     folder = options.out / name if options.out else options.runs / "reports" / name
@@ -216,7 +216,7 @@ def _report(
     return 1 if plan.counts().keys() & {"failed", "blocked"} else 0
 
 
-def _show_plan(title: str, profile: Profile, plan: Plan, seeds: int) -> None:
+def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> None:
     """Print every run with its state and teacher, what is left to do, and what it costs."""
     for run in plan.runs.values():
         teacher = f"  <- {run.teacher.id}" if run.teacher else ""
@@ -225,8 +225,12 @@ def _show_plan(title: str, profile: Profile, plan: Plan, seeds: int) -> None:
     todo = [profile.estimate(run.recipe) for run in plan.missing]
     images = sum(run.recipe.images for run in plan.missing)
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
+    seeds = " to ".join(
+        str(n) for n in sorted({min(i.seeds for i in items), max(i.seeds for i in items)})
+    )
     print(
-        f"\n{title}, {seeds} seeds: {len(plan.runs)} runs ({plan.asked} without sharing): {counts}"
+        f"\n{title}, {seeds} seeds: {len(plan.runs)} trainings planned, {plan.asked} without "
+        f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
     )
     print(
         f"to do: {len(todo)} runs, {images:,} images, about {sum(todo) / 60:.1f} minutes on "

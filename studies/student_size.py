@@ -1,0 +1,52 @@
+"""Does a larger student gain more from the same teacher? (paper, appendix study #4)"""
+
+from ns_bench.definition import Arm, Claim, Design, Profile, Study, interaction, minus, trend
+
+
+def design(profile: Profile) -> Design:
+    """Students from a teacher's own size up the ladder, at the two smaller teachers."""
+    small, medium = profile.rungs[:2]
+    supervised = {r: Arm(f"{r} supervised", profile.supervised(r)) for r in profile.rungs}
+    arms = {
+        (teacher, student): Arm(
+            f"{student} of {teacher}",
+            profile.student(student, profile.supervised(teacher)),
+        )
+        for teacher, first in ((small, 0), (medium, 1))
+        for student in profile.rungs[first:]
+    }
+
+    def students(teacher: str) -> list[str]:
+        return [arm.name for (taught_by, _), arm in arms.items() if taught_by == teacher]
+
+    def trend_at(teacher: str, equal: str, larger: str) -> Claim:
+        return trend(
+            f"A larger student learns more from the {teacher} teacher.",
+            students(teacher),
+            profile.smallest_effect,
+            paper={f"{larger} student of {equal}": 1, f"{equal} student of {equal}": -1},
+            note="one size up",
+        )
+
+    claims = [
+        trend_at(small, "B0", "B1"),
+        trend_at(medium, "B2", "B3"),
+        interaction(
+            "A larger student gains more over its own size trained on labels alone.",
+            minus(arms[small, profile.rungs[-1]].name, supervised[profile.rungs[-1]].name),
+            minus(arms[small, small].name, supervised[small].name),
+            profile.smallest_effect,
+            note="the paper compares with the teacher only, which mixes this with size itself",
+        ),
+    ]
+    baseline = supervised[small]
+    return Design([*supervised.values(), *arms.values()], baseline.name, claims)
+
+
+STUDY = Study(
+    name="student_size",
+    question="Does a larger student gain more from the same teacher?",
+    factor="student of a teacher",
+    design=design,
+    source="Appendix study #4",
+)
