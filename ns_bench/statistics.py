@@ -1,14 +1,16 @@
 """From paired measurements to a verdict: arrays in, frozen dataclasses out.
 
 The protocol is the design's ("Seeds and statistics"): one value per end-to-end seed, arms paired
-by seed, t-intervals for means, exact sign-flip p-values, Holm within a study's family, and
-equivalence by the interval lying inside ± the smallest effect of interest. Everything answers in
-the unit of the values it was given.
+by seed, t-intervals for means, exact sign-flip p-values, and Holm within a study's family. Every
+kind of claim has a p-value of the null that it has to beat, so that one family holds them all: a
+difference of 0 ("greater"), one of minus the smallest effect of interest ("not worse"), or one of
+± that effect ("equivalent"). Everything answers in the unit of the values it was given.
 
 scipy is imported where it is used: importing it takes longer than many commands run.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-Kind = Literal["greater", "equivalent"]
+Kind = Literal["greater", "not worse", "equivalent"]
 Word = Literal["reproduced", "contradicted", "equivalent", "inconclusive", "not testable"]
 
 # Sign patterns a test looks at: every one up to n = 16, this many at random beyond.
@@ -43,8 +45,9 @@ class Interval:
 class Contrast(Interval):
     """Arm A minus arm B over paired seeds.
 
-    p: two-sided sign-flip p-value; wins: share of seeds in which A beat B, a tie counting half;
-    effect_size: Cohen's d_z = mean / sd, which is 0 or ±inf where sd is 0 and nan at n = 1.
+    p: sign-flip p-value of the null that its kind of claim has to beat; wins: share of seeds in
+    which A beat B, a tie counting half; effect_size: Cohen's d_z = mean / sd, which is 0 or ±inf
+    where sd is 0 and nan at n = 1.
     """
 
     p: float
@@ -54,10 +57,14 @@ class Contrast(Interval):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence says of a claim, and the numbers that say it in one sentence."""
+    """What the evidence says of a claim, and the numbers that say it in one sentence.
+
+    shown: which of the claim's contrasts those numbers are of.
+    """
 
     word: Word
     reason: str
+    shown: int = 0
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -73,11 +80,19 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
 
 
-def paired_contrast(differences: ArrayLike, confidence: float = 0.95) -> Contrast:
+def paired_contrast(
+    differences: ArrayLike,
+    kind: Kind = "greater",
+    smallest_effect: float = 0.0,
+    *,
+    confidence: float = 0.95,
+) -> Contrast:
     """Compare two arms by their differences, one per seed; slopes per seed serve as well.
 
-    Raises ValueError if there is no difference, or one is not finite.
+    kind, smallest_effect: of the claim that p is to support, see `verdict`; for "greater" p is
+    two-sided. Raises ValueError if there is no difference, or one is not finite.
     """
+    _require_claim(kind, smallest_effect)
     interval = mean_interval(differences, confidence)
     d = _finite(differences, "differences", ndim=1)
     sign = np.where(np.abs(d) > _tie(d), np.sign(d), 0.0)
@@ -86,7 +101,39 @@ def paired_contrast(differences: ArrayLike, confidence: float = 0.95) -> Contras
     else:
         effect_size = interval.mean / interval.sd
     wins = float(np.mean(1 + sign)) / 2
-    return Contrast(**vars(interval), p=_sign_flip_p(d), wins=wins, effect_size=effect_size)
+    p = _null_p(d, kind, smallest_effect)
+    return Contrast(**vars(interval), p=p, wins=wins, effect_size=effect_size)
+
+
+def claim_p(contrasts: Sequence[Contrast], kind: Kind) -> float:
+    """Return the p-value of a claim that holds only if each of its contrasts does.
+
+    The largest of theirs, without correction (intersection-union); nan without contrasts. Of
+    several, one that points the other way counts as 1: its two-sided p says nothing for the claim.
+    """
+    return max((_support_p(c, kind, len(contrasts)) for c in contrasts), default=math.nan)
+
+
+def weakest(
+    contrasts: Sequence[Contrast],
+    kind: Kind,
+    smallest_effect: float,
+    against: Sequence[bool] = (),
+) -> int:
+    """Return which contrast stands most in the way of a claim.
+
+    Those that speak `against` it come first, then those whose interval is not on the claimed side,
+    then the largest p, then the interval closest to the wrong side.
+    """
+
+    def rank(i: int) -> tuple[bool, bool, float, float]:
+        c = contrasts[i]
+        ahead = _ahead(c, kind, smallest_effect)
+        blocks = not ahead > 0 or (kind == "greater" and equivalent(c, smallest_effect))
+        p = _support_p(c, kind, len(contrasts))
+        return bool(against) and against[i], blocks, p, -ahead
+
+    return max(range(len(contrasts)), key=rank)
 
 
 def slopes(values: ArrayLike, levels: ArrayLike) -> Array:
@@ -125,8 +172,14 @@ def seeds_needed(
     power: float = 0.8,
     alpha: float = 0.05,
     maximum: int = 1000,
+    *,
+    kind: Kind = "greater",
+    smallest_effect: float = 0.0,
 ) -> int | None:
     """Total number of seeds that would find the observed mean and sd with this power.
+
+    What is to be found is the distance of the mean from what the claim's kind has to beat: 0,
+    minus the smallest effect, or both of ± the smallest effect (the nearer one, from outside).
 
     By the two-sided paired t-test at alpha / family (`scipy.special.nctdtr`), and no fewer than
     the sign-flip test needs to reach alpha / family at all. Just there, where nearly all signs
@@ -136,14 +189,23 @@ def seeds_needed(
     from scipy.special import nctdtr
 
     _require_shares(power=power, alpha=alpha)
+    _require_claim(kind, smallest_effect)
     seen = mean_interval(differences)
-    if seen.n == 1 or seen.mean == 0:
+    size, bound = abs(seen.mean), smallest_effect
+    if kind == "equivalent":
+        distances = [bound - size, bound + size] if size < bound else [size - bound]
+    else:
+        distances = [size if kind == "greater" else abs(seen.mean + bound)]
+    if seen.n == 1 or min(distances) <= 0:
         return None
-    effect = abs(seen.mean) / seen.sd if seen.sd else math.inf
     n = np.arange(2, maximum + 1)
-    shift = np.minimum(effect * np.sqrt(n), 1e6)  # nctdtr is nan far beyond, where power is 1
-    reached = 1 - nctdtr(n - 1, shift, _critical_t(n, alpha / family))
-    enough = n[(reached >= power) & (_smallest_p(n) <= alpha / family)]
+    critical = _critical_t(n, alpha / family)
+    missed = np.zeros(len(n))
+    for distance in distances:
+        effect = distance / seen.sd if seen.sd else math.inf
+        shift = np.minimum(effect * np.sqrt(n), 1e6)  # nctdtr is nan far beyond: nothing is missed
+        missed += nctdtr(n - 1, shift, critical)
+    enough = n[(1 - missed >= power) & (_smallest_p(n) <= alpha / family)]
     return int(enough[0]) if len(enough) else None
 
 
@@ -169,7 +231,7 @@ def equivalent(contrast: Interval, margin: float) -> bool:
 
 
 def verdict(
-    contrast: Contrast | None,
+    contrasts: Sequence[Contrast],
     p_adjusted: float,
     *,
     kind: Kind,
@@ -177,48 +239,111 @@ def verdict(
     unit: str = "points",
     family: int = 1,
     alpha: float = 0.05,
+    names: Sequence[str] = (),
 ) -> Verdict:
     """Put the evidence on a claim into one word, with its reason.
 
-    kind: "greater" claims a difference or slope above 0, "equivalent" claims none that matters.
-    smallest_effect: the smallest effect of interest, in `unit` like the contrast.
-    p_adjusted: the contrast's p after Holm over its `family` of tests; nan reads as not shown.
-    Raises ValueError on an unknown kind and on a smallest effect that is negative or not finite.
+    contrasts: of the claim, each with the p of its `kind`; of several, each has to hold.
+    kind: "greater" claims a difference or slope above 0, "not worse" one above minus the smallest
+    effect of interest, "equivalent" one between minus and plus that effect.
+    smallest_effect: the smallest effect of interest, in `unit` like the contrasts.
+    p_adjusted: `claim_p` after Holm over its `family` of claims; nan reads as not shown.
+    names: of the contrasts, for the reason.
+    Raises ValueError without a contrast, on an unknown kind and on a smallest effect that is
+    negative or not finite.
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
-    if not 0 <= smallest_effect < math.inf:
-        raise ValueError(f"the smallest effect must be finite and not negative: {smallest_effect}")
-    if contrast is None:
-        return Verdict("not testable", "this profile has no runs that test the claim")
-
-    margin = f"±{smallest_effect:g} {unit}"
-    inside = equivalent(contrast, smallest_effect)
+    _require_claim(kind, smallest_effect)
+    if not contrasts:
+        raise ValueError("a verdict needs at least one contrast")
+    count = len(contrasts)
     shown = p_adjusted <= alpha
-    floor = family * float(_smallest_p(contrast.n))
+    inside = [equivalent(c, smallest_effect) for c in contrasts]
+    against = []
+    for c in contrasts:
+        # Of several contrasts any may contradict, so each is held to alpha / count.
+        rejected = shown if count == 1 else count * family * c.p <= alpha
+        beyond = _beyond(_widened(c, alpha, count), kind, smallest_effect) > 0
+        against.append(beyond and (rejected or kind != "greater"))
+    which = weakest(contrasts, kind, smallest_effect, against)
+    c = contrasts[which]
+    size = f"{smallest_effect:g} {unit}"
+
     word: Word = "inconclusive"
-    if contrast.n < 2:
-        why = "one seed gives no interval"
-    elif kind == "equivalent":
-        if inside:
-            word, why = "reproduced", f"the interval lies inside {margin}"
-        elif contrast.low > smallest_effect or contrast.high < -smallest_effect:
-            word, why = "contradicted", f"the interval lies outside {margin}"
-        else:
-            why = f"the interval crosses the edge of {margin}"
-    elif inside:
-        word, why = "equivalent", f"too small to matter, the interval lies inside {margin}"
-    elif shown and contrast.low > 0:
-        word, why = "reproduced", ""
-    elif shown and contrast.high < 0:
-        word, why = "contradicted", "the effect goes the other way"
-    elif floor > alpha:
-        why = f"too few seeds, {family} x 2 / 2^{contrast.n} leaves Holm p at {_p(floor)} or above"
-    elif contrast.low <= 0 <= contrast.high:
-        why = "the interval includes 0"
+    if kind == "greater" and all(inside):
+        word, why = "equivalent", f"too small to matter, the interval lies inside ±{size}"
+    elif any(against):
+        word, why = "contradicted", _CONTRADICTED[kind].format(size)
+    elif (
+        shown
+        and all(_ahead(c, kind, smallest_effect) > 0 for c in contrasts)
+        and not (kind == "greater" and any(inside))
+    ):
+        word, why = "reproduced", _REPRODUCED[kind].format(size)
     else:
-        why = "the interval excludes 0, but the test does not reject it"
-    return Verdict(word, "; ".join(filter(None, [_numbers(contrast, p_adjusted, unit), why])))
+        why = _obstacle(c, kind, smallest_effect, size, family, alpha)
+    numbers = _numbers(c, p_adjusted, unit)
+    if count > 1:
+        name = f", {names[which]}" if names else ""
+        numbers = f"weakest of {count} contrasts{name}: {numbers}"
+    return Verdict(word, "; ".join(filter(None, [numbers, why])), which)
+
+
+_REPRODUCED: dict[Kind, str] = {
+    "greater": "",
+    "not worse": "the interval lies above -{}",
+    "equivalent": "the interval lies inside ±{}",
+}
+_CONTRADICTED: dict[Kind, str] = {
+    "greater": "the effect goes the other way",
+    "not worse": "the interval lies below -{}",
+    "equivalent": "the interval lies outside ±{}",
+}
+
+
+def _obstacle(
+    c: Contrast, kind: Kind, smallest: float, size: str, family: int, alpha: float
+) -> str:
+    """Say what stands between the weakest contrast of a claim and a verdict."""
+    floor = family * float(_smallest_p(c.n))
+    if c.n < 2:
+        return "one seed gives no interval"
+    if floor > alpha:
+        return f"too few seeds, {family} x 2 / 2^{c.n} leaves Holm p at {_p(floor)} or above"
+    if kind == "greater":
+        if equivalent(c, smallest):
+            return f"too small to matter, the interval lies inside ±{size}"
+        if c.low <= 0 <= c.high:
+            return "the interval includes 0"
+        return "the interval excludes 0, but the test does not reject it"
+    if _ahead(c, kind, smallest) > 0:
+        return f"{_REPRODUCED[kind].format(size)}, but the test does not agree"
+    if kind == "not worse":
+        return f"the interval reaches below -{size}"
+    return f"the interval crosses the edge of ±{size}"
+
+
+def _ahead(c: Interval, kind: Kind, smallest: float) -> float:
+    """How far the whole interval lies on the claimed side of what the claim has to beat."""
+    if kind == "greater":
+        return c.low
+    return c.low + smallest if kind == "not worse" else min(c.low + smallest, smallest - c.high)
+
+
+def _beyond(c: Interval, kind: Kind, smallest: float) -> float:
+    """How far the whole interval lies on the other side."""
+    if kind == "greater":
+        return -c.high
+    below = -smallest - c.high
+    return below if kind == "not worse" else max(below, c.low - smallest)
+
+
+def _widened(c: Interval, alpha: float, count: int) -> Interval:
+    """The interval at 1 - alpha / count where it was one at 1 - alpha."""
+    if count == 1 or c.n == 1:
+        return c
+    scale = float(_critical_t(c.n, alpha / count) / _critical_t(c.n, alpha))
+    low, high = (c.mean + scale * (bound - c.mean) for bound in (c.low, c.high))
+    return Interval(c.n, c.mean, c.sd, low, high, confidence=1 - alpha / count)
 
 
 def _numbers(c: Contrast, p_adjusted: float, unit: str) -> str:
@@ -237,6 +362,18 @@ def _numbers(c: Contrast, p_adjusted: float, unit: str) -> str:
 
 def _p(p: float) -> str:
     return f"{min(p, 1.0):.3f}".removeprefix("0")
+
+
+def _null_p(d: Array, kind: Kind, smallest: float) -> float:
+    """The sign-flip p of `d` against what its kind of claim has to beat."""
+    if kind == "greater":
+        return _sign_flip_p(d)
+    sides = [d + smallest] if kind == "not worse" else [d + smallest, smallest - d]
+    return max(_sign_flip_p(s) if np.mean(s) > _tie(s) else 1.0 for s in sides)
+
+
+def _support_p(c: Contrast, kind: Kind, count: int) -> float:
+    return 1.0 if count > 1 and kind == "greater" and c.mean <= 0 else c.p
 
 
 def _sign_flip_p(d: Array) -> float:
@@ -287,6 +424,13 @@ def _finite(values: ArrayLike, name: str, ndim: int) -> Array:
     if not np.isfinite(x).all():
         raise ValueError(f"{name} must be finite, got {x[~np.isfinite(x)][0]}")
     return x
+
+
+def _require_claim(kind: str, smallest_effect: float) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if not 0 <= smallest_effect < math.inf:
+        raise ValueError(f"the smallest effect must be finite and not negative: {smallest_effect}")
 
 
 def _require_shares(**shares: float) -> None:

@@ -19,6 +19,7 @@ from scipy import stats
 from ns_bench.statistics import (
     Contrast,
     Interval,
+    claim_p,
     equivalent,
     holm,
     mean_interval,
@@ -27,6 +28,7 @@ from ns_bench.statistics import (
     seeds_needed,
     slopes,
     verdict,
+    weakest,
 )
 
 FIELDS = ("n", "mean", "sd", "low", "high", "p", "wins", "effect_size")
@@ -372,6 +374,20 @@ def test_seeds_needed_says_none_where_there_is_no_number():
     assert seeds_needed([3.0]) is None
 
 
+def test_seeds_needed_goes_by_the_distance_from_what_the_claim_has_to_beat():
+    d = at_dz(0.2)
+    assert seeds_needed(d, kind="not worse", smallest_effect=0.6) == seeds_needed(d + 0.6)
+    near = seeds_needed(0.6 - d)
+    found = seeds_needed(d, kind="equivalent", smallest_effect=0.6)
+    assert near <= found <= near + 5  # the far side costs a little
+    even = at_dz(0.0)
+    assert seeds_needed(even, kind="equivalent", smallest_effect=0.6) > seeds_needed(even + 0.6)
+    outside = seeds_needed(at_dz(1.2), kind="equivalent", smallest_effect=0.6)
+    assert outside == seeds_needed(at_dz(0.6))
+    assert seeds_needed(np.array([-0.5, -0.5]), kind="not worse", smallest_effect=0.5) is None
+    assert seeds_needed(at_dz(0.0), kind="equivalent", smallest_effect=0.0) is None
+
+
 @pytest.mark.parametrize("n", [6, 8, 20, 100])
 def test_minimum_detectable_effect_is_the_inverse_of_seeds_needed(n):
     effect = minimum_detectable_effect(1.0, n)
@@ -391,60 +407,132 @@ def test_minimum_detectable_effect_is_out_of_reach_below_the_floor():
 # --- a verdict ------------------------------------------------------------------------------
 
 
-def contrast(low, high, n=8):
+def contrast(low, high, n=8, p=0.5):
     mean, sd = (low + high) / 2, (high - low) / 2
-    return Contrast(n, mean, sd, low, high, p=0.5, wins=0.5, effect_size=0.0)
+    return Contrast(n, mean, sd, low, high, p=p, wins=0.5, effect_size=0.0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "low", "high", "p", "word"),
-    [
-        ("greater", 2.0, 4.0, 0.01, "reproduced"),
-        ("greater", 0.1, 4.0, 0.05, "reproduced"),
-        ("greater", 2.0, 4.0, 0.051, "inconclusive"),
-        ("greater", 2.0, 4.0, math.nan, "inconclusive"),
-        ("greater", 0.1, 0.4, 0.01, "equivalent"),
-        ("greater", 0.1, 0.5, 0.01, "reproduced"),
-        ("greater", -0.4, 0.4, 0.9, "equivalent"),
-        ("greater", -0.5, 0.4, 0.9, "inconclusive"),
-        ("greater", -0.4, 0.6, 0.01, "inconclusive"),
-        ("greater", 0.0, 4.0, 0.01, "inconclusive"),
-        ("greater", -4.0, 0.0, 0.01, "inconclusive"),
-        ("greater", -4.0, -2.0, 0.01, "contradicted"),
-        ("greater", -4.0, -2.0, 0.051, "inconclusive"),
-        ("greater", -0.4, -0.1, 0.01, "equivalent"),
-        ("equivalent", -0.4, 0.4, 0.9, "reproduced"),
-        ("equivalent", 0.1, 0.4, 0.01, "reproduced"),
-        ("equivalent", -0.4, 0.4, math.nan, "reproduced"),
-        ("equivalent", -0.4, 0.5, 0.9, "inconclusive"),
-        ("equivalent", -3.0, 3.0, 0.9, "inconclusive"),
-        ("equivalent", 0.4, 2.0, 0.01, "inconclusive"),
-        ("equivalent", 0.5, 2.0, 0.01, "inconclusive"),
-        ("equivalent", 0.6, 2.0, 0.01, "contradicted"),
-        ("equivalent", -2.0, -0.6, 0.01, "contradicted"),
-    ],
-)
-def test_the_word_for_each_case(kind, low, high, p, word):
-    assert verdict(contrast(low, high), p, kind=kind, smallest_effect=0.5).word == word
+# kind, [(low, high) of each contrast], Holm p of the claim, the word; the smallest effect is 0.5
+CASES = [
+    ("greater", [(2.0, 4.0)], 0.01, "reproduced"),
+    ("greater", [(0.1, 4.0)], 0.05, "reproduced"),
+    ("greater", [(2.0, 4.0)], 0.051, "inconclusive"),
+    ("greater", [(2.0, 4.0)], math.nan, "inconclusive"),
+    ("greater", [(0.1, 0.4)], 0.01, "equivalent"),
+    ("greater", [(0.1, 0.5)], 0.01, "reproduced"),
+    ("greater", [(-0.4, 0.4)], 0.9, "equivalent"),
+    ("greater", [(-0.5, 0.4)], 0.9, "inconclusive"),
+    ("greater", [(-0.4, 0.6)], 0.01, "inconclusive"),
+    ("greater", [(0.0, 4.0)], 0.01, "inconclusive"),
+    ("greater", [(-4.0, 0.0)], 0.01, "inconclusive"),
+    ("greater", [(-4.0, -2.0)], 0.01, "contradicted"),
+    ("greater", [(-4.0, -2.0)], 0.051, "inconclusive"),
+    ("greater", [(-0.4, -0.1)], 0.01, "equivalent"),
+    ("greater", [(2.0, 4.0), (1.0, 3.0)], 0.01, "reproduced"),
+    ("greater", [(2.0, 4.0), (1.0, 3.0)], 0.051, "inconclusive"),
+    ("greater", [(2.0, 4.0), (-0.1, 3.0)], 0.01, "inconclusive"),
+    ("greater", [(2.0, 4.0), (0.1, 0.4)], 0.01, "inconclusive"),  # one of them does not matter
+    ("greater", [(-0.1, 0.4), (0.1, 0.4)], 0.9, "equivalent"),
+    ("greater", [(2.0, 4.0), (-4.0, -2.0)], 1.0, "contradicted"),
+    ("greater", [(2.0, 4.0), (-4.0, -0.1)], 1.0, "inconclusive"),  # not so at alpha / 2
+    ("not worse", [(-0.4, 2.0)], 0.01, "reproduced"),
+    ("not worse", [(-0.4, -0.1)], 0.01, "reproduced"),
+    ("not worse", [(2.0, 4.0)], 0.01, "reproduced"),
+    ("not worse", [(-0.4, 2.0)], 0.051, "inconclusive"),
+    ("not worse", [(-0.4, 2.0)], math.nan, "inconclusive"),
+    ("not worse", [(-0.5, 2.0)], 0.01, "inconclusive"),
+    ("not worse", [(-2.0, -0.5)], 1.0, "inconclusive"),
+    ("not worse", [(-2.0, -0.6)], 1.0, "contradicted"),
+    ("not worse", [(-0.4, 2.0), (0.1, 2.0)], 0.01, "reproduced"),
+    ("not worse", [(-0.4, 2.0), (-0.6, 2.0)], 0.01, "inconclusive"),
+    ("not worse", [(-0.4, 2.0), (-2.0, -1.0)], 1.0, "contradicted"),
+    ("not worse", [(-0.4, 2.0), (-2.0, -0.6)], 1.0, "inconclusive"),  # not so at alpha / 2
+    ("equivalent", [(-0.4, 0.4)], 0.01, "reproduced"),
+    ("equivalent", [(0.1, 0.4)], 0.05, "reproduced"),
+    ("equivalent", [(-0.4, 0.4)], 0.051, "inconclusive"),
+    ("equivalent", [(-0.4, 0.4)], math.nan, "inconclusive"),
+    ("equivalent", [(-0.4, 0.5)], 0.01, "inconclusive"),
+    ("equivalent", [(-3.0, 3.0)], 0.9, "inconclusive"),
+    ("equivalent", [(0.4, 2.0)], 1.0, "inconclusive"),
+    ("equivalent", [(0.5, 2.0)], 1.0, "inconclusive"),
+    ("equivalent", [(0.6, 2.0)], 1.0, "contradicted"),
+    ("equivalent", [(-2.0, -0.6)], 1.0, "contradicted"),
+    ("equivalent", [(-0.4, 0.4), (-0.1, 0.3)], 0.01, "reproduced"),
+    ("equivalent", [(-0.4, 0.4), (-0.1, 0.6)], 0.01, "inconclusive"),
+    ("equivalent", [(-0.4, 0.4), (1.0, 2.0)], 1.0, "contradicted"),
+    ("equivalent", [(-0.4, 0.4), (0.6, 2.0)], 1.0, "inconclusive"),  # not so at alpha / 2
+]
+
+
+@pytest.mark.parametrize(("kind", "bounds", "p", "word"), CASES)
+def test_the_word_for_each_case(kind, bounds, p, word):
+    contrasts = [contrast(low, high, p=0.01) for low, high in bounds]
+    assert verdict(contrasts, p, kind=kind, smallest_effect=0.5).word == word
+
+
+def test_p_is_of_the_null_that_the_claim_has_to_beat():
+    d = np.array([0.1, -0.2, 0.3, -0.1, 0.2, 0.0, 0.15, -0.05])
+    assert paired_contrast(d, "not worse", 0.5).p == paired_contrast(d + 0.5).p == 2 / 2**8
+    assert paired_contrast(d, "equivalent", 0.5).p == 2 / 2**8
+    up = d + 0.4
+    assert paired_contrast(up, "equivalent", 0.5).p == paired_contrast(0.5 - up).p > 2 / 2**8
+    assert paired_contrast(d - 0.6, "not worse", 0.5).p == 1
+    assert paired_contrast(d + 0.6, "equivalent", 0.5).p == 1
+    assert paired_contrast(d - 0.6, "equivalent", 0.5).p == 1
+    assert paired_contrast(d - 2.0, "greater", 0.5).p == 2 / 2**8  # two-sided
+    # The margin itself is not on the claimed side, whatever the last bit says.
+    assert paired_contrast(np.full(8, 0.3 - 0.8), "not worse", 0.5).p == 1
+
+
+def test_of_several_contrasts_the_largest_p_counts():
+    up, less = contrast(1, 3, p=0.01), contrast(0.5, 3, p=0.03)
+    down = contrast(-3, -1, p=0.01)
+    assert claim_p([up], "greater") == 0.01
+    assert claim_p([up, less], "greater") == claim_p([less, up], "equivalent") == 0.03
+    assert claim_p([down], "greater") == 0.01  # two-sided: it may contradict
+    assert claim_p([up, down], "greater") == 1
+    assert math.isnan(claim_p([], "greater"))
+    assert weakest([up, less], "greater", 0.5) == 1
+    assert weakest([down, up, less], "greater", 0.5) == 0
+    assert weakest([contrast(-0.2, 0.2, p=0.01), contrast(0, 0.4, p=0.01)], "equivalent", 0.5) == 1
+
+
+def test_a_contradiction_of_several_is_held_to_alpha_over_their_number_and_the_family():
+    pair = [contrast(2, 4, p=0.01), contrast(-6, -4, p=0.01)]
+    found = [
+        verdict(pair, 1.0, kind="greater", smallest_effect=0.5, family=family).word
+        for family in (1, 2, 3)
+    ]
+    assert found == ["contradicted", "contradicted", "inconclusive"]
+
+
+def test_the_reason_names_the_weakest_contrast():
+    pair = [contrast(2, 4, p=0.01), contrast(-1, 3, p=0.3)]
+    found = verdict(pair, 0.3, kind="greater", smallest_effect=0.5, names=["b - a", "c - a"])
+    assert found.shown == 1
+    assert found.reason == (
+        "weakest of 2 contrasts, c - a: mean difference +1.00 points, "
+        "95 % interval [-1.00, +3.00], Holm p = .300, n = 8; the interval includes 0"
+    )
 
 
 def test_a_verdict_gives_its_numbers_as_its_reason():
     given = contrast(2.2, 4.0)
-    assert verdict(given, 0.0156, kind="greater", smallest_effect=0.5).reason == (
+    assert verdict([given], 0.0156, kind="greater", smallest_effect=0.5).reason == (
         "mean difference +3.10 points, 95 % interval [+2.20, +4.00], Holm p = .016, n = 8"
     )
-    assert verdict(given, 0.00004, kind="equivalent", smallest_effect=0.5, unit="mCE").reason == (
+    assert verdict([given], 0.00004, kind="equivalent", smallest_effect=0.5, unit="mCE").reason == (
         "mean difference +3.10 mCE, 95 % interval [+2.20, +4.00], Holm p < .001, n = 8; "
         "the interval lies outside ±0.5 mCE"
     )
-    assert verdict(given, math.nan, kind="greater", smallest_effect=0.5).reason == (
+    assert verdict([given], math.nan, kind="greater", smallest_effect=0.5).reason == (
         "mean difference +3.10 points, 95 % interval [+2.20, +4.00], n = 8; "
         "the interval excludes 0, but the test does not reject it"
     )
-    small = verdict(contrast(-0.0012, 0.0032), 1.0, kind="greater", smallest_effect=0.001).reason
+    small = verdict([contrast(-0.0012, 0.0032)], 1.0, kind="greater", smallest_effect=0.001).reason
     assert "+0.0010 points, 95 % interval [-0.0012, +0.0032], Holm p = 1.000" in small
     wide = Contrast(**vars(mean_interval([1, 2], 0.9)), p=1.0, wins=1.0, effect_size=0.0)
-    assert "90 % interval" in verdict(wide, 1.0, kind="greater", smallest_effect=0.5).reason
+    assert "90 % interval" in verdict([wide], 1.0, kind="greater", smallest_effect=0.5).reason
 
 
 @pytest.mark.parametrize(
@@ -453,7 +541,7 @@ def test_a_verdict_gives_its_numbers_as_its_reason():
 def test_too_few_seeds_are_called_so_where_no_result_could_reach_alpha(n, family, few):
     all_up = paired_contrast(5 + np.arange(n) / n)
     adjusted = holm([all_up.p] * family)[0]
-    found = verdict(all_up, adjusted, kind="greater", smallest_effect=0.5, family=family)
+    found = verdict([all_up], adjusted, kind="greater", smallest_effect=0.5, family=family)
     assert found.word == ("inconclusive" if few else "reproduced")
     assert ("too few seeds" in found.reason) == few
 
@@ -468,30 +556,31 @@ def test_too_few_seeds_are_called_so_where_no_result_could_reach_alpha(n, family
     ],
 )
 def test_an_inconclusive_verdict_says_what_stood_in_its_way(low, n, family, why):
-    found = verdict(contrast(low, 4, n), 0.3, kind="greater", smallest_effect=0.5, family=family)
+    found = verdict([contrast(low, 4, n)], 0.3, kind="greater", smallest_effect=0.5, family=family)
     assert found.word == "inconclusive"
     assert found.reason.endswith(f"n = {n}; {why}")
 
 
-@pytest.mark.parametrize("kind", ["greater", "equivalent"])
-def test_one_seed_or_none_supports_no_word(kind):
-    one = verdict(paired_contrast([3.1]), 1.0, kind=kind, smallest_effect=0.5)
+@pytest.mark.parametrize("kind", ["greater", "not worse", "equivalent"])
+def test_one_seed_supports_no_word_and_none_is_refused(kind):
+    one = verdict([paired_contrast([3.1])], 1.0, kind=kind, smallest_effect=0.5)
     assert one.word == "inconclusive"
     assert one.reason == (
         "mean difference +3.10 points, Holm p = 1.000, n = 1; one seed gives no interval"
     )
-    assert verdict(None, math.nan, kind=kind, smallest_effect=0.5).word == "not testable"
+    with pytest.raises(ValueError, match="at least one contrast"):
+        verdict([], math.nan, kind=kind, smallest_effect=0.5)
 
 
 @pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
 def test_a_verdict_refuses_a_margin_that_is_none(margin):
     with pytest.raises(ValueError, match="smallest effect"):
-        verdict(contrast(1, 2), 0.01, kind="greater", smallest_effect=margin)
+        verdict([contrast(1, 2)], 0.01, kind="greater", smallest_effect=margin)
 
 
 def test_a_verdict_refuses_an_unknown_kind():
-    with pytest.raises(ValueError, match="greater, equivalent, got 'less'"):
-        verdict(contrast(1, 2), 0.01, kind="less", smallest_effect=0.5)
+    with pytest.raises(ValueError, match="greater, not worse, equivalent, got 'less'"):
+        verdict([contrast(1, 2)], 0.01, kind="less", smallest_effect=0.5)
 
 
 def test_equivalent_needs_the_whole_interval_inside():
@@ -516,19 +605,19 @@ def test_equal_arms_give_a_false_finding_in_5_families_of_100_at_most(noise):
         contrasts = [paired_contrast(arm - family[0]) for arm in family[1:]]
         adjusted = holm([c.p for c in contrasts])
         words = {
-            verdict(c, p, kind="greater", smallest_effect=0.1, family=arms).word
+            verdict([c], p, kind="greater", smallest_effect=0.1, family=arms).word
             for c, p in zip(contrasts, adjusted, strict=True)
         }
         wrong += bool(words & {"reproduced", "contradicted"})
     assert at_most(wrong / trials, 0.05, trials)
 
 
-@pytest.mark.parametrize("wrong_word", ["reproduced", "contradicted"])
-def test_claims_of_no_difference_err_in_5_of_100_at_most(wrong_word):
-    """The difference is the margin itself, where erring is easiest either way."""
+@pytest.mark.parametrize(("kind", "mean"), [("not worse", -0.5), ("equivalent", 0.5)])
+def test_claims_about_a_margin_contradict_in_5_of_100_at_most(kind, mean):
+    """The difference is the margin itself, where erring is easiest."""
     trials, wrong = 3000, 0
-    for d in np.random.default_rng(2).normal(0.5, 0.3, (trials, 8)):
+    for d in np.random.default_rng(2).normal(mean, 0.3, (trials, 8)):
         c = Contrast(**vars(mean_interval(d)), p=1.0, wins=0.5, effect_size=0.0)
-        wrong += verdict(c, 1.0, kind="equivalent", smallest_effect=0.5).word == wrong_word
+        wrong += verdict([c], 1.0, kind=kind, smallest_effect=0.5).word == "contradicted"
     assert at_most(wrong / trials, 0.05, trials)
     assert wrong / trials > 0.01  # never to say a word is no merit
