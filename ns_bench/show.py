@@ -69,7 +69,7 @@ def table(analysis: Analysis) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:  # a log file or pipe: no reason to wrap at 80 columns
         console.width = 120
-    arms = Table(title=analysis.title, title_justify="left")
+    arms = Table(title=Text(analysis.title), title_justify="left")
     arms.add_column("arm", no_wrap=True)
     for column in ("n", "top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
         arms.add_column(column, justify="right", no_wrap=True)
@@ -77,7 +77,7 @@ def table(analysis: Analysis) -> None:
         missing = arm.n < analysis.seeds
         delta = f"{signed(mean_of(arm.difference))} {interval(arm.difference, sign=True)}"
         arms.add_row(
-            arm.name,
+            Text(arm.name),
             Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else ""),
             f"{points(mean_of(arm.interval))} {interval(arm.interval)}",
             "baseline" if arm.is_baseline else delta,

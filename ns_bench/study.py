@@ -202,11 +202,13 @@ def _report(
     assignments: dict[str, str],
 ) -> int:
     from ns_bench import show
-    from ns_bench.report import analyse, write
+    from ns_bench.report.analysis import analyse, collect
+    from ns_bench.report.page import folder_name, write
 
-    analysis = analyse(item.study, profile, item.design, plan, item.seeds, assignments)
+    runs, curves = collect(item.design, plan, item.seeds)
+    analysis = analyse(item.study, profile, item.design, runs, curves, item.seeds, assignments)
     show.table(analysis)
-    name = f"{item.study.name}-{profile.name}"
+    name = folder_name(item.study, profile)
     folder = options.out / name if options.out else options.runs / "reports" / name
     if options.out or not options.read_only:  # read-only leaves the store alone
         try:

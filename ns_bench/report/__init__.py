@@ -1,6 +1,5 @@
-"""From finished runs to tables, verdicts and figures: built from the stored results alone."""
+"""From finished runs to tables, verdicts and figures: built from the stored results alone.
 
-from ns_bench.report.analysis import Analysis, analyse
-from ns_bench.report.page import write
-
-__all__ = ["Analysis", "analyse", "write"]
+`python -m ns_bench.report` makes reports and the scorecard of all studies; nothing here trains or
+imports torch.
+"""

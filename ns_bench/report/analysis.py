@@ -1,24 +1,36 @@
-"""A study's results: one tidy table of runs, and the statistics of arms and claims."""
+"""A study's results: tidy tables, and from these alone the statistics of arms and claims."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ns_bench.definition import Claim, Design, Profile, Study
+from ns_bench import paper
+from ns_bench.definition import Claim, Design, Profile, Study, Weights
+from ns_bench.errors import UserError, unknown
 from ns_bench.plan import Plan
 from ns_bench.statistics import (
+    Array,
     Contrast,
     Interval,
     Verdict,
+    claim_p,
     holm,
     mean_interval,
     paired_contrast,
     seeds_needed,
     verdict,
+    weakest,
 )
 from ns_bench.store import Corrupt, Result, Run
+
+TEXT = [
+    *("arm", "run", "state", "reason", "teacher", "model"),
+    *("host", "device", "git", "dirty", "torch", "timm"),
+]
+"""Columns of the table of runs that hold words; "" where there is none."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +48,25 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim with its evidence. `seeds` is how many a verdict would need in all, if known."""
+    """A claim with its evidence.
+
+    Attributes:
+        contrast: the one shown; of several the weakest, which `label` then names.
+        n: seeds at which every arm of the claim is done.
+        p: of the claim, before Holm's correction over the study.
+        seeds: how many a verdict would need in all, if known.
+        paper: the paper's effect, where it has figures for it.
+    """
 
     claim: Claim
     contrast: Contrast | None
+    label: str
+    n: int
+    p: float
     p_holm: float
     verdict: Verdict
     seeds: int | None
+    paper: paper.Effect | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +83,9 @@ class Analysis:
     """Everything a report shows of a study in a profile.
 
     Attributes:
-        runs: tidy, one row an arm and seed, missing runs included.
+        runs: tidy, one row an arm and seed, missing runs included; see `collect`.
         curves: tidy, one row an arm, seed and evaluation during training.
+        foreign: how many runs have another recipe than the profile gives their arm.
         changed: fields set by hand; they are named in the title.
     """
 
@@ -72,6 +97,7 @@ class Analysis:
     arms: list[ArmSummary]
     claims: list[ClaimResult]
     unfinished: list[Unfinished]
+    foreign: int
     changed: dict[str, str]
 
     def word(self, claim: ClaimResult) -> str:
@@ -84,53 +110,144 @@ class Analysis:
         return f"{self.study.name} · {self.profile.name}{changed} · {self.seeds} seeds"
 
 
+def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (runs, curves) as tidy tables, which hold everything a report shows.
+
+    Every arm and seed is a row of runs, whatever its state; so is a teacher that is not done and
+    is no arm itself, its arm being "".
+    """
+    rows, curves = [], []
+    recipes = design.recipes(range(seeds))
+    asked = {recipe.id for recipe in recipes.values()}
+    needed: dict[str, int] = {}
+    for (_, seed), recipe in recipes.items():
+        link = recipe.teacher
+        while link is not None:
+            needed.setdefault(link.id, seed)
+            link = link.teacher
+    for run_id, seed in needed.items():
+        if run_id not in asked and plan.states[run_id] != "done":
+            rows.append({"arm": "", "seed": seed, **_row(plan, run_id)})
+    for (arm, seed), recipe in recipes.items():
+        rows.append({"arm": arm, "seed": seed, **_row(plan, recipe.id)})
+        log = plan.runs[recipe.id].metrics()
+        curves += [{"arm": arm, "seed": seed, **r} for r in log if "loss" in r]
+    runs = pd.DataFrame(rows)
+    words = [column for column in runs if column in TEXT]
+    runs[words] = runs[words].astype(object).fillna("")
+    return runs, pd.DataFrame(curves)
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Load what `page.write` wrote: (runs, curves), to the last bit.
+
+    Raises:
+        UserError: there is no runs.csv, or it is not a table of runs.
+    """
+    path = folder / "runs.csv"
+    runs = _read(path)
+    for column in ("arm", "seed", "run", "state", "test_top1"):
+        if column not in runs:
+            raise UserError(f"{path}: not a table of runs, it has no column '{column}'")
+    if runs.empty:
+        raise UserError(f"{path}: it holds no runs")
+    if not pd.api.types.is_integer_dtype(runs["seed"]) or runs["seed"].min() < 0:
+        raise UserError(f"{path}: column 'seed' holds more than whole numbers from 0 on")
+    if runs[runs["arm"] != ""].duplicated(["arm", "seed"]).any():
+        raise UserError(f"{path}: an arm has two rows of one seed")
+    curves = folder / "curves.csv"
+    return runs, _read(curves) if curves.exists() else pd.DataFrame()
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        # All as words first: an arm may be called NA, and pandas' floats may be off by a bit.
+        table = pd.read_csv(path, dtype=object, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as a table: {why}") from None
+    for column in table:
+        if column not in TEXT:
+            try:
+                table[column] = _numbers(table[column])
+            except ValueError:
+                raise UserError(f"{path}: column '{column}' holds more than numbers") from None
+    return table
+
+
+def _numbers(cells: pd.Series) -> pd.Series:
+    try:
+        return cells.map(int).astype(np.int64)
+    except (ValueError, OverflowError):
+        return cells.map(lambda cell: float(cell) if cell else np.nan).astype(np.float64)
+
+
 def analyse(
     study: Study,
     profile: Profile,
     design: Design,
-    plan: Plan,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
     seeds: int,
     changed: Mapping[str, str] | None = None,
 ) -> Analysis:
-    """Collect the runs of `plan` and compute every statistic of the report.
+    """Compute every statistic of the report from the tables alone.
 
-    Contrasts use the seeds at which all their arms are done; n says how many those are.
+    Contrasts use the seeds at which all arms of their claim are done; n says how many those are.
+
+    Raises:
+        UserError: the tables have an arm that the design has not.
     """
-    runs, curves = collect(design, plan, seeds)
-    top1 = runs.pivot(index="seed", columns="arm", values="test_top1")
+    names = [arm.name for arm in design.arms]
+    arms = runs[runs["arm"] != ""]
+    for name in arms["arm"].unique():
+        if name not in names:
+            raise unknown(f"arm of study '{study.name}'", name, names)
+    top1 = arms.pivot(index="seed", columns="arm", values="test_top1").reindex(
+        index=range(seeds), columns=names
+    )
     return Analysis(
         study=study,
         profile=profile,
         seeds=seeds,
         runs=runs,
         curves=curves,
-        arms=_arms(design, runs, top1),
-        claims=_claims(design, profile, top1, seeds),
-        unfinished=_unfinished(plan),
+        arms=_arms(design, arms, top1),
+        claims=_claims(study, design, profile, top1, seeds),
+        unfinished=_unfinished(runs),
+        foreign=_foreign(design, arms, seeds),
         changed=dict(changed or {}),
     )
 
 
-def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (runs, curves) as tidy tables; see `Analysis`."""
-    rows, curves = [], []
-    for (arm, seed), recipe in design.recipes(range(seeds)).items():
-        run = plan.runs[recipe.id]
-        result = _result(run)
-        rows.append(
-            {
-                "arm": arm,
-                "seed": seed,
-                "run": run.id,
-                "state": plan.states[run.id],
-                "teacher": run.teacher.id if run.teacher else None,
-                "model": recipe.model,
-                **_columns(result),
-                "teacher_test_top1": _teacher_top1(run),
-            }
-        )
-        curves += [{"arm": arm, "seed": seed, **r} for r in run.metrics() if "loss" in r]
-    return pd.DataFrame(rows), pd.DataFrame(curves)
+def label(weights: Weights) -> str:
+    """Return a contrast in words, e.g. `a - b`."""
+    if sorted(weights.values()) == [-1, 1]:
+        first, second = sorted(weights, key=lambda arm: -weights[arm])
+        return f"{first} - {second}"
+    return " ".join(f"{weight:+g} {arm}" for arm, weight in weights.items())
+
+
+def _row(plan: Plan, run_id: str) -> dict[str, object]:
+    run, state = plan.runs[run_id], plan.states[run_id]
+    reason = ""
+    if state == "failed":
+        reason = " ".join(str((run.failure() or {}).get("error", "")).split())
+    elif state == "blocked" and run.teacher is not None:
+        reason = f"below {run.teacher.id}, which has no result"
+    return {
+        "run": run.id,
+        "state": state,
+        "teacher": run.teacher.id if run.teacher else None,
+        "model": run.recipe.model,
+        **_columns(_result(run)),
+        "teacher_test_top1": _teacher_top1(run),
+        "reason": reason,
+    }
 
 
 def _result(run: Run) -> Result | None:
@@ -165,89 +282,138 @@ def _columns(result: Result | None) -> dict[str, object]:
         "host": code["host"],
         "device": code["device"],
         "git": code["git"],
-        "dirty": code["dirty"],
+        "dirty": str(code["dirty"]),
         "torch": code["packages"]["torch"],
         "timm": code["packages"]["timm"],
     }
 
 
 def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSummary]:
-    differences = {
-        arm.name: _contrast(top1, {arm.name: 1.0, design.baseline: -1.0})
-        for arm in design.arms
-        if arm.name != design.baseline
-    }
     summaries = []
     for arm in design.arms:
         values = top1[arm.name].dropna().to_numpy()
         mine = runs[runs["arm"] == arm.name]
+        is_baseline = arm.name == design.baseline
+        paired = top1[[arm.name, design.baseline]].dropna() if not is_baseline else None
+        difference = None
+        if paired is not None and len(paired):
+            difference = paired_contrast(paired[arm.name] - paired[design.baseline])
         summaries.append(
             ArmSummary(
                 name=arm.name,
-                is_baseline=arm.name == design.baseline,
+                is_baseline=is_baseline,
                 paper=arm.paper,
                 n=len(values),
                 interval=mean_interval(values) if len(values) else None,
-                difference=differences.get(arm.name),
+                difference=difference,
                 training_seconds=float(mine["seconds"].mean()) if "seconds" in mine else np.nan,
             )
         )
     return summaries
 
 
-def _differences(top1: pd.DataFrame, weights: Mapping[str, float]) -> np.ndarray:
-    """Return the contrast of each seed at which every arm of it is done."""
-    done = top1[list(weights)].dropna()
-    return done.to_numpy() @ np.array(list(weights.values()))
+def _differences(claim: Claim, top1: pd.DataFrame) -> list[Array]:
+    """Return the value of each contrast at each seed at which every arm of the claim is done."""
+    arms = list(dict.fromkeys(arm for weights in claim.contrasts for arm in weights))
+    done = top1[arms].dropna()
+    return [
+        done[list(weights)].to_numpy() @ np.array(list(weights.values()))
+        for weights in claim.contrasts
+        if len(done)
+    ]
 
 
-def _contrast(top1: pd.DataFrame, weights: Mapping[str, float]) -> Contrast | None:
-    values = _differences(top1, weights)
-    return paired_contrast(values) if len(values) else None
-
-
-def _claims(design: Design, profile: Profile, top1: pd.DataFrame, seeds: int) -> list[ClaimResult]:
-    """Judge every claim, Holm over all of them. No verdict before all seeds are in."""
-    contrasts = [_contrast(top1, claim.weights) for claim in design.claims]
-    p_holm = holm([c.p if c else np.nan for c in contrasts])
-    family = len(contrasts)
+def _claims(
+    study: Study, design: Design, profile: Profile, top1: pd.DataFrame, seeds: int
+) -> list[ClaimResult]:
+    """Judge every claim, Holm over those that can be tested."""
+    differences = [_differences(claim, top1) for claim in design.claims]
+    contrasts = [
+        [paired_contrast(d, claim.kind, claim.smallest_effect) for d in values]
+        for claim, values in zip(design.claims, differences, strict=True)
+    ]
+    p = np.array([claim_p(c, k.kind) for k, c in zip(design.claims, contrasts, strict=True)])
+    testable = np.array([not claim.untestable for claim in design.claims], dtype=bool)
+    p_holm = np.full(len(p), np.nan)
+    p_holm[testable] = holm(p[testable])
+    family = int(testable.sum())
     results = []
-    for claim, contrast, p in zip(design.claims, contrasts, p_holm, strict=True):
-        if not profile.verdict:
-            said = Verdict("not testable", f"profile '{profile.name}' is a trial run: no verdict")
-        elif contrast is None:
-            said = Verdict("inconclusive", "no seed has all the runs this claim compares")
-        elif contrast.n < seeds:
-            said = Verdict(
-                "inconclusive",
-                f"only {contrast.n} of {seeds} seeds have all the runs this claim compares; "
-                f"interim mean difference {contrast.mean:+.2f} {claim.unit}",
-            )
-        else:
-            said = verdict(
-                contrast,
-                float(p),
+    for i, claim in enumerate(design.claims):
+        mine = contrasts[i]
+        said = _judge(claim, profile, mine, float(p_holm[i]), family, seeds)
+        shown = mine[said.shown] if mine else None
+        needed = None
+        if said.word == "inconclusive" and shown is not None and shown.n == seeds:
+            needed = seeds_needed(
+                differences[i][said.shown],
+                family,
                 kind=claim.kind,
                 smallest_effect=claim.smallest_effect,
-                unit=claim.unit,
-                family=family,
             )
-        needed = None
-        if said.word == "inconclusive" and contrast is not None and contrast.n == seeds:
-            needed = seeds_needed(_differences(top1, claim.weights), family)
-        results.append(ClaimResult(claim, contrast, float(p), said, needed))
+        results.append(
+            ClaimResult(
+                claim=claim,
+                contrast=shown,
+                label=label(claim.contrasts[said.shown]) if len(mine) > 1 else "",
+                n=shown.n if shown else 0,
+                p=float(p[i]),
+                p_holm=float(p_holm[i]),
+                verdict=said,
+                seeds=needed,
+                paper=_paper(study, claim),
+            )
+        )
     return results
 
 
-def _unfinished(plan: Plan) -> list[Unfinished]:
-    rest = []
-    for run_id, state in plan.states.items():
-        if state == "done":
-            continue
-        reason = ""
-        if state == "failed":
-            reason = (plan.runs[run_id].failure() or {}).get("error", "")
-        elif state == "blocked" and (teacher := plan.runs[run_id].teacher) is not None:
-            reason = f"below {teacher.id}, which has no result"
-        rest.append(Unfinished(run_id, state, reason))
-    return rest
+def _paper(study: Study, claim: Claim) -> paper.Effect | None:
+    """Return the paper's effect; a study that the paper's table does not know has none."""
+    known = claim.paper and paper.rows(study.name)
+    return paper.effect(study.name, claim.paper) if known else None
+
+
+def _judge(
+    claim: Claim,
+    profile: Profile,
+    contrasts: list[Contrast],
+    p_holm: float,
+    family: int,
+    seeds: int,
+) -> Verdict:
+    """Return the verdict on a claim; there is none before all seeds are in."""
+    if claim.untestable:
+        return Verdict("not testable", claim.untestable)
+    if not contrasts:
+        return Verdict("inconclusive", "no seed has all the runs this claim compares")
+    shown = weakest(contrasts, claim.kind, claim.smallest_effect)
+    if not profile.verdict:
+        why = f"profile '{profile.name}' is a trial run: no verdict"
+        return Verdict("not testable", why, shown)
+    if contrasts[shown].n < seeds:
+        return Verdict(
+            "inconclusive",
+            f"only {contrasts[shown].n} of {seeds} seeds have all the runs this claim compares; "
+            f"interim mean difference {contrasts[shown].mean:+.2f} {claim.unit}",
+            shown,
+        )
+    return verdict(
+        contrasts,
+        p_holm,
+        kind=claim.kind,
+        smallest_effect=claim.smallest_effect,
+        unit=claim.unit,
+        family=family,
+        names=[label(weights) for weights in claim.contrasts],
+    )
+
+
+def _unfinished(runs: pd.DataFrame) -> list[Unfinished]:
+    rest = runs[runs["state"] != "done"].drop_duplicates("run")
+    reasons = rest["reason"] if "reason" in rest else [""] * len(rest)
+    return [Unfinished(*row) for row in zip(rest["run"], rest["state"], reasons, strict=True)]
+
+
+def _foreign(design: Design, arms: pd.DataFrame, seeds: int) -> int:
+    recipes = design.recipes(range(seeds))
+    rows = zip(arms["arm"], arms["seed"], arms["run"], strict=True)
+    return sum((a, s) not in recipes or recipes[a, s].id != run for a, s, run in rows)

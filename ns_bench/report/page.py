@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from ns_bench import paper
+from ns_bench.definition import Profile, Study
 from ns_bench.report import figure
-from ns_bench.report.analysis import Analysis
+from ns_bench.report.analysis import Analysis, ClaimResult
 from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
 from ns_bench.store import publish
 
@@ -26,40 +27,51 @@ def write(analysis: Analysis, folder: Path) -> Path:
     return path
 
 
+def folder_name(study: Study, profile: Profile) -> str:
+    """Return the name of the folder that a study's report in a profile is in."""
+    return f"{study.name}-{profile.name}"
+
+
 def markdown(analysis: Analysis) -> str:
     """Return the page as Markdown."""
     study, profile = analysis.study, analysis.profile
     sections = [
-        f"# {_escape(analysis.title)}",
-        f"**{_escape(study.question)}** (paper: {_escape(study.source)})",
+        f"# {escape(analysis.title)}",
+        f"**{escape(study.question)}** (paper: {escape(study.source)})",
         _banner(analysis),
         "## Verdicts",
         _verdicts(analysis),
-        f"![{_escape(study.name)}: test top-1 of every seed by arm, and the effect of each claim]"
+        f"![{escape(study.name)}: test top-1 of every seed by arm, and the effect of each claim]"
         f"({study.name}.png)",
         "## Arms",
         _arms(analysis),
-        "## The paper beside it",
         _paper(analysis),
-        "## Pseudo-labels (diagnostic, against the hidden truth)",
         _pseudo(analysis),
         "## What varies, what is held",
         _held(analysis),
         "## Runs",
         _runs(analysis),
-        f"Profile: {_escape(profile.title)}.",
+        f"Profile: {escape(profile.title)}.",
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
 
 
 def _banner(analysis: Analysis) -> str:
     lines = []
+    usual = analysis.profile.seeds
     if not analysis.profile.verdict:
         lines.append("> **Smoke run.** The budget is too small to judge anything: no verdict.")
     if analysis.unfinished:
         states = pd.Series([run.state for run in analysis.unfinished]).value_counts().sort_index()
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         lines.append(f"> **Incomplete: {counts}.** See the runs below.")
+    if analysis.foreign:
+        lines.append(
+            f"> **{analysis.foreign} runs have another recipe** than this study gives them in this "
+            "profile now."
+        )
+    if analysis.seeds != usual:
+        lines.append(f"> {analysis.seeds} seeds, where the profile has {usual}.")
     if analysis.changed:
         changed = ", ".join(f"`{field}={value}`" for field, value in analysis.changed.items())
         lines.append(f"> Fields set by hand: {changed}.")
@@ -70,44 +82,53 @@ def _verdicts(analysis: Analysis) -> str:
     rows = []
     for result in analysis.claims:
         c = result.contrast
+        where = f"; weakest contrast: {result.label}" if result.label else ""
         rows.append(
             [
                 result.claim.text,
                 f"**{analysis.word(result)}**",
-                f"{signed(mean_of(c))} {interval(c, sign=True)} {result.claim.unit}",
-                p_value(c.p if c else None),
+                MISSING
+                if c is None
+                else f"{signed(c.mean)} {interval(c, sign=True)} {result.claim.unit}{where}",
+                f"{result.n}/{analysis.seeds}",
+                p_value(result.p),
                 p_value(result.p_holm),
                 share(c.wins if c else None),
-                result.claim.paper or MISSING,
+                papers(result),
             ]
         )
-    header = ["claim", "verdict", "effect, 95 % interval", "p", "Holm p", "seeds won", "the paper"]
-    lines = [_table(header, rows), ""]
+    header = ["claim", "verdict", "effect, 95 % interval", "n", "p", "Holm p", "seeds won"]
+    lines = [table([*header, "the paper"], rows), ""]
     for result in analysis.claims if analysis.profile.verdict else []:
-        needed = ""
-        if result.verdict.word == "inconclusive" and result.contrast is not None:
-            more = None if result.seeds is None else result.seeds - result.contrast.n
-            if more is None:
-                needed = " Seeds for a verdict: not to be had with fewer than 1,000."
-            elif more > 0:
-                needed = f" At this mean and spread a verdict needs about {more} more seeds."
-            if result.contrast.n < analysis.seeds:
-                needed = ""
-        text = f"{result.claim.text} **{result.verdict.word}**: {result.verdict.reason}.{needed}"
-        lines.append(f"- {_escape(text)}")
+        text = f"{result.claim.text} **{result.verdict.word}**: {result.verdict.reason}."
+        lines.append(f"- {escape(text)}{_more_seeds(analysis, result)}")
+    smallest = dict.fromkeys(
+        f"{r.claim.smallest_effect:g} {r.claim.unit}" for r in analysis.claims if r.claim.contrasts
+    )
     lines += [
         "",
         "Effects are means of paired differences (or slopes) by seed with 95 % t-intervals; p is "
-        "an exact two-sided sign-flip test, Holm over this study's claims. `equivalent` means "
-        "that the whole interval is smaller than the smallest effect of interest, stated before "
-        "any run: "
-        + "; ".join(
-            f"{r.claim.smallest_effect:g} {r.claim.unit}"
-            for r in {r.claim.unit: r for r in analysis.claims}.values()
-        )
-        + ".",
+        "an exact sign-flip test of what the claim has to beat: no difference, or for `not worse` "
+        "and `equivalent` claims one that matters; Holm over this study's claims. A claim about "
+        "several contrasts holds if each does: the weakest is shown. `equivalent` means that the "
+        "whole interval is smaller than the smallest effect of interest, stated before any run"
+        + (f": {'; '.join(smallest)}." if smallest else "."),
     ]
     return "\n".join(lines)
+
+
+def papers(result: ClaimResult) -> str:
+    """Return the paper's effect and what has to be known of it, or a dash."""
+    return "; ".join(filter(None, [str(result.paper or ""), result.claim.note])) or MISSING
+
+
+def _more_seeds(analysis: Analysis, result: ClaimResult) -> str:
+    if result.verdict.word != "inconclusive" or not 0 < result.n == analysis.seeds:
+        return ""
+    if result.seeds is None:
+        return " Seeds for a verdict: not to be had with fewer than 1,000."
+    more = result.seeds - result.n
+    return f" At this mean and spread a verdict needs about {more} more seeds." if more > 0 else ""
 
 
 def _arms(analysis: Analysis) -> str:
@@ -138,7 +159,7 @@ def _arms(analysis: Analysis) -> str:
         "d_z",
         "training (s)",
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _paper(analysis: Analysis) -> str:
@@ -161,8 +182,9 @@ def _paper(analysis: Analysis) -> str:
         return ""
     header = ["our arm", "ours (%)", "the paper's arm", "its top-1 (%)", "version", "source"]
     return (
-        _table(header, rows) + "\n\nThe paper reports single runs on ImageNet, without error bars: "
-        "directions can be compared, sizes hardly."
+        f"## The paper beside it\n\n{table(header, rows)}\n\n"
+        "The paper reports single runs on ImageNet, without error bars: directions can be "
+        "compared, sizes hardly."
     )
 
 
@@ -174,15 +196,15 @@ def _pseudo(analysis: Analysis) -> str:
     for arm in analysis.arms:
         mine = runs[(runs["arm"] == arm.name) & runs["pseudo_accuracy_used"].notna()]
         if len(mine):
-            mean = mine[
-                [
+            mean = mine.reindex(
+                columns=[
                     "teacher_test_top1",
                     "pseudo_coverage",
                     "pseudo_accuracy_pool",
                     "pseudo_accuracy_used",
                     "pseudo_confidence",
                 ]
-            ].mean()
+            ).mean()
             rows.append([arm.name, points(mean.iloc[0]), *map(share, mean.iloc[1:])])
     header = [
         "arm",
@@ -192,7 +214,10 @@ def _pseudo(analysis: Analysis) -> str:
         "right where used",
         "mean confidence",
     ]
-    return _table(header, rows)
+    if not rows:
+        return ""
+    title = "## Pseudo-labels (diagnostic, against the hidden truth)"
+    return f"{title}\n\n{table(header, rows)}"
 
 
 def _held(analysis: Analysis) -> str:
@@ -210,14 +235,15 @@ def _runs(analysis: Analysis) -> str:
     lines = []
     if analysis.unfinished:
         lines += ["Not done:", ""]
-        lines += [f"- **{r.state}** `{r.id}` {_escape(r.reason)}" for r in analysis.unfinished]
+        lines += [f"- **{r.state}** `{r.id}` {escape(r.reason)}" for r in analysis.unfinished]
         lines.append("")
     rows = [
         [row["arm"], str(row["seed"]), row["state"], points(row["test_top1"]), f"`{row['run']}`"]
         for row in analysis.runs.to_dict("records")
+        if row["arm"]
     ]
-    table = _table(["arm", "seed", "state", "top-1 (%)", "run"], rows)
-    lines += ["<details><summary>every run</summary>", "", table, "", "</details>"]
+    every = table(["arm", "seed", "state", "top-1 (%)", "run"], rows)
+    lines += ["<details><summary>every run</summary>", "", every, "", "</details>"]
     if "git" in analysis.runs:
         lines += ["", _provenance(analysis.runs)]
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
@@ -233,21 +259,27 @@ def _provenance(runs: pd.DataFrame) -> str:
     done = runs.dropna(subset=["test_top1"])
 
     def values(column: str) -> str:
-        return ", ".join(sorted({str(v) for v in done[column].dropna()})) or MISSING
+        return ", ".join(sorted({str(v) for v in done.get(column, ())} - {""})) or MISSING
 
-    dirty = " (with uncommitted changes)" if (done["dirty"] == True).any() else ""  # noqa: E712
+    dirty = " (with uncommitted changes)" if "True" in values("dirty") else ""
     return (
         f"Made with torch {values('torch')}, timm {values('timm')} on {values('device')}, "
         f"commit {values('git')}{dirty}."
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of plain texts."""
+    return markup_table(header, [[escape(cell) for cell in row] for row in rows])
+
+
+def markup_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells that may hold links; names in them have to be escaped before."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Keep names and messages from being read as markup."""
     text = " ".join(str(text).split())
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
