@@ -266,7 +266,7 @@ def verdict(
         against.append(beyond and (rejected or kind != "greater"))
     which = weakest(contrasts, kind, smallest_effect, against)
     c = contrasts[which]
-    size = f"{smallest_effect:g} {unit}"
+    size = f"{smallest_effect:.3g} {unit}"
 
     word: Word = "inconclusive"
     if kind == "greater" and all(inside):

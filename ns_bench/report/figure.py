@@ -72,7 +72,7 @@ def _arms(axes: Axes, analysis: Analysis) -> None:
     for _, seed in done.groupby("seed"):
         values = seed.set_index("arm")["test_top1"].reindex(names).to_numpy()
         line = (values, places) if lying else (places, values)
-        axes.plot(*line, color=POINT, lw=0.8, alpha=0.7, zorder=1)
+        axes.plot(*line, color=POINT, lw=0.8, alpha=0.4 if lying else 0.7, zorder=1)
         axes.plot(*line, "o", color=POINT, ms=4, zorder=2)
     for i, arm in enumerate(analysis.arms):
         if arm.interval is None:

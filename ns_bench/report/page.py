@@ -90,7 +90,7 @@ def _verdicts(analysis: Analysis) -> str:
                 MISSING
                 if c is None
                 else f"{signed(c.mean)} {interval(c, sign=True)} {result.claim.unit}{where}",
-                f"{result.n}/{analysis.seeds}",
+                seeds_of(analysis, result),
                 p_value(result.p),
                 p_value(result.p_holm),
                 share(c.wins if c else None),
@@ -103,7 +103,9 @@ def _verdicts(analysis: Analysis) -> str:
         text = f"{result.claim.text} **{result.verdict.word}**: {result.verdict.reason}."
         lines.append(f"- {escape(text)}{_more_seeds(analysis, result)}")
     smallest = dict.fromkeys(
-        f"{r.claim.smallest_effect:g} {r.claim.unit}" for r in analysis.claims if r.claim.contrasts
+        f"{r.claim.smallest_effect:.3g} {r.claim.unit}"
+        for r in analysis.claims
+        if r.claim.contrasts
     )
     lines += [
         "",
@@ -115,6 +117,11 @@ def _verdicts(analysis: Analysis) -> str:
         + (f": {'; '.join(smallest)}." if smallest else "."),
     ]
     return "\n".join(lines)
+
+
+def seeds_of(analysis: Analysis, result: ClaimResult) -> str:
+    """Return how many seeds a claim has, of how many, or a dash where it has no data at all."""
+    return MISSING if result.claim.untestable else f"{result.n}/{analysis.seeds}"
 
 
 def papers(result: ClaimResult) -> str:

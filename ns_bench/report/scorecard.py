@@ -19,7 +19,7 @@ from ns_bench.report.analysis import Analysis, ClaimResult
 from ns_bench.report.figure import BAND, INK, LINE, plain, wrap
 from ns_bench.report.figure import write as write_figure
 from ns_bench.report.numbers import MISSING, interval, signed
-from ns_bench.report.page import escape, folder_name, markup_table, papers
+from ns_bench.report.page import escape, folder_name, markup_table, papers, seeds_of
 from ns_bench.store import publish
 
 
@@ -150,7 +150,7 @@ def _cells(found: tuple[Analysis, ClaimResult] | None) -> list[str]:
     if result.label:
         effect += f"; weakest contrast: {result.label}"
     word = f"[**{analysis.word(result)}**]({_report_of(analysis)})"
-    return [escape(effect), f"{result.n}/{analysis.seeds}", word]
+    return [escape(effect), seeds_of(analysis, result), word]
 
 
 def _counts(analyses: Sequence[Analysis], profile: str) -> str:
@@ -223,7 +223,9 @@ def draw(analyses: Sequence[Analysis]) -> Figure:
             word = analysis.word(result)
             _effect(axes, row, result, *styles[profile])
             weight = "bold" if word in _BOLD else "normal"
-            words = f"{profile}: {word}, n = {result.n}/{analysis.seeds}"
+            words = f"{profile}: {word}"
+            if not result.claim.untestable:
+                words += f", n = {seeds_of(analysis, result)}"
             say(_RIGHT + 0.01, row, plain(words), va="center", weight=weight)
             row += 1
         if (effect := finding.first.paper) is not None:
