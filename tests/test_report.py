@@ -143,6 +143,18 @@ def test_a_smoke_run_gives_no_verdict(tmp_path):
     assert not re.search(r"reproduced|contradicted|inconclusive", page)
 
 
+def test_a_run_that_finishes_while_its_plan_is_reported_is_not_half_in(store):
+    design = STUDY.design(definition.load_profile("digits"))
+    plan = make_plan(store, design.recipes(range(SEEDS)).values())
+    lost = store.run(design.recipes([0])[("small teacher", 0)])
+    plan.states[lost.id] = "running"
+    runs, curves = collect(design, plan, SEEDS)
+    row = runs[runs["run"] == lost.id].iloc[0]
+    assert row["state"] == "running" and np.isnan(row["test_top1"])
+    analysis = analyse(STUDY, definition.load_profile("digits"), design, runs, curves, SEEDS)
+    assert [run.id for run in analysis.unfinished] == [lost.id]
+
+
 def test_a_failed_teacher_that_is_no_arm_is_named(tmp_path):
     store = Store(tmp_path / "runs")
     design = STUDY.design(definition.load_profile("digits"))
@@ -304,6 +316,7 @@ def test_runs_of_another_recipe_are_counted(store):
         ("arm,seed,run,state\n", "no column 'test_top1'"),
         ("arm,seed,run,state,test_top1\nx,0,r,done,high\n", "'test_top1' holds more than numbers"),
         ("arm,seed,run,state,test_top1\nx,0.5,r,done,90\n", "'seed' holds more than whole"),
+        ("arm,seed,run,state,test_top1\nx,0,r,done,inf\n", "more than percentages"),
         ("arm,seed,run,state,test_top1\n" + "x,0,r,done,90\n" * 2, "two rows of one seed"),
         ("arm,seed,run,state,test_top1\n", "holds no runs"),
         ('arm,"seed\n1,2,3\n4,5,6,7,8', "cannot be read as a table"),

@@ -153,6 +153,8 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise UserError(f"{path}: it holds no runs")
     if not pd.api.types.is_integer_dtype(runs["seed"]) or runs["seed"].min() < 0:
         raise UserError(f"{path}: column 'seed' holds more than whole numbers from 0 on")
+    if np.isinf(runs["test_top1"]).any():
+        raise UserError(f"{path}: column 'test_top1' holds more than percentages")
     if runs[runs["arm"] != ""].duplicated(["arm", "seed"]).any():
         raise UserError(f"{path}: an arm has two rows of one seed")
     curves = folder / "curves.csv"
@@ -244,7 +246,8 @@ def _row(plan: Plan, run_id: str) -> dict[str, object]:
         "state": state,
         "teacher": run.teacher.id if run.teacher else None,
         "model": run.recipe.model,
-        **_columns(_result(run)),
+        # A run that finished after the plan was made is not half in.
+        **_columns(_result(run) if state == "done" else None),
         "teacher_test_top1": _teacher_top1(run),
         "reason": reason,
     }
