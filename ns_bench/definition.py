@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ns_bench.data.catalog import facts, pool_size
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
 from ns_bench.resources import folder
@@ -64,6 +65,28 @@ class Profile:
         slowest = max(self.step_seconds.values(), default=[0.01, 0.0005])
         step, image = self.step_seconds.get(recipe.model, slowest)
         return step * recipe.steps + image * recipe.images
+
+    def shortened(self, share: float, rate: float = 1.0) -> dict[str, Any]:
+        """Return the fields of a run of `share` of the epochs at `rate` times the learning rate.
+
+        Warm-up and decay are shortened with it, so that the rate ends as far down.
+        """
+        return {
+            "train__epochs": max(round(share * self.base("train.epochs")), 1),
+            "train__warmup_epochs": share * self.base("train.warmup_epochs"),
+            "train__decay_epochs": share * self.base("train.decay_epochs"),
+            "train__lr": rate * self.base("train.lr"),
+        }
+
+    @property
+    def pool(self) -> int:
+        """Images in the unlabeled pool."""
+        return pool_size(Recipe.of(self.fields).data)
+
+    @property
+    def out_of_domain(self) -> bool:
+        """Whether its data set has images out of domain."""
+        return facts(Recipe.of(self.fields).data).out_of_domain
 
     def base(self, field: str) -> Any:
         """Return the value of a dotted field in this profile's students, e.g. `train.epochs`."""

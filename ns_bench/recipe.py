@@ -23,13 +23,42 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class Glyphs:
+    """How the images of the data set `glyphs` are drawn; idle for every other data set.
+
+    Attributes:
+        classes: characters that are classes.
+        pixels: side of an image.
+        difficulty: strength of the variation; 0 is upright and plain.
+        foreign: kind of the images that show none of the classes: `characters` of other
+            kinds, `blends` (graded between class and foreign), `noise`.
+    """
+
+    classes: int = 10
+    pixels: int = 8
+    difficulty: float = 1.0
+    foreign: Literal["characters", "blends", "noise"] = "blends"
+
+
+@dataclass(frozen=True)
 class Data:
-    """Which images, and how many rows of each part. The rest of the set is the unlabeled pool."""
+    """Which images, and how many rows of each part.
+
+    Attributes:
+        unlabeled: images in the pool; 0 is all that the other parts leave of the set.
+        imbalance: of the pool: its most frequent class has this many times the images of its
+            rarest, the others in between on an exponential; which class is which is the seed's.
+        out_of_domain: share of the pool that shows none of the classes.
+    """
 
     name: str = "digits"
     labeled: int = 50
     validation: int = 100
     test: int = 500
+    unlabeled: int = 0
+    imbalance: float = 1.0
+    out_of_domain: float = 0.0
+    glyphs: Glyphs = field(default_factory=Glyphs)
 
 
 @dataclass(frozen=True)
@@ -55,10 +84,16 @@ class RowNoise:
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise by kind of row: Table 6 removes it from unlabeled rows only."""
+    """Noise by kind of row: Table 6 removes it from unlabeled rows only.
+
+    Attributes:
+        unlabeled_schedule: of their noise over training: `fading` from all of it to none,
+            `rising` from none to all, in the share of augmented rows and in both model noises.
+    """
 
     labeled: RowNoise = field(default_factory=RowNoise)
     unlabeled: RowNoise = field(default_factory=RowNoise)
+    unlabeled_schedule: Literal["constant", "fading", "rising"] = "constant"
 
 
 @dataclass(frozen=True)
@@ -69,15 +104,24 @@ class PseudoLabels:
         kind: `soft` probabilities or the `hard` most likely class.
         temperature: of the softmax over the teacher's logits.
         threshold: rows whose top probability is not above it are left out.
+        ceiling: rows whose top probability is above it are left out.
+        limit: no more than this many of the rows that are left, chosen at random; 0 takes all.
+            A smaller choice is part of a larger one.
         balance: keep the same number of rows in each predicted class.
-        per_class: that number; 0 is the size of the pool over the number of classes.
+        per_class: that number; 0 is the size of the pool (or `limit`, if less) over the number of
+            classes.
+        noised_teacher: label with the noise that the teacher was trained with, instead of clean
+            images and the whole network (Table 6, last row).
     """
 
     kind: Literal["soft", "hard"] = "soft"
     temperature: float = 1.0
     threshold: float = 0.3
+    ceiling: float = 1.0
+    limit: int = 0
     balance: bool = True
     per_class: int = 0
+    noised_teacher: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +129,9 @@ class Train:
     """Optimisation. Epochs, also fractional ones, are passes over the labeled rows.
 
     Attributes:
+        rows: a student's batches hold labeled and unlabeled rows (`joint`, Algorithm 1), or one
+            kind alone, as in the two stages of pretraining and fine-tuning (appendix study #6).
+        start: a student's first weights are new (`scratch`) or its teacher's averaged ones.
         ratio: unlabeled rows for each labeled row of a batch.
         loss: weighting of the two losses: `sum` of both means (Algorithm 1), `mean` over the
             concatenated batch (section 3.1), `ratio` = labeled + ratio x unlabeled (official code).
@@ -94,6 +141,8 @@ class Train:
 
     epochs: int = 300
     batch_size: int = 50
+    rows: Literal["joint", "labeled", "unlabeled"] = "joint"
+    start: Literal["scratch", "teacher"] = "scratch"
     ratio: int = 3
     loss: Literal["sum", "mean", "ratio"] = "mean"
     optimizer: Literal["sgd", "rmsprop"] = "rmsprop"
@@ -130,12 +179,10 @@ class Recipe:
             value = _typed(getattr(self, name), _hints(Recipe)[name], name)
             object.__setattr__(self, name, value)
         _check(self)
-        if self.teacher is None:
-            # What no supervised run uses must not split it into several identities.
-            idle = (n for n in HISTORICAL_DEFAULTS if n.startswith(_IDLE_WITHOUT_TEACHER))
-            for dotted in idle:
-                *path, leaf = dotted.split(".")
-                _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
+        # What a run does not use must not split it into several identities.
+        for dotted in _idle(self.teacher is not None, self.train.rows, self.data.name):
+            *path, leaf = dotted.split(".")
+            _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
 
     @property
     def generation(self) -> int:
@@ -148,10 +195,17 @@ class Recipe:
         return self.train.epochs * self.data.labeled // self.train.batch_size
 
     @property
+    def batch(self) -> tuple[int, int]:
+        """Labeled and unlabeled rows of a batch."""
+        labeled, kind = self.train.batch_size, self.train.rows
+        if self.teacher is None or kind == "labeled":
+            return labeled, 0
+        return 0 if kind == "unlabeled" else labeled, labeled * self.train.ratio
+
+    @property
     def images(self) -> int:
         """Images through the network in training, labeled and unlabeled."""
-        ratio = 0 if self.teacher is None else self.train.ratio
-        return self.steps * self.train.batch_size * (1 + ratio)
+        return self.steps * sum(self.batch)
 
     @property
     def id(self) -> str:
@@ -260,17 +314,57 @@ HISTORICAL_DEFAULTS: dict[str, Any] = {
     "train.decay_rate": 0.97,
     "train.decay_epochs": 2.4,
     "train.ema": 0.9999,
+    "data.unlabeled": 0,
+    "data.imbalance": 1.0,
+    "data.out_of_domain": 0.0,
+    "data.glyphs.classes": 10,
+    "data.glyphs.pixels": 8,
+    "data.glyphs.difficulty": 1.0,
+    "data.glyphs.foreign": "blends",
+    "noise.unlabeled_schedule": "constant",
+    "pseudo.ceiling": 1.0,
+    "pseudo.limit": 0,
+    "pseudo.noised_teacher": False,
+    "train.rows": "joint",
+    "train.start": "scratch",
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
 dataclass default must not change an id, and a new field at its old meaning must not either."""
 
-_IDLE_WITHOUT_TEACHER = ("pseudo.", "noise.unlabeled.", "train.ratio", "train.loss")
-"""Fields that a supervised run does not use."""
+_UNLABELED = (
+    "pseudo.",
+    "noise.unlabeled.",
+    "noise.unlabeled_schedule",
+    "train.ratio",
+    "train.loss",
+)
+"""Fields that a run without unlabeled rows does not use."""
+
+
+@functools.cache
+def _idle(taught: bool, rows: str, data: str) -> tuple[str, ...]:
+    """Return the fields that a run does not use."""
+    if not taught:
+        prefixes: tuple[str, ...] = (*_UNLABELED, "train.rows", "train.start")
+    elif rows == "labeled":
+        prefixes = _UNLABELED
+    else:
+        prefixes = ("noise.labeled.", "train.loss") if rows == "unlabeled" else ()
+    if data != "glyphs":
+        prefixes += ("data.glyphs.",)
+    return tuple(name for name in HISTORICAL_DEFAULTS if name.startswith(prefixes))
+
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "data.labeled": (1, 1e12, "at least 1"),
     "data.validation": (0, 1e12, "at least 0"),
     "data.test": (1, 1e12, "at least 1"),
+    "data.unlabeled": (0, 1e12, "at least 0"),
+    "data.imbalance": (1, 1e6, "at least 1"),
+    "data.out_of_domain": (0, 0.99, "from 0 to 0.99"),
+    "data.glyphs.classes": (2, 36, "from 2 to 36"),
+    "data.glyphs.pixels": (8, 64, "from 8 to 64"),
+    "data.glyphs.difficulty": (0, 2, "from 0 to 2"),
     "noise.*.randaugment_n": (0, 32, "from 0 to 32"),
     "noise.*.randaugment_m": (0, 100, "from 0 to 100"),
     "noise.*.crop_padding": (0, 512, "from 0 to 512"),
@@ -279,6 +373,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "noise.*.stochastic_depth": (0, 0.99, "from 0 to 0.99"),
     "pseudo.temperature": (1e-3, 1e3, "from 0.001 to 1000"),
     "pseudo.threshold": (0, 0.9999, "from 0 to below 1"),
+    "pseudo.ceiling": (1e-4, 1, "above 0, at most 1"),
+    "pseudo.limit": (0, 1e12, "at least 0"),
     "pseudo.per_class": (0, 1e12, "at least 0"),
     "train.epochs": (1, 1e9, "at least 1"),
     "train.batch_size": (2, 1e9, "at least 2 (batch statistics need two rows)"),
@@ -346,6 +442,21 @@ def _check(recipe: Recipe) -> None:
         )
     if recipe.teacher is None:
         return
+    if recipe.pseudo.ceiling <= recipe.pseudo.threshold:
+        raise UserError(
+            f"pseudo.ceiling={recipe.pseudo.ceiling:g}: expected more than "
+            f"pseudo.threshold={recipe.pseudo.threshold:g}"
+        )
+    if recipe.train.start == "teacher" and recipe.model != recipe.teacher.model:
+        raise UserError(
+            f"train.start=teacher: model {recipe.model} cannot take the weights of its teacher's "
+            f"{recipe.teacher.model}"
+        )
+    if recipe.train.start == "scratch" and recipe.train.rows == "labeled":
+        raise UserError(
+            "train.rows=labeled: expected train.start=teacher with it, since a student from "
+            "scratch on labels alone learns nothing from its teacher"
+        )
     if recipe.teacher.seed != recipe.seed:
         raise UserError(
             f"seed={recipe.seed}: its teacher has seed {recipe.teacher.seed}; "

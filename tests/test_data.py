@@ -358,8 +358,9 @@ def test_a_class_that_is_scarce_at_a_seed(monkeypatch):
 
 
 def test_the_catalog_tells_the_truth():
-    assert CATALOG.keys() == SOURCES.keys()
-    for name, facts in CATALOG.items():
+    finite = {name: known for name, known in CATALOG.items() if known.images is not None}
+    assert finite.keys() == SOURCES.keys()
+    for name, facts in finite.items():
         source = SOURCES[name]()
         assert facts == Facts(len(source), int(source.labels.max()) + 1)
         assert source.labels.unique().tolist() == list(range(facts.classes))
@@ -419,3 +420,80 @@ def test_streams_are_apart_and_repeat():
     assert len(set(draws)) == len(names)
     assert draws == [tuple(torch.rand(4, generator=stream(*n)).tolist()) for n in names]
     assert all(0 <= stream_seed(*n) < 2**63 for n in names)
+
+
+# --- glyphs ---------------------------------------------------------------------------------
+
+
+def glyphs_of(**fields: object) -> Data:
+    dotted = {f"data.{name.replace('__', '.')}": value for name, value in fields.items()}
+    sizes = {"data.unlabeled": 300, "data.validation": 40, "data.test": 100}
+    return Recipe.of({"data.name": "glyphs", **sizes, **dotted}).data
+
+
+def test_glyphs_have_the_sizes_asked_for():
+    spec = glyphs_of(glyphs__classes=25, glyphs__pixels=12)
+    data = load(spec, 0)
+    assert [len(getattr(data, part)) for part in PARTS] == [50, 300, 40, 100]
+    assert data.classes == 25
+    assert data.test.images.shape == (100, 1, 12, 12)
+    assert data.labeled.labels.bincount(minlength=25).tolist() == [2] * 25
+    assert pool_size(spec) == 300
+
+
+def test_glyphs_of_one_seed_are_the_same_and_of_another_are_not():
+    assert same(load(glyphs_of(), 3), load(glyphs_of(), 3))
+    one, other = (keys(load(glyphs_of(), seed).test.images) for seed in (3, 4))
+    assert not one & other
+
+
+def test_a_larger_pool_of_glyphs_leaves_the_other_parts_alone():
+    small, large = load(glyphs_of(), 0), load(glyphs_of(unlabeled=900), 0)
+    for part in ("labeled", "validation", "test"):
+        assert torch.equal(getattr(small, part).images, getattr(large, part).images)
+
+
+def test_parts_of_glyphs_share_no_image():
+    data = load(glyphs_of(), 0)
+    counts = sum((keys(getattr(data, part).images) for part in PARTS), Counter())
+    assert set(counts.values()) == {1}
+
+
+@pytest.mark.parametrize("kind", ["characters", "blends", "noise"])
+def test_glyphs_out_of_domain_have_no_label(kind):
+    spec = glyphs_of(out_of_domain=0.4, glyphs__foreign=kind)
+    truth = hidden_labels(spec, 0)
+    assert (truth == -1).sum() == 120
+    assert truth[truth >= 0].bincount().tolist() == [18] * 10
+    assert len(load(spec, 0).unlabeled) == 300
+    assert 0 < (truth[:100] == -1).sum() < 100  # shuffled
+
+
+def test_an_imbalanced_pool_of_glyphs():
+    counts = hidden_labels(glyphs_of(imbalance=10, unlabeled=3000), 0).bincount().sort().values
+    assert counts.sum() == 3000
+    assert counts[-1] / counts[0] == pytest.approx(10, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"unlabeled": 0}, "data.unlabeled=0: 'glyphs' has as many images as asked for"),
+        ({"glyphs__classes": 7}, "data.labeled=50: expected a multiple of the 7 classes"),
+    ],
+)
+def test_glyphs_that_are_refused(fields, message):
+    with pytest.raises(UserError) as caught:
+        pool_size(glyphs_of(**fields))
+    assert str(caught.value).startswith(message)
+
+
+def test_digits_have_no_images_out_of_domain():
+    with pytest.raises(UserError, match="'digits' has no images out of domain; glyphs has"):
+        pool_size(Recipe.of({"data.out_of_domain": 0.5}).data)
+
+
+def test_a_pool_larger_than_the_set():
+    message = "leave only 1147 images for the unlabeled pool \\(data.unlabeled=1200\\) in the 1797"
+    with pytest.raises(UserError, match=message):
+        pool_size(Recipe.of({"data.unlabeled": 1200}).data)

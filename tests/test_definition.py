@@ -11,18 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ns_bench import definition, resources
+from ns_bench.data import catalog
 from ns_bench.definition import (
     Arm,
     Claim,
     Design,
     Profile,
     Study,
+    combine,
     difference,
+    interaction,
     load_profile,
     load_study,
+    minus,
     profile_names,
     study_names,
     trend,
+    untestable,
 )
 from ns_bench.errors import UserError
 from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
@@ -166,16 +171,16 @@ def test_a_profile_is_no_path(name):
 
 
 def test_an_estimate_is_a_rate_times_the_work():
-    profile = Profile("p", "t", {}, {"small": "a"}, 1, step_seconds={"a": [2.0, 0.5]})
+    profile = Profile("p", "t", {}, {"small": "a"}, 1, 1.0, step_seconds={"a": [2.0, 0.5]})
     supervised = profile.supervised("small", train__epochs=4)
     assert (supervised.steps, supervised.images) == (4, 200)
     assert profile.estimate(supervised) == 4 * 2 + 200 * 0.5
     student = profile.student("small", supervised, train__epochs=4)
     assert profile.estimate(student) == 4 * 2 + 800 * 0.5
     rates = {"a": [2.0, 0.5], "b": [3.0, 0.5]}
-    unknown = Profile("p", "t", {}, {"small": "c"}, 1, step_seconds=rates)
+    unknown = Profile("p", "t", {}, {"small": "c"}, 1, 1.0, step_seconds=rates)
     assert unknown.estimate(unknown.supervised("small", train__epochs=4)) == 4 * 3 + 200 * 0.5
-    assert Profile("p", "t", {}, {"small": "c"}, 1).estimate(supervised) > 0
+    assert Profile("p", "t", {}, {"small": "c"}, 1, 1.0).estimate(supervised) > 0
 
 
 # --- loading studies ------------------------------------------------------------------------
@@ -191,8 +196,15 @@ def test_every_study_can_be_planned_in_every_profile(name, profile):
     assert study.source
     design = study.design(load_profile(profile))
     assert design.claims
-    assert all(claim.smallest_effect > 0 for claim in design.claims)
-    assert all(abs(sum(claim.weights.values())) < 1e-12 for claim in design.claims)
+    tested = [claim for claim in design.claims if not claim.untestable]
+    assert all(claim.smallest_effect > 0 and claim.contrasts for claim in tested)
+    assert all(not claim.contrasts for claim in design.claims if claim.untestable)
+    contrasts = [weights for claim in tested for weights in claim.contrasts]
+    assert all(weights and abs(sum(weights.values())) < 1e-12 for weights in contrasts)
+    # With the sign-flip test's floor at n = 8, Holm over a larger family could never reject.
+    assert len(tested) * 2 / 2**8 <= 0.05
+    for arm in design.arms:
+        catalog.check(arm.recipe)
     recipes = design.recipes(range(3))
     assert len(recipes) == 3 * len(design.arms)
     assert len({recipe.id for recipe in recipes.values()}) == len(recipes)
@@ -281,10 +293,13 @@ def test_private_files_are_no_studies(tmp_path, monkeypatch):
 
 
 def test_a_difference():
+    paper = {"row": 1.0}
     claim = difference(
-        "text", "new", minus="old", smallest_effect=0.5, kind="equivalent", paper="p"
+        "text", "new", minus="old", smallest_effect=0.5, kind="equivalent", paper=paper
     )
-    assert claim == Claim("text", {"new": 1.0, "old": -1.0}, 0.5, "equivalent", "points", "p")
+    weights = {"new": 1.0, "old": -1.0}
+    assert claim == Claim("text", (weights,), 0.5, "equivalent", "points", paper)
+    assert minus("new", "old") == weights
     assert difference("text", "new", minus="old", smallest_effect=0.5).kind == "greater"
 
 
@@ -293,17 +308,48 @@ def test_a_difference():
 def test_a_trend_is_the_least_squares_slope(top1):
     arms = [f"arm {i}" for i in range(len(top1))]
     claim = trend("text", arms, 0.25)
+    (weights,) = claim.contrasts
     slope = np.polyfit(np.arange(len(top1)), top1, 1)[0]
-    contrast = sum(claim.weights[arm] * y for arm, y in zip(arms, top1, strict=True))
+    contrast = sum(weights[arm] * y for arm, y in zip(arms, top1, strict=True))
     assert contrast == pytest.approx(slope, abs=1e-9)
-    assert list(claim.weights) == arms
-    assert (claim.smallest_effect, claim.unit, claim.kind) == (0.25, "points a step", "greater")
+    assert list(weights) == arms
+    assert (claim.unit, claim.kind) == ("points a step", "greater")
+    assert claim.smallest_effect * (len(arms) - 1) == pytest.approx(0.25)
 
 
 def test_a_trend_takes_another_unit():
-    claim = trend("text", ["a", "b"], 0.25, unit="points a doubling", paper="p")
-    assert (claim.unit, claim.paper) == ("points a doubling", "p")
-    assert claim.weights == {"a": -1.0, "b": 1.0}
+    claim = trend("text", ["a", "b"], 0.25, unit="points a doubling", note="n")
+    assert (claim.unit, claim.note) == ("points a doubling", "n")
+    assert claim.contrasts == ({"a": -1.0, "b": 1.0},)
+
+
+def test_an_interaction_is_the_difference_of_two_contrasts():
+    claim = interaction("text", minus("a", "b"), minus("c", "b"), 0.5)
+    assert claim.contrasts == ({"a": 1.0, "c": -1.0},)  # b cancels
+    gains = interaction("text", minus("a", "b"), minus("c", "d"), 0.5).contrasts[0]
+    assert gains == {"a": 1.0, "b": -1.0, "c": -1.0, "d": 1.0}
+    assert combine((2, {"a": 1.0}), (0.5, {"a": 2.0, "b": -6.0})) == {"a": 3.0, "b": -3.0}
+
+
+def test_a_claim_that_a_profile_cannot_test():
+    claim = untestable("text", "no such images")
+    assert (claim.contrasts, claim.untestable) == ((), "no such images")
+
+
+def test_a_shortened_run_ends_at_the_same_rate():
+    profile = load_profile("digits")
+    short = profile.supervised("small", **profile.shortened(0.1, rate=0.5)).train
+    whole = profile.supervised("small").train
+    assert (short.epochs, short.lr) == (whole.epochs / 10, whole.lr / 2)
+    assert short.epochs / short.decay_epochs == pytest.approx(whole.epochs / whole.decay_epochs)
+    assert short.warmup_epochs == whole.warmup_epochs / 10
+
+
+def test_facts_of_a_profile():
+    profile = load_profile("digits", {"train.epochs": "7"})
+    assert (profile.base("train.epochs"), profile.base("train.ratio")) == (7, 3)
+    assert profile.pool == 1797 - 50 - 100 - 500
+    assert not profile.out_of_domain
 
 
 @pytest.mark.parametrize("arms", [["only"], []])

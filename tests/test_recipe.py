@@ -66,12 +66,31 @@ OTHER: dict[str, Any] = {
     "train.decay_rate": 0.5,
     "train.decay_epochs": 10.0,
     "train.ema": 0.99,
+    "data.unlabeled": 300,
+    "data.imbalance": 10.0,
+    "data.out_of_domain": 0.5,
+    "noise.unlabeled_schedule": "fading",
+    "pseudo.ceiling": 0.9,
+    "pseudo.limit": 70,
+    "pseudo.noised_teacher": True,
+    "train.rows": "unlabeled",
+    "train.start": "teacher",
 }
 """Another valid value of every field. A new field needs one, or the tests below fail."""
 
-IDLE = {name for name in OTHER if name.startswith(("pseudo.", "noise.unlabeled."))} | {
+GLYPHS = {
+    "data.glyphs.classes": 20,
+    "data.glyphs.pixels": 16,
+    "data.glyphs.difficulty": 0.5,
+    "data.glyphs.foreign": "noise",
+}
+"""The same, of fields that only the data set `glyphs` uses."""
+
+IDLE = {name for name in OTHER if name.startswith(("pseudo.", "noise.unlabeled"))} | {
     "train.ratio",
     "train.loss",
+    "train.rows",
+    "train.start",
 }
 """What no supervised run uses."""
 
@@ -204,8 +223,57 @@ def test_the_order_of_fields_does_not_matter():
 
 
 def test_every_field_has_another_value_in_these_tests():
-    assert OTHER.keys() == HISTORICAL_DEFAULTS.keys()
-    assert not [name for name, value in OTHER.items() if value == HISTORICAL_DEFAULTS[name]]
+    assert OTHER.keys() | GLYPHS.keys() == HISTORICAL_DEFAULTS.keys()
+    every = {**OTHER, **GLYPHS}
+    assert not [name for name, value in every.items() if value == HISTORICAL_DEFAULTS[name]]
+
+
+@pytest.mark.parametrize("name", GLYPHS)
+def test_fields_of_glyphs_count_for_glyphs_alone(name):
+    change = {name: GLYPHS[name]}
+    assert Recipe.from_dict(full(change)).id == SUPERVISED.id
+    drawn = Recipe.from_dict(full({"data.name": "glyphs"}))
+    assert Recipe.from_dict(full({"data.name": "glyphs", **change})).id != drawn.id
+
+
+def ids(*changes: dict[str, Any]) -> set[str]:
+    """Return the ids of students of one teacher with these fields."""
+    return {Recipe.from_dict(full(change, teacher=full())).id for change in changes}
+
+
+def test_a_student_on_one_kind_of_rows_has_no_fields_of_the_other():
+    """What a run does not use must not train it twice."""
+    tuned = {"train.rows": "labeled", "train.start": "teacher"}
+    unused = {"pseudo.kind": "hard", "noise.unlabeled.dropout": 0.5, "train.ratio": 7}
+    assert len(ids(tuned, {**tuned, **unused, "noise.unlabeled_schedule": "rising"})) == 1
+    assert len(ids(tuned, {**tuned, "noise.labeled.dropout": 0.5})) == 2
+    alone = {"train.rows": "unlabeled"}
+    assert len(ids(alone, {**alone, "noise.labeled.dropout": 0.5, "train.loss": "sum"})) == 1
+    assert len(ids(alone, {**alone, "train.ratio": 7})) == 2
+
+
+def test_images_count_the_rows_that_a_batch_has():
+    teacher = Recipe()
+    student = Recipe(teacher=teacher)
+    unlabeled = student.set({"train.rows": "unlabeled"})
+    labeled = student.set({"train.rows": "labeled", "train.start": "teacher"})
+    batches = [recipe.batch for recipe in (teacher, student, unlabeled, labeled)]
+    assert batches == [(50, 0), (50, 150), (0, 150), (50, 0)]
+    assert [r.images for r in (student, unlabeled, labeled)] == [60_000, 45_000, 15_000]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "micro-b4", "train.start": "teacher"}, "train.start=teacher: model micro-b4"),
+        ({"train.rows": "labeled"}, "train.rows=labeled: expected train.start=teacher"),
+        ({"pseudo.ceiling": 0.3}, "pseudo.ceiling=0.3: expected more than pseudo.threshold=0.3"),
+    ],
+)
+def test_combinations_that_are_refused(changes, message):
+    with pytest.raises(UserError) as caught:
+        Recipe.from_dict(full(changes, teacher=full()))
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -580,7 +648,7 @@ def test_set_leaves_the_teacher_and_the_original_alone():
         ("pseudo.treshold", "1", "unknown field 'pseudo.treshold': did you mean"),
         ("train", "1", "unknown field 'train': did you mean 'train."),
         ("noise.labeled", "1", "unknown field 'noise.labeled': did you mean 'noise.labeled."),
-        ("xyzzy", "1", "unknown field 'xyzzy': valid: data.labeled, data.name, "),
+        ("xyzzy", "1", "unknown field 'xyzzy': valid: data.glyphs.classes, "),
         ("train.epochs", "2.5", "train.epochs=2.5: expected a whole number"),
         ("train.epochs", 2.5, "train.epochs=2.5: expected a whole number"),
         ("train.epochs", "many", "train.epochs=many: expected a whole number"),
@@ -618,6 +686,9 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "data.labeled": (0, -50),
     "data.validation": (-1,),
     "data.test": (0, -1),
+    "data.unlabeled": (-1,),
+    "data.imbalance": (0.5, 1e7),
+    "data.out_of_domain": (-0.1, 1.0),
     "randaugment_n": (-1, 33),
     "randaugment_m": (-0.1, 101),
     "crop_padding": (-1, 513),
@@ -626,6 +697,8 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "stochastic_depth": (-0.1, 1.0),
     "pseudo.temperature": (0, -1, 1e4),
     "pseudo.threshold": (-0.1, 1.0),
+    "pseudo.ceiling": (0, -0.1, 1.1),
+    "pseudo.limit": (-1,),
     "pseudo.per_class": (-1,),
     "train.epochs": (0, -1),
     "train.batch_size": (0, 1),

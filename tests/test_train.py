@@ -102,12 +102,14 @@ def test_the_three_weightings_are_their_formulas(batch: int, ratio: int, seed: i
     }
     found = {}
     for name, expected in formulas.items():
-        weights = loss_weights(Train(batch_size=batch, ratio=ratio, loss=name), True)  # type: ignore[arg-type]
+        weights = loss_weights(name, batch, batch * ratio)
         found[name] = (both * weights).sum()
         torch.testing.assert_close(found[name], expected)
     torch.testing.assert_close(found["ratio"], (1 + ratio) * found["mean"])
-    alone = loss_weights(Train(batch_size=batch, ratio=ratio, loss="ratio"), False)
+    alone = loss_weights("ratio", batch, 0)
     torch.testing.assert_close((labeled * alone).sum(), labeled.mean())
+    alone = loss_weights("sum", 0, batch * ratio)
+    torch.testing.assert_close((unlabeled * alone).sum(), unlabeled.mean())
 
 
 def first_loss(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None) -> float:

@@ -33,7 +33,7 @@ class Pack:
             from ns_bench.execute.local import execute
 
             todo, unfit = _sort(runs)
-            estimate = Profile("", "", {}, {}, 0, step_seconds=plan["step_seconds"]).estimate
+            estimate = Profile("", "", {}, {}, 0, 0, step_seconds=plan["step_seconds"]).estimate
             if todo:
                 execute(todo, estimate, workers=plan["side_by_side"])
         left = [run.id for run in runs if run.state() != "done"]

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from ns_bench.errors import UserError
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import parallel
-from ns_bench.selftrain.evaluate import evaluate, predict
+from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised
+from ns_bench.selftrain.models import build
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
 from ns_bench.selftrain.train import Diverged, train
 from ns_bench.store import (
@@ -113,7 +115,8 @@ def _do(
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
     dataset = split.load(recipe.data, recipe.seed)
-    pseudo, teacher_logits = _labels_of_teacher(run)
+    teaching = _teaching(run, dataset)
+    pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
     first = resume["step"] if resume else 0
@@ -148,7 +151,14 @@ def _do(
             run.log({**record, "seconds": round(seconds + time.monotonic() - began, 3)})
 
     net = train(
-        recipe, dataset, pseudo, device=device, resume=resume, log=log, after_step=after_step
+        recipe,
+        dataset,
+        pseudo,
+        first=teaching.first,
+        device=device,
+        resume=resume,
+        log=log,
+        after_step=after_step,
     )
     seconds += time.monotonic() - began
 
@@ -201,19 +211,62 @@ def _prepare(run: Run) -> None:
     publish_json(run.path / "recipe.json", run.recipe.to_dict())
 
 
-def _labels_of_teacher(run: Run) -> tuple[PseudoLabeled | None, str | None]:
-    """Check the teacher's artifact and derive this student's labels from it."""
+@dataclass(frozen=True)
+class _Teaching:
+    """What a student has from its teacher.
+
+    Attributes:
+        labels: of the pool, where it trains on them.
+        first: weights to start from, where it does.
+        logits: SHA-256 of the teacher's stored logits: which teacher it was.
+    """
+
+    labels: PseudoLabeled | None = None
+    first: dict[str, torch.Tensor] | None = None
+    logits: str | None = None
+
+
+def _teaching(run: Run, dataset: split.Dataset) -> _Teaching:
+    """Check the teacher's artifacts and derive from them what this student needs."""
     recipe, teacher = run.recipe, run.teacher
     if teacher is None:
-        return None, None
+        return _Teaching()
+    stored, weights = _artifact(teacher, LOGITS), None
+    if recipe.train.start == "teacher" or recipe.pseudo.noised_teacher:
+        weights = safetensors.torch.load(_artifact(teacher, MODEL))
+    labels = None
+    if recipe.batch[1]:
+        logits = safetensors.torch.load(stored)["logits"]
+        if recipe.pseudo.noised_teacher:
+            assert weights is not None
+            logits = _noised_logits(teacher.recipe, dataset, weights)
+        random = stream(recipe.seed, "balance", recipe.generation)
+        labels = pseudo_label(logits, recipe.pseudo, recipe.train.label_smoothing, random)
+    first = weights if recipe.train.start == "teacher" else None
+    return _Teaching(labels, first, hashlib.sha256(stored).hexdigest())
+
+
+def _artifact(teacher: Run, name: str) -> bytes:
     try:
-        content = teacher.artifact(LOGITS).read_bytes()
+        return teacher.artifact(name).read_bytes()
     except (Corrupt, OSError) as error:
         raise TeacherUnfit(f"teacher {teacher.id}: {error}") from None
-    logits = safetensors.torch.load(content)["logits"]
-    random = stream(recipe.seed, "balance", recipe.generation)
-    labels = pseudo_label(logits, recipe.pseudo, recipe.train.label_smoothing, random)
-    return labels, hashlib.sha256(content).hexdigest()
+
+
+def _noised_logits(
+    teacher: Recipe, dataset: split.Dataset, weights: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    channels = dataset.labeled.images.shape[1]
+    net = build(teacher.model, channels, dataset.classes, teacher.seed, teacher.generation)
+    net.load_state_dict(weights)
+    return predict_noised(
+        net,
+        dataset.unlabeled.images,
+        dataset.mean,
+        dataset.std,
+        teacher.noise.labeled,
+        teacher.seed,
+    )
 
 
 def _load_checkpoint(run: Run, teacher_logits: str | None) -> dict[str, Any] | None:

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from ns_bench.data.split import Labeled
+from ns_bench.recipe import RowNoise
+from ns_bench.selftrain.models import NoisedNet
+from ns_bench.selftrain.noise import augment
+from ns_bench.streams import stream
 
 
 @torch.inference_mode()
@@ -13,6 +17,27 @@ def predict(net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, batch: in
     device = next(net.parameters()).device
     mean, std = mean.to(device), std.to(device)
     parts = [net((chunk.to(device) - mean) / std).float().cpu() for chunk in images.split(batch)]
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def predict_noised(
+    net: NoisedNet, images: Tensor, mean: Tensor, std: Tensor, noise: RowNoise, seed: int
+) -> Tensor:
+    """Return logits like `predict`, of noised images through the noised network (Table 6).
+
+    Batch norm keeps its averaged statistics; the draws come from the stream "noised teacher".
+    """
+    net.eval()
+    net.training = True  # the wrapper's own switch: dropout and stochastic depth, nothing below
+    parts = []
+    for at, chunk in enumerate(images.split(512)):
+        draws = stream(seed, "noised teacher", at)
+        x = (augment(chunk, noise, draws) - mean) / std
+        dropout = torch.full((len(x),), noise.dropout)
+        depth = torch.full((len(x),), noise.stochastic_depth)
+        parts.append(net(x, dropout, depth, draws).float())
+    net.eval()
     return torch.cat(parts)
 
 

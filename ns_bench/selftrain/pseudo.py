@@ -32,21 +32,29 @@ def pseudo_label(
     Args:
         logits: the teacher's on clean images, any float type [pool, classes].
         label_smoothing: goes to hard targets only, as in the official code.
-        generator: breaks ties in how often rows of scarce classes are repeated.
+        generator: chooses rows where there is a limit, then which rows of scarce classes are
+            repeated once more.
 
     Raises:
-        UserError: no row has a top probability above the threshold.
+        UserError: no row has a top probability between threshold and ceiling.
     """
     probabilities = torch.softmax(logits.float() / spec.temperature, dim=1)
     confidence, label = probabilities.max(1)
-    rows = torch.nonzero(confidence > spec.threshold).flatten()
+    rows = torch.nonzero((confidence > spec.threshold) & (confidence <= spec.ceiling)).flatten()
     if not len(rows):
+        upper = f" and pseudo.ceiling={spec.ceiling:g}" if spec.ceiling < 1 else ""
         raise UserError(
-            f"pseudo.threshold={spec.threshold}: the teacher is that sure of none of the "
-            f"{len(logits)} unlabeled images (its highest confidence: {confidence.max():.3f})"
+            f"pseudo.threshold={spec.threshold}{upper}: the teacher is that sure of none of the "
+            f"{len(logits)} unlabeled images (its confidence: {confidence.min():.3f} to "
+            f"{confidence.max():.3f})"
         )
+    size = len(logits)
+    if spec.limit:
+        rank = torch.randperm(len(logits), generator=generator)
+        rows = rows[rank[rows].argsort()[: spec.limit]].sort().values
+        size = min(size, spec.limit)
     if spec.balance:
-        per_class = spec.per_class or max(len(logits) // logits.shape[1], 1)
+        per_class = spec.per_class or max(size // logits.shape[1], 1)
         rows = balance(rows, label[rows], confidence[rows], per_class, generator)
     targets = probabilities
     if spec.kind == "hard":
@@ -84,13 +92,16 @@ def smooth_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int]]:
     """Compare pseudo-labels with the hidden truth, int64 [pool]: a diagnostic, after training.
 
+    An image out of domain has truth -1: no label of it is right.
+
     Returns pool (images in it), rows (seen in an epoch, repeats counted), coverage (share of the
-    pool that is seen), accuracy over the pool and over the rows, mean confidence of the rows, and
-    how many of the pool and of the rows fall into each predicted class.
+    pool that is seen), accuracy over the pool and over the rows, share out of domain of both, mean
+    confidence of the rows, and how many of the pool and of the rows fall into each predicted class.
     """
     confidence, label = labeled.probabilities.max(1)
     used = labeled.rows.unique()
     right = (label == truth).float()
+    foreign = (truth < 0).float()
     classes = labeled.probabilities.shape[1]
     return {
         "pool": len(truth),
@@ -98,6 +109,8 @@ def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int
         "coverage": len(used) / len(truth),
         "accuracy_pool": right.mean().item(),
         "accuracy_used": right[labeled.rows].mean().item(),
+        "foreign_pool": foreign.mean().item(),
+        "foreign_used": foreign[labeled.rows].mean().item(),
         "confidence": confidence[labeled.rows].mean().item(),
         "per_class_pool": label.bincount(minlength=classes).tolist(),
         "per_class_used": label[labeled.rows].bincount(minlength=classes).tolist(),

@@ -12,7 +12,7 @@ a run is its weights, their average, the optimiser and the step.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -48,6 +48,8 @@ class Rows:
         batch: rows a step. Batches run across the ends of epochs; each epoch is a permutation.
             Of several processes, each gets its share of the rows.
         key: names of the random streams.
+        strength: share of the noise that a step has: of the rows that are augmented, and of the
+            rates of dropout and stochastic depth.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class Rows:
         noise: RowNoise,
         seed: int,
         key: tuple[str | int, ...],
+        strength: Callable[[int], float] = lambda step: 1.0,
     ) -> None:
         self.images, self.targets, self.order = images, targets, order
         self.batch, self.noise, self.seed, self.key = batch, noise, seed, key
+        self.strength = strength
         self.share = parallel.share(batch)
         self._epochs: dict[int, Tensor] = {}
 
@@ -84,7 +88,15 @@ class Rows:
             at, missing = at + len(part), missing - len(part)
         index = torch.cat(parts)[self.share.rows].to(self.images.device)
         noise = stream(self.seed, "noise", *self.key, step)  # on the host: one draw on any device
-        return augment(self.images[index], self.noise, noise, self.share), self.targets[index]
+        images = augment(self.images[index], self.noise, noise, self.share)
+        strength = self.strength(step)
+        if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
+            spared = torch.rand(
+                self.batch, generator=stream(self.seed, "schedule", *self.key, step)
+            )[self.share.rows].to(images.device)
+            clean = (spared >= strength).view(-1, 1, 1, 1)
+            images = torch.where(clean, self.images[index], images)
+        return images, self.targets[index]
 
 
 def learning_rate(spec: TrainSpec, epoch: float) -> float:
@@ -97,19 +109,26 @@ def learning_rate(spec: TrainSpec, epoch: float) -> float:
     return spec.lr * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(progress, 1))).item())
 
 
-def loss_weights(spec: TrainSpec, student: bool) -> Tensor:
-    """Return the weight of each row's cross entropy, float32 [batch x (1 + ratio)].
+def noise_strength(schedule: str, step: int, steps: int) -> float:
+    """Return the share of the noise on unlabeled rows that `step` (from 0) of `steps` has."""
+    passed = step / max(steps - 1, 1)
+    return {"constant": 1.0, "fading": 1 - passed, "rising": passed}[schedule]
 
-    The three weightings the paper's text, its Algorithm 1 and its code disagree on.
+
+def loss_weights(loss: str, labeled: int, unlabeled: int) -> Tensor:
+    """Return the weight of each row's cross entropy, float32 [labeled + unlabeled].
+
+    The three weightings the paper's text, its Algorithm 1 and its code disagree on; rows of one
+    kind alone have their mean.
     """
-    labeled, unlabeled = spec.batch_size, spec.batch_size * spec.ratio
-    if not student:
-        return torch.full((labeled,), 1 / labeled)
+    if not (labeled and unlabeled):
+        return torch.full((labeled + unlabeled,), 1 / (labeled + unlabeled))
+    ratio = unlabeled // labeled
     share = {
         "sum": (1.0, 1.0),
-        "mean": (1 / (1 + spec.ratio), spec.ratio / (1 + spec.ratio)),
-        "ratio": (1.0, float(spec.ratio)),
-    }[spec.loss]
+        "mean": (1 / (1 + ratio), ratio / (1 + ratio)),
+        "ratio": (1.0, float(ratio)),
+    }[loss]
     return torch.cat(
         [torch.full((labeled,), share[0] / labeled), torch.full((unlabeled,), share[1] / unlabeled)]
     )
@@ -142,6 +161,7 @@ def train(
     data: Dataset,
     pseudo: PseudoLabeled | None = None,
     *,
+    first: Mapping[str, Tensor] | None = None,
     device: str = "cpu",
     resume: dict[str, Any] | None = None,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
@@ -153,7 +173,8 @@ def train(
     its share of each batch, and gets the network that one process alone would.
 
     Args:
-        pseudo: the teacher's labels; None exactly when `recipe` is a supervised one.
+        pseudo: the teacher's labels; None exactly when the recipe has no unlabeled rows.
+        first: weights to start from (`train.start` = teacher); else they are new.
         resume: a state that `after_step` was handed, to go on from bit for bit.
         log: is called with a record of metrics about `EVALUATIONS` times.
         after_step: is called with the number of steps done and a function that returns the state.
@@ -162,8 +183,11 @@ def train(
         Diverged: the loss or the network's output is not finite.
     """
     spec, seed, generation = recipe.train, recipe.seed, recipe.generation
-    assert (pseudo is None) == (recipe.teacher is None)
+    assert (pseudo is None) == (recipe.batch[1] == 0)
+    assert (first is None) == (spec.start == "scratch")
     net = build(recipe.model, data.labeled.images.shape[1], data.classes, seed, generation)
+    if first is not None:
+        net.load_state_dict(first)
     net = net.to(device).to(memory_format=torch.channels_last)  # 1.6x on CPU, and GPUs like it
     average = copy.deepcopy(net).eval()
     optimizer = make_optimizer(net, spec)
@@ -185,9 +209,9 @@ def train(
     rows = joint_rows(recipe, data, pseudo, device)
     own = parallel.joint_share((part.batch for part in rows), device)
     # of the own rows, in a loss of which the mean over the processes is that of the whole batch
-    weights = loss_weights(spec, pseudo is not None).to(device)[own] * parallel.world()
-    dropout = torch.cat([torch.full((r.batch,), r.noise.dropout) for r in rows]).to(device)
-    depth = torch.cat([torch.full((r.batch,), r.noise.stochastic_depth) for r in rows]).to(device)
+    weights = loss_weights(spec.loss, *recipe.batch).to(device)[own] * parallel.world()
+    rates = torch.tensor([(r.noise.dropout, r.noise.stochastic_depth) for r in rows])
+    sizes = torch.tensor([r.batch for r in rows])
     mean, std = data.mean.to(device), data.std.to(device)
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
     trained = parallel.replicate(net.train())
@@ -200,6 +224,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         model_noise = stream(seed, "model noise", generation, step, device=device)
+        strength = torch.tensor([r.strength(step) for r in rows])
+        dropout, depth = (rates * strength[:, None]).repeat_interleave(sizes, dim=0).to(device).T
         with _autocast(device):
             logits = trained(images, dropout, depth, model_noise, own)
         cross_entropy = -(targets * logits.float().log_softmax(1)).sum(1)
@@ -224,19 +250,23 @@ def train(
 def joint_rows(
     recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None, device: str
 ) -> list[Rows]:
-    """Return the streams that make up a batch: labeled rows, then (for a student) unlabeled."""
-    spec = recipe.train
-    key = ("labeled", recipe.generation)
-    targets = smooth_one_hot(data.labeled.labels, data.classes, spec.label_smoothing)
-    everyone = torch.arange(len(data.labeled))
-    images = data.labeled.images.to(device)
-    noise = recipe.noise.labeled
-    streams = [Rows(images, targets.to(device), everyone, spec.batch_size, noise, recipe.seed, key)]
+    """Return the streams that make up a batch: labeled rows, then unlabeled, where it has them."""
+    streams = []
+    labeled, unlabeled = recipe.batch
+    if labeled:
+        key = ("labeled", recipe.generation)
+        targets = smooth_one_hot(data.labeled.labels, data.classes, recipe.train.label_smoothing)
+        everyone = torch.arange(len(data.labeled))
+        images, targets = data.labeled.images.to(device), targets.to(device)
+        noise = recipe.noise.labeled
+        streams.append(Rows(images, targets, everyone, labeled, noise, recipe.seed, key))
     if pseudo is not None:
-        size = spec.batch_size * spec.ratio
-        images, targets = data.unlabeled.images.to(device), pseudo.targets.to(device)
         key, noise = ("unlabeled", recipe.generation), recipe.noise.unlabeled
-        streams.append(Rows(images, targets, pseudo.rows, size, noise, recipe.seed, key))
+        images, targets = data.unlabeled.images.to(device), pseudo.targets.to(device)
+        strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
+        streams.append(
+            Rows(images, targets, pseudo.rows, unlabeled, noise, recipe.seed, key, strength)
+        )
     return streams
 
 

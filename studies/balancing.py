@@ -1,0 +1,53 @@
+"""Does balancing the pseudo-labeled classes help, and whom? (paper, appendix study #5)"""
+
+from ns_bench.definition import Arm, Design, Profile, Study, difference, interaction, minus
+
+IMBALANCE = 10.0
+
+
+def design(profile: Profile) -> Design:
+    """A pool whose most frequent class is ten times its rarest; one teacher, two students."""
+    small, large = profile.rungs[0], profile.rungs[-1]
+    teacher = profile.supervised(small, data__imbalance=IMBALANCE)
+    supervised = Arm("supervised", teacher)
+    arms = {
+        (rung, balance): Arm(
+            f"{rung}, {'balanced' if balance else 'as it comes'}",
+            profile.student(rung, teacher, data__imbalance=IMBALANCE, pseudo__balance=balance),
+        )
+        for rung in (small, large)
+        for balance in (True, False)
+    }
+    gain = {rung: minus(arms[rung, True].name, arms[rung, False].name) for rung in (small, large)}
+    effect = profile.smallest_effect
+    papers_small = {"B0 student": 1.0, "B0 student without balancing": -1.0}
+    papers_large = {"B3 student": 1.0, "B3 student without balancing": -1.0}
+    claims = [
+        *(
+            difference(
+                f"Balancing helps the {rung} student.",
+                arms[rung, True].name,
+                minus=arms[rung, False].name,
+                smallest_effect=effect,
+                paper=paper,
+            )
+            for rung, paper in ((small, papers_small), (large, papers_large))
+        ),
+        interaction(
+            "Balancing helps the small student more than the large one.",
+            gain[small],
+            gain[large],
+            effect,
+            paper={**papers_small, "B3 student": -1, "B3 student without balancing": 1},
+        ),
+    ]
+    return Design([supervised, *arms.values()], supervised.name, claims)
+
+
+STUDY = Study(
+    name="balancing",
+    question="Does balancing the classes of an imbalanced pool help, and whom?",
+    factor="student and balancing",
+    design=design,
+    source="Appendix study #5",
+)

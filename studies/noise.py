@@ -1,0 +1,91 @@
+"""Which noise makes the student exceed its teacher? (paper, Table 6)"""
+
+from typing import Any
+
+from ns_bench.definition import Arm, Claim, Design, Profile, Study, difference, minus
+
+AUGMENTATION = {"randaugment_n": 0, "crop_padding": 0, "cutout": 0}
+DEPTH = {"stochastic_depth": 0.0}
+DROPOUT = {"dropout": 0.0}
+
+
+def without(*noises: dict[str, Any], rows: tuple[str, ...] = ("unlabeled",)) -> dict[str, Any]:
+    return {f"noise__{kind}__{k}": v for kind in rows for n in noises for k, v in n.items()}
+
+
+def design(profile: Profile) -> Design:
+    """Noise taken away from unlabeled rows only, as in the paper, but for the last arm.
+
+    The paper has no row for stochastic depth or dropout alone, nor for labeled rows without noise.
+    """
+    small = profile.rungs[0]
+    teacher = profile.supervised(small)
+    everything, everywhere = (AUGMENTATION, DEPTH, DROPOUT), ("labeled", "unlabeled")
+    b5 = "B5 student{} 130M"
+    supervised = Arm("teacher", teacher, paper="B5 supervised 130M")
+    recipes: dict[str, tuple[dict[str, Any], str]] = {
+        "all noise": ({}, b5.format("")),
+        "no augmentation": (without(AUGMENTATION), b5.format(" without aug")),
+        "no stochastic depth": (without(DEPTH), ""),
+        "no dropout": (without(DROPOUT), ""),
+        "no noise": (without(*everything), b5.format(" without aug sd dropout")),
+        "no noise on labeled rows either": (without(*everything, rows=everywhere), ""),
+        "noised teacher": ({"pseudo__noised_teacher": True}, b5.format(" of noised teacher")),
+    }
+    arms = [
+        Arm(name, profile.student(small, teacher, **fields), paper=paper)
+        for name, (fields, paper) in recipes.items()
+    ]
+    paper = {arm.name: arm.paper for arm in (supervised, *arms)}
+    effect = profile.smallest_effect
+    claims = [
+        difference(
+            "Noise on unlabeled images makes a better student.",
+            "all noise",
+            minus="no noise",
+            smallest_effect=effect,
+            paper={paper["all noise"]: 1, paper["no noise"]: -1},
+        ),
+        difference(
+            "Without noise on unlabeled images the student does not exceed its teacher.",
+            "teacher",
+            minus="no noise",
+            smallest_effect=effect,
+            kind="not worse",
+            paper={paper["teacher"]: 1, paper["no noise"]: -1},
+            note="at 1.3M images 83.3 against 83.2",
+        ),
+        Claim(
+            "Augmentation carries the most: leaving it out costs more than either other noise.",
+            (
+                minus("no stochastic depth", "no augmentation"),
+                minus("no dropout", "no augmentation"),
+            ),
+            effect,
+            note="the paper has no row for either other noise alone",
+        ),
+        difference(
+            "A noised teacher is worse.",
+            "all noise",
+            minus="noised teacher",
+            smallest_effect=effect,
+            paper={paper["all noise"]: 1, paper["noised teacher"]: -1},
+        ),
+        difference(
+            "Noise on labeled images helps, too.",
+            "no noise",
+            minus="no noise on labeled rows either",
+            smallest_effect=effect,
+            note="not in the paper",
+        ),
+    ]
+    return Design([supervised, *arms], supervised.name, claims)
+
+
+STUDY = Study(
+    name="noise",
+    question="Which noise makes the student exceed its teacher?",
+    factor="noise on unlabeled images",
+    design=design,
+    source="Table 6",
+)
