@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import fake_runs
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from ns_bench import definition
+from ns_bench.report import scorecard
 from ns_bench.report.__main__ import main
+from ns_bench.report.analysis import analyse
 from ns_bench.store import Store
 
 SEEDS = 8
@@ -98,6 +101,29 @@ def test_the_scorecard_has_every_finding_with_its_numbers(published, tmp_path, c
     drawn = (out / "scorecard.svg").read_text()
     for text in ("digits: reproduced, n = 8/8", "the paper: +0.80 [v4]", TRENDING[:20]):
         assert text in drawn
+
+
+def test_no_text_of_the_figure_covers_another_or_leaves_it():
+    analyses = []
+    for name in ("iterations", "student_size", "confidence_threshold"):
+        for profile, seeds in (("digits", SEEDS), ("smoke", 2)):
+            study, scale = definition.load_study(name), definition.load_profile(profile)
+            runs = table(name, profile, seeds)
+            analyses.append(analyse(study, scale, study.design(scale), runs, pd.DataFrame(), seeds))
+    drawn = scorecard.draw(analyses)
+    FigureCanvasAgg(drawn).draw()
+    (axes,) = drawn.axes
+    boxes = [text.get_window_extent() for text in [*axes.texts, *drawn.texts]]
+    assert len(boxes) > 30
+    for box in boxes:
+        assert box.x0 >= 0 and box.x1 <= drawn.bbox.x1 and 0 <= box.y0 < box.y1 <= drawn.bbox.y1
+        assert box.x1 < axes.bbox.x0 or box.x0 > axes.bbox.x1 or box.y0 > axes.bbox.y1
+    # Neighbouring lines may touch: what counts is that no two print over each other.
+    assert not any(
+        min(a.x1, b.x1) > max(a.x0, b.x0) and min(a.y1, b.y1) - max(a.y0, b.y0) > 4
+        for i, a in enumerate(boxes)
+        for b in boxes[:i]
+    )
 
 
 def test_profiles_stand_side_by_side(published, tmp_path):
@@ -233,6 +259,7 @@ def design(profile):
     claims = [
         difference("<script>|$5$ [a](b)", arms[1].name, arms[0].name, 1.0, note="<i>"),
         untestable("Not here.", "there is <nothing>"),
+        untestable("Not here.", "once more"),
     ]
     return Design(arms, "NA", claims)
 
@@ -254,7 +281,7 @@ def test_names_stay_text(tmp_path, monkeypatch):
         text = (out / page).read_text()
         assert not re.search(r"<(script|b|i|u|nothing)>", text) and "](b)" not in text
     found = rows(out)
-    assert list(found["verdict"]) == ["reproduced", "not testable"]
-    assert found["reason"].iloc[1] == "there is <nothing>"
+    assert list(found["verdict"]) == ["reproduced", "not testable", "not testable"]
+    assert list(found["reason"][1:]) == ["there is <nothing>", "once more"]
     assert main(["all", "--from", str(out), "--out", str(tmp_path / "again")]) == 0
     assert contents(out) == contents(tmp_path / "again")

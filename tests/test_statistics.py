@@ -506,6 +506,37 @@ def test_a_contradiction_of_several_is_held_to_alpha_over_their_number_and_the_f
     assert found == ["contradicted", "contradicted", "inconclusive"]
 
 
+@pytest.mark.parametrize(("kind", "bounds", "p", "word"), [c for c in CASES if len(c[1]) > 1])
+def test_the_word_does_not_depend_on_the_order_of_contrasts(kind, bounds, p, word):
+    contrasts = [contrast(low, high, p=0.01) for low, high in bounds]
+    one = verdict(contrasts, p, kind=kind, smallest_effect=0.5)
+    other = verdict(contrasts[::-1], p, kind=kind, smallest_effect=0.5)
+    assert one.word == other.word
+    assert contrasts[one.shown] == contrasts[::-1][other.shown]
+
+
+def test_a_contradicted_claim_shows_the_contrast_that_contradicts_it():
+    pair = [contrast(-9, 3, p=0.5), contrast(-6, -4, p=0.01)]
+    found = verdict(pair, 1.0, kind="greater", smallest_effect=0.5)
+    assert (found.word, found.shown) == ("contradicted", 1)
+    assert found.reason.endswith("the effect goes the other way")
+    pair = [contrast(-9, 3, p=1), contrast(-6, -4, p=1)]
+    found = verdict(pair, 1.0, kind="not worse", smallest_effect=0.5)
+    assert (found.word, found.shown) == ("contradicted", 1)
+    assert found.reason.endswith("the interval lies below -0.5 points")
+
+
+def test_the_reason_says_which_edge_is_in_the_way():
+    def why(kind, low, high, p=1.0):
+        return verdict([contrast(low, high)], p, kind=kind, smallest_effect=0.5).reason
+
+    assert why("not worse", -1, 1).endswith("; the interval reaches below -0.5 points")
+    assert why("not worse", -0.4, 1).endswith("lies above -0.5 points, but the test does not agree")
+    assert why("not worse", -0.4, 1, 0.01).endswith("; the interval lies above -0.5 points")
+    assert why("equivalent", -1, 0).endswith("; the interval crosses the edge of ±0.5 points")
+    assert why("equivalent", -0.4, 0.1).endswith("±0.5 points, but the test does not agree")
+
+
 def test_the_reason_names_the_weakest_contrast():
     pair = [contrast(2, 4, p=0.01), contrast(-1, 3, p=0.3)]
     found = verdict(pair, 0.3, kind="greater", smallest_effect=0.5, names=["b - a", "c - a"])

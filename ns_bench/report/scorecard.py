@@ -44,12 +44,15 @@ class Finding:
 
 def findings(analyses: Sequence[Analysis]) -> list[Finding]:
     """Return one finding a claim, in the studies' order; a claim is known by its text."""
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str, int], Finding] = {}
     for name in dict.fromkeys(analysis.study.name for analysis in analyses):
         for analysis in analyses:
+            said: Counter[str] = Counter()
             for result in analysis.claims if analysis.study.name == name else []:
                 text = result.claim.text
-                finding = found.setdefault((name, text), Finding(name, text, {}))
+                key = (name, text, said[text])  # a study may say the same twice: none is lost
+                said[text] += 1
+                finding = found.setdefault(key, Finding(name, text, {}))
                 finding.results[analysis.profile.name] = (analysis, result)
     return list(found.values())
 
