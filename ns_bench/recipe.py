@@ -10,9 +10,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin
 
@@ -181,8 +182,9 @@ class Recipe:
         _check(self)
         # What a run does not use must not split it into several identities.
         for dotted in _idle(self.teacher is not None, self.train.rows, self.data.name):
-            *path, leaf = dotted.split(".")
-            _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
+            if _getters()[dotted](self) != HISTORICAL_DEFAULTS[dotted]:
+                *path, leaf = dotted.split(".")
+                _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
 
     @property
     def generation(self) -> int:
@@ -391,27 +393,37 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 
 
-def _leaves(part: Any, prefix: str = "") -> dict[str, Any]:
-    """Return {dotted name: value} of a recipe's own fields, without its teacher's."""
-    leaves: dict[str, Any] = {}
-    for f in dataclasses.fields(part):
-        value, name = getattr(part, f.name), f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value) and f.name != "teacher":
-            leaves |= _leaves(value, f"{name}.")
-        elif f.name != "teacher":
-            leaves[name] = value
-    return leaves
+@functools.cache
+def _getters() -> dict[str, Callable[[Any], Any]]:
+    """Return {dotted name: function of a recipe} of its own fields, without its teacher's."""
+
+    def names(part: Any, prefix: str) -> Iterator[str]:
+        for name, hint in _hints(part).items():
+            if dataclasses.is_dataclass(hint):
+                yield from names(hint, f"{prefix}{name}.")
+            elif name != "teacher":
+                yield f"{prefix}{name}"
+
+    return {name: operator.attrgetter(name) for name in names(Recipe, "")}
 
 
 def _explicit(recipe: Recipe) -> dict[str, Any]:
-    explicit = {
-        name: value
-        for name, value in _leaves(recipe).items()
-        if name not in HISTORICAL_DEFAULTS or value != HISTORICAL_DEFAULTS[name]
-    }
+    """Return the fields that are not at their historical default, and so make up the id."""
+    shape = recipe.__dict__.get("_shape")
+    if shape is None:
+        shape = {
+            name: value
+            for name, get in _getters().items()
+            if (value := get(recipe)) != HISTORICAL_DEFAULTS.get(name, _NEVER)
+        }
+        object.__setattr__(recipe, "_shape", shape)  # `at_seed` hands it on
+    explicit = {**shape, "seed": recipe.seed}
     if recipe.teacher is not None:
         explicit["teacher"] = _explicit(recipe.teacher)
     return explicit
+
+
+_NEVER = object()
 
 
 def _put(recipe: Recipe, path: list[str], leaf: str, value: Any) -> None:
@@ -424,17 +436,21 @@ def _put(recipe: Recipe, path: list[str], leaf: str, value: Any) -> None:
     object.__setattr__(place, leaf, value)
 
 
+@functools.cache
+def _rule(name: str) -> tuple[float, float, str] | None:
+    either = name.replace(".labeled.", ".*.").replace(".unlabeled.", ".*.")
+    return _RANGES.get(name) or _RANGES.get(either)
+
+
 def _check_range(name: str, value: Any) -> None:
-    rule = _RANGES.get(name) or _RANGES.get(
-        name.replace(".labeled.", ".*.").replace(".unlabeled.", ".*.")
-    )
+    rule = _rule(name)
     if rule and not rule[0] <= value <= rule[1]:
         raise UserError(f"{name}={value}: expected a value {rule[2]}")
 
 
 def _check(recipe: Recipe) -> None:
-    for name, value in _leaves(recipe).items():
-        _check_range(name, value)
+    for name, get in _getters().items():
+        _check_range(name, get(recipe))
     batch, labeled = recipe.train.batch_size, recipe.data.labeled
     if batch > labeled:
         raise UserError(
