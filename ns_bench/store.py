@@ -23,7 +23,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +115,25 @@ class Result:
     schema: int = SCHEMA
 
 
+@lru_cache(maxsize=100_000)
+def _parse(path: Path, *stat: int) -> Result:
+    """Read a result.json; `stat` tells a published one from what it replaced.
+
+    A plan looks at a run and at its teacher, and a command plans more than once.
+    """
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, dict) or not isinstance(values.get("id"), str):
+        raise Corrupt("result.json is not this run's")
+    _refuse_newer(path, values.get("schema"))
+    try:
+        result = Result(**{f.name: values[f.name] for f in fields(Result)})
+        for name in (MODEL, LOGITS):
+            _ = result.artifacts[name]["bytes"], result.artifacts[name]["sha256"]
+    except (KeyError, TypeError) as damage:
+        raise Corrupt(f"result.json lacks {damage}") from None
+    return result
+
+
 @dataclass(frozen=True)
 class Run:
     """A recipe and its directory in a store."""
@@ -138,23 +157,11 @@ class Run:
             Corrupt: result.json or an artifact's size is not what was published, or it learned
                 from other logits than its teacher now has. UserError: from a newer ns_bench.
         """
-        try:
-            values = json.loads((self.path / "result.json").read_bytes())
-        except FileNotFoundError:
+        result = self._recorded()
+        if result is None:
             return None
-        except (ValueError, IsADirectoryError, NotADirectoryError) as error:
-            # no other OSError: a file server that hiccups must not have a finished run redone
-            raise Corrupt(f"result.json cannot be read ({error})") from None
-        if not isinstance(values, dict) or values.get("id") != self.id:
-            raise Corrupt("result.json is not this run's")
-        _refuse_newer(self.path / "result.json", values.get("schema"))
-        try:
-            result = Result(**{f.name: values[f.name] for f in fields(Result)})
-            expected = {name: result.artifacts[name]["bytes"] for name in (MODEL, LOGITS)}
-            _ = [result.artifacts[name]["sha256"] for name in expected]
-        except (KeyError, TypeError) as damage:
-            raise Corrupt(f"result.json lacks {damage}") from None
-        for name, bytes_ in expected.items():
+        for name in (MODEL, LOGITS):
+            bytes_ = result.artifacts[name]["bytes"]
             try:
                 size = (self.path / name).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
@@ -163,11 +170,26 @@ class Run:
                 raise Corrupt(f"{name} has {size} bytes instead of {bytes_}")
         if self.teacher is not None:
             try:
-                teacher = self.teacher.result()
+                teacher = self.teacher._recorded()
             except Corrupt:
                 teacher = None  # its own finding, when it is looked at
             if teacher and teacher.artifacts[LOGITS]["sha256"] != result.teacher_logits:
                 raise Corrupt("its teacher has been trained again since, with other logits")
+        return result
+
+    def _recorded(self) -> Result | None:
+        """Return what result.json says, or None if there is none."""
+        path = self.path / "result.json"
+        try:
+            stat = path.stat()
+            result = _parse(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:
+            return None
+        except (ValueError, IsADirectoryError, NotADirectoryError) as error:
+            # no other OSError: a file server that hiccups must not have a finished run redone
+            raise Corrupt(f"result.json cannot be read ({error})") from None
+        if result.id != self.id:
+            raise Corrupt("result.json is not this run's")
         return result
 
     def artifact(self, name: str) -> Path:

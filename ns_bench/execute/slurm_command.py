@@ -147,9 +147,7 @@ def ask(options: argparse.Namespace, store: Store, plan: Plan, title: str) -> in
         return status_table(title, standing(plan, scheduler.states()), console.height)
 
     if not console.is_terminal:
-        console.width = 160
-        rows = standing(plan, scheduler.states())
-        console.print(status_table(title, rows, len(rows) + 10))
+        print("\n".join(status_lines(title, standing(plan, scheduler.states()))))
         return 0
     with Live(page(), console=console, auto_refresh=False) as display:
         while True:
@@ -160,6 +158,7 @@ def ask(options: argparse.Namespace, store: Store, plan: Plan, title: str) -> in
                 return 0
 
 
+COLUMNS = ("run", "state", "job", "node", "elapsed", "progress", "why")
 ORDER = ("failed", "blocked", "running", "queued", "partial", "missing", "done")
 
 
@@ -168,25 +167,45 @@ def status_table(
 ) -> Table:
     """Return the table of --status: what needs a look first, cut to the terminal's height."""
     table = Table(title=summary(title, rows), title_justify="left")
-    for column in ("run", "state", "job", "node", "elapsed", "progress", "why"):
+    for column in COLUMNS:
         table.add_column(column, no_wrap=True)
-    ordered = sorted(rows, key=lambda row: ORDER.index(row[1]))
+    ordered = _urgent_first(rows)
     shown = ordered[: max(height - 8, 5)]
-    for run, state, job in shown:
+    for row in shown:
+        name, state, *cells = _cells(*row)
         style = {"failed": "bold red", "blocked": "bold red", "running": "green"}.get(state, "")
-        why = (run.failure() or {}).get("error", "") if state == "failed" else ""
-        table.add_row(
-            run.id,
-            Text(state, style=style),
-            job.job if job else "",
-            job.node if job else "",
-            job.elapsed if job else "",
-            _progress(run) if state in ("running", "partial") else "",
-            why or (_why(job) if job and state in ("queued", "missing", "partial") else ""),
-        )
+        table.add_row(name, Text(state, style=style), *cells)
     if len(ordered) > len(shown):
         table.add_row(f"... and {len(ordered) - len(shown)} more", *[""] * 6)
     return table
+
+
+def status_lines(title: str, rows: Sequence[tuple[Run, str, JobState | None]]) -> list[str]:
+    """Return --status for a pipe or a file: every run, a line each, in columns."""
+    cells = [COLUMNS, *(_cells(*row) for row in _urgent_first(rows))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    return [summary(title, rows), *lines]
+
+
+def _urgent_first(
+    rows: Sequence[tuple[Run, str, JobState | None]],
+) -> list[tuple[Run, str, JobState | None]]:
+    return sorted(rows, key=lambda row: ORDER.index(row[1]))
+
+
+def _cells(run: Run, state: str, job: JobState | None) -> tuple[str, ...]:
+    """Return a run's line in the table of --status, a cell for each of `COLUMNS`."""
+    why = (run.failure() or {}).get("error", "") if state == "failed" else ""
+    return (
+        run.id,
+        state,
+        job.job if job else "",
+        job.node if job else "",
+        job.elapsed if job else "",
+        _progress(run) if state in ("running", "partial") else "",
+        why or (_why(job) if job and state in ("queued", "missing", "partial") else ""),
+    )
 
 
 def _why(job: JobState) -> str:
