@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +100,8 @@ def test_dry_run_names_runs_teachers_and_cost(store):
     shown = study("teacher_size", "--dry-run", *TINY, "--seeds", "2", cwd=store)
     assert shown.returncode == 0
     assert shown.stdout.count("\ndone ") + shown.stdout.startswith("done ") == 6
-    assert "6 done, 6 missing" in shown.stdout and "12 runs (14 without sharing)" in shown.stdout
+    assert "12 trainings planned, 14 without sharing, ratio 0.86" in shown.stdout
+    assert "6 done, 6 missing" in shown.stdout
     assert "gen1-of-micro-b4-s1" in shown.stdout and "<- digits-micro-b4-sup-s1" in shown.stdout
     assert "to do: 6 runs" in shown.stdout
 
@@ -206,6 +209,36 @@ def test_a_failed_teacher_blocks_its_students_only(tmp_path):
     assert "Diverged: not a finite number any more at step" in failed.stdout
     assert "blocked: digits-micro-b0-gen1" in failed.stdout
     assert not list((tmp_path / "runs").glob("*gen1*/failure.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "runs"),
+    [
+        ("noise", [], 8),  # with a noised teacher
+        ("joint_vs_finetune", [], 5),  # three generations, warm starts, one kind of rows
+        ("noise_schedule", [], 4),
+        ("balancing", ["--profile", "glyphs", "--set", "data.test=200"], 5),
+    ],
+)
+def test_studies_of_every_kind_run_to_their_report(name, words, runs, tmp_path):
+    done = study(name, *TINY, "--set", "train.lr=0.01", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == runs
+    (report,) = (tmp_path / "runs/reports").glob(f"{name}-*")
+    tested = pd.read_csv(report / "runs.csv")
+    assert set(tested["state"]) == {"done"}
+    assert tested["test_top1"].notna().all()
+    assert (report / f"{name}.png").stat().st_size > 10_000
+
+
+def test_all_shares_half_of_its_trainings_or_more(tmp_path):
+    done = study("all", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    found = re.search(r"(\d+) trainings planned, (\d+) without sharing, ratio", done.stdout)
+    assert found is not None
+    planned, unshared = map(int, found.groups())
+    assert planned == len(done.stdout.splitlines()) - 3  # a line each, then the sums
+    assert planned / unshared <= 0.5
 
 
 def test_an_own_study_is_one_file(tmp_path):
