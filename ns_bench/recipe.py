@@ -245,28 +245,11 @@ class Recipe:
         Raises:
             UserError: unknown field (names the nearest), or a value of the wrong type or range.
         """
-        return cls._with(Recipe().to_dict(), fields, teacher)
+        return dataclasses.replace(cls(), **_replaced(cls(), fields), teacher=teacher)
 
-    def set(self, fields: Mapping[str, Any]) -> "Recipe":
+    def set(self, fields: Mapping[str, Any]) -> Self:
         """Return a copy with dotted fields replaced; see `of`. The teacher keeps its own values."""
-        return self._with(self.to_dict(), fields, self.teacher)
-
-    @classmethod
-    def _with(
-        cls, values: dict[str, Any], fields: Mapping[str, Any], teacher: "Recipe | None"
-    ) -> Self:
-        for dotted, value in fields.items():
-            if dotted.split(".")[0] in ("teacher", "seed"):
-                raise UserError(f"'{dotted}' is not set by hand: studies and --seeds give it")
-            if dotted not in HISTORICAL_DEFAULTS:
-                raise unknown("field", dotted, HISTORICAL_DEFAULTS)
-            *path, leaf = dotted.split(".")
-            place = values
-            for part in path:
-                place = place[part]
-            place[leaf] = value
-        parts = _converted(cls, {n: v for n, v in values.items() if n != "teacher"}, "")
-        return cls(**parts, teacher=teacher)
+        return dataclasses.replace(self, **_replaced(self, fields))
 
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
@@ -426,6 +409,33 @@ def _explicit(recipe: Recipe) -> dict[str, Any]:
 _NEVER = object()
 
 
+def _replaced(recipe: Recipe, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the top-level parts of `recipe` that dotted fields change, with these changes."""
+    changes: dict[str, Any] = {}
+    for dotted, value in fields.items():
+        if dotted.split(".")[0] in ("teacher", "seed"):
+            raise UserError(f"'{dotted}' is not set by hand: studies and --seeds give it")
+        if dotted not in HISTORICAL_DEFAULTS:
+            raise unknown("field", dotted, HISTORICAL_DEFAULTS)
+        *path, leaf = dotted.split(".")
+        place = changes
+        for part in path:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+
+    def changed(part: Any, values: dict[str, Any], prefix: str) -> dict[str, Any]:
+        new, hints = {}, _hints(part.__class__)
+        for name, value in values.items():
+            hint, old, full = hints[name], getattr(part, name), f"{prefix}{name}"
+            if dataclasses.is_dataclass(hint):
+                new[name] = dataclasses.replace(old, **changed(old, value, f"{full}."))
+            else:
+                new[name] = _convert(value, hint, full)
+        return new
+
+    return changed(recipe, changes, "")
+
+
 def _put(recipe: Recipe, path: list[str], leaf: str, value: Any) -> None:
     """Replace one leaf of a recipe under construction; parts may be shared, so they are copied."""
     place: Any = recipe
@@ -493,6 +503,8 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
     """Return `value` with every leaf as its field's type; a part that has been read stays as is."""
+    if hint in (int, str, bool) and type(value) is hint:
+        return value  # the way that plans of thousands of recipes take
     if type(value) is not hint or not dataclasses.is_dataclass(hint):
         return _convert(value, hint, name)
     if "_read" not in value.__dict__:

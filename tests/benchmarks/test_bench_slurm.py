@@ -25,13 +25,14 @@ RUNS = 10_000
 
 
 def students() -> list[Recipe]:
-    """Of 2,500 teachers three students each."""
-    teachers = [Recipe().set({"train.lr": 1e-5 * (i + 1)}) for i in range(RUNS // 4)]
-    return [
+    """Of 250 teachers three students each, at ten seeds: a study of 750 arms."""
+    teachers = [Recipe().set({"train.lr": 1e-5 * (i + 1)}) for i in range(RUNS // 40)]
+    arms = [
         Recipe(teacher=teacher).set({"train.lr": 1e-5 * (i + 1)})
         for teacher in teachers
         for i in range(3)
     ]
+    return [arm.at_seed(seed) for arm in arms for seed in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_plan_of_a_full_store(benchmark, full, recipes) -> None:
 
 def test_packs_and_arrays(benchmark, tmp_path, recipes) -> None:
     missing = make_plan(Store(tmp_path / "runs"), recipes).missing
-    profile = Profile("", "", {}, {}, 0)
+    profile = Profile("", "", {}, {}, 0, 0)
     pack = profile.estimate(recipes[0]) / 60
     cluster = Cluster("x", pack_minutes=1.5 * pack, time_minutes=10**7)
 
