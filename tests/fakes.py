@@ -7,7 +7,7 @@ the store reads. For tests of the store, the plan and the reports.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from ns_bench.recipe import Recipe
@@ -140,3 +140,18 @@ def _pseudo() -> dict[str, Any]:
 
 def _over(values: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
     return {} if changes is not None and not changes else {**values, **(changes or {})}
+
+
+def contents(run: Run) -> dict[str, Any]:
+    """Return all that a run has to show but for timings, events and where it was made."""
+    result = run.result()
+    assert result is not None
+    fixed = {f.name: getattr(result, f.name) for f in fields(Result)}
+    for timing in ("seconds", "images_per_second", "resumed", "provenance"):
+        del fixed[timing]
+    metrics = [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics()]
+    return {
+        "result": fixed,
+        "metrics": [record for record in metrics if "event" not in record],
+        **{name: (run.path / name).read_bytes() for name in (MODEL, LOGITS)},
+    }

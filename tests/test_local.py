@@ -10,12 +10,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fakes import contents
 
 from ns_bench.errors import UserError
 from ns_bench.execute import local
@@ -23,7 +23,7 @@ from ns_bench.execute.local import Progress, execute
 from ns_bench.execute.run_one import run_one
 from ns_bench.plan import make_plan
 from ns_bench.recipe import Recipe
-from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Lease, Result, Run, Store
+from ns_bench.store import CHECKPOINT, LOGITS, Lease, Run, Store
 
 torch.set_num_threads(1)
 
@@ -55,21 +55,6 @@ def seconds(recipe: Recipe) -> float:
 def states(root: Path, *recipes: Recipe) -> list[str]:
     plan = make_plan(Store(root), recipes)
     return [str(plan.states[recipe.id]) for recipe in recipes]
-
-
-def contents(run: Run) -> dict[str, Any]:
-    """Return all that a run has to show but for timings and where it was made."""
-    result = run.result()
-    assert result is not None
-    fixed = {f.name: getattr(result, f.name) for f in fields(Result)}
-    for timing in ("seconds", "images_per_second", "resumed", "provenance"):
-        del fixed[timing]
-    metrics = [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics()]
-    return {
-        "result": fixed,
-        "metrics": metrics,
-        **{name: (run.path / name).read_bytes() for name in (MODEL, LOGITS)},
-    }
 
 
 def holder(run: Run) -> int | None:

@@ -10,18 +10,18 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fakes import contents
 
 from ns_bench.execute import worker
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
-from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Lease, Result, Run, Store, unseal
+from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, unseal
 
 torch.set_num_threads(1)
 
@@ -54,21 +54,6 @@ def until(condition: Callable[[], Any], process: BaseProcess | None = None) -> N
     while not condition() and (process is None or process.is_alive()):
         assert time.monotonic() < deadline, "took too long"
         time.sleep(0.01)
-
-
-def contents(run: Run) -> dict[str, Any]:
-    """Return all that a run has to show but for timings and where it was made."""
-    result = run.result()
-    assert result is not None
-    fixed = {f.name: getattr(result, f.name) for f in fields(Result)}
-    for timing in ("seconds", "images_per_second", "resumed", "provenance"):
-        del fixed[timing]
-    metrics = [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics()]
-    return {
-        "result": fixed,
-        "metrics": [record for record in metrics if "event" not in record],
-        **{name: (run.path / name).read_bytes() for name in (MODEL, LOGITS)},
-    }
 
 
 def saved_step(run: Run) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ from ns_bench.selftrain.train import (
     train,
     update_average,
 )
-from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Result, Run, Store
+from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Run, Store
 
 torch.set_num_threads(1)
 
@@ -614,21 +615,6 @@ def new_store(taught: Path, tmp_path: Path) -> Callable[[str], Store]:
         return Store(tmp_path / name)
 
     return make
-
-
-def contents(run: Run) -> dict[str, Any]:
-    """Return all that a run has to show but for timings and where it was made."""
-    result = run.result()
-    assert result is not None
-    fixed = {f.name: getattr(result, f.name) for f in fields(Result)}
-    for timing in ("seconds", "images_per_second", "resumed", "provenance"):
-        del fixed[timing]
-    metrics = [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics()]
-    return {
-        "result": fixed,
-        "metrics": metrics,
-        **{name: (run.path / name).read_bytes() for name in (MODEL, LOGITS)},
-    }
 
 
 def test_the_type_of_the_unlabeled_set_has_no_labels(digits: Dataset) -> None:
