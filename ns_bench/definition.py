@@ -30,6 +30,7 @@ class Profile:
         smallest_effect: on test top-1 that matters here, in points.
         verdict: False for trial runs, which show numbers and judge nothing.
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
+        run_megabytes: that a run takes in the store, with its checkpoint; for estimates.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Profile:
     verdict: bool = True
     machine: str = ""
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
+    run_megabytes: float = 1.0
 
     @property
     def rungs(self) -> list[str]:
@@ -293,6 +295,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         verdict=values.get("verdict", True),
         machine=values["estimate"]["machine"],
         step_seconds=values["estimate"]["step_seconds"],
+        run_megabytes=values["estimate"]["run_megabytes"],
     )
 
 

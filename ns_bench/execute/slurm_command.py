@@ -231,10 +231,9 @@ def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -
     seconds = sum(profile.estimate(run.recipe) for run in plan.missing) / cluster.speed
     hours = seconds / 3600 / cluster.side_by_side
     what = "GPU-hours" if cluster.gpus else "job-hours"
-    # weights, their average, the optimiser's state: about 20 MB a run at these sizes
     print(
         f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:.2f} {what} and "
-        f"{len(plan.missing) * 2} MB in the store"
+        f"{len(plan.missing) * profile.run_megabytes:.0f} MB in the store"
     )
 
 
