@@ -1,7 +1,8 @@
 """A study's results: tidy tables, and from these alone the statistics of arms and claims."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,17 @@ from ns_bench.store import Corrupt, Result, Run
 TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
     *("host", "device", "git", "dirty", "torch", "timm"),
+    *("pseudo_per_class_pool", "pseudo_per_class_used"),
 ]
 """Columns of the table of runs that hold words; "" where there is none."""
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One row of the table. `difference` is to the baseline, paired by seed."""
+    """One row of the table. `difference` is to the baseline, paired by seed.
+
+    p_holm: of the difference, corrected over the arms; claims have their own correction.
+    """
 
     name: str
     is_baseline: bool
@@ -43,6 +48,7 @@ class ArmSummary:
     n: int
     interval: Interval | None
     difference: Contrast | None
+    p_holm: float
     training_seconds: float
 
 
@@ -273,9 +279,8 @@ def _columns(result: Result | None) -> dict[str, object]:
         **{f"test_{name}": value for name, value in result.test.items()},
         **{f"validation_{name}": value for name, value in result.validation.items()},
         **{
-            f"pseudo_{name}": value
+            f"pseudo_{name}": " ".join(map(str, value)) if isinstance(value, list) else value
             for name, value in (result.pseudo or {}).items()
-            if not isinstance(value, list)
         },
         "steps": result.steps,
         "images": result.images,
@@ -284,6 +289,7 @@ def _columns(result: Result | None) -> dict[str, object]:
         "resumed": result.resumed,
         "host": code["host"],
         "device": code["device"],
+        "threads": code.get("threads", np.nan),
         "git": code["git"],
         "dirty": str(code["dirty"]),
         "torch": code["packages"]["torch"],
@@ -309,9 +315,15 @@ def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSum
                 n=len(values),
                 interval=mean_interval(values) if len(values) else None,
                 difference=difference,
+                p_holm=math.nan,
                 training_seconds=float(mine["seconds"].mean()) if "seconds" in mine else np.nan,
             )
         )
+    others = [i for i, arm in enumerate(summaries) if not arm.is_baseline]
+    found = (summaries[i].difference for i in others)
+    corrected = holm([d.p if d else math.nan for d in found])
+    for i, p in zip(others, corrected, strict=True):
+        summaries[i] = replace(summaries[i], p_holm=float(p))
     return summaries
 
 
