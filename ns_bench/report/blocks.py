@@ -114,6 +114,12 @@ class Table:
     forest: list[Forest] = field(default_factory=list)
     filters: dict[str, list[set[str]]] = field(default_factory=dict)
 
+    def without(self, *columns: str) -> "Table":
+        """Return the table without some columns."""
+        kept = [i for i, name in enumerate(self.header) if name not in columns]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return Table(self.title, [self.header[i] for i in kept], rows)
+
 
 @dataclass(frozen=True)
 class Panel:

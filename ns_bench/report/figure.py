@@ -33,12 +33,12 @@ def draw(analysis: Analysis) -> Figure:
     texts = _texts(analysis, 60)
     arms = 0.3 * len(analysis.arms) if _lying(analysis) else 2.4
     height = 1.2 + max(2.2, arms, LINE * _lines(analysis, texts))
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     _arms(left, analysis, 66, 34)
     _claims(right, analysis, texts)
     _title(figure, analysis.title)
-    return figure
+    return style.lay_out(figure)
 
 
 def curves(analysis: Analysis) -> Figure:
@@ -48,7 +48,7 @@ def curves(analysis: Analysis) -> Figure:
     columns = 1 if len(found) <= TOGETHER else 4
     figure = _curves(analysis, found, columns, 9.0 if columns == 1 else WIDTH)
     _title(figure, f"{analysis.title}: validation")
-    return figure
+    return style.lay_out(figure)
 
 
 def inline(analysis: Analysis, page: Page) -> dict[str, str]:
@@ -57,7 +57,9 @@ def inline(analysis: Analysis, page: Page) -> dict[str, str]:
     drawn = {}
     for picture in page.blocks:
         for panel in picture.panels if isinstance(picture, Picture) else []:
-            drawn[panel.name] = style.inline(_PANELS[panel.name](analysis), panel.name, panel.alt)
+            drawn[panel.name] = style.inline(
+                style.lay_out(_PANELS[panel.name](analysis)), panel.name, panel.alt
+            )
     return drawn
 
 
@@ -231,7 +233,7 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
 
 def _narrow_arms(analysis: Analysis) -> Figure:
     height = max(3.2, 0.34 * len(analysis.arms)) if _lying(analysis) else 3.2
-    figure = Figure(figsize=(NARROW, height + 0.4), layout="constrained")
+    figure = Figure(figsize=(NARROW, height + 0.4))
     _arms(figure.subplots(), analysis, 60, 20)
     return figure
 
@@ -239,7 +241,7 @@ def _narrow_arms(analysis: Analysis) -> Figure:
 def _narrow_claims(analysis: Analysis) -> Figure:
     texts = _texts(analysis, 56)
     height = 0.9 + LINE * _lines(analysis, texts)
-    figure = Figure(figsize=(NARROW, max(height, 2.0)), layout="constrained")
+    figure = Figure(figsize=(NARROW, max(height, 2.0)))
     _claims(figure.subplots(), analysis, texts)
     return figure
 
@@ -279,8 +281,7 @@ def _curves(analysis: Analysis, found: dict[str, _Curve], columns: int, width: f
         legend = LINE * sum(name.count("\n") + 1.3 for name in names)
         beside = width > NARROW
         figure = Figure(
-            figsize=(width, max(3.0, legend + 0.8) if beside else 3.0 + legend),
-            layout="constrained",
+            figsize=(width, max(3.7, legend + 0.8) if beside else 3.0 + legend),
         )
         axes = figure.subplots()
         for i, (name, curve) in enumerate(zip(names, found.values(), strict=True)):
@@ -298,7 +299,7 @@ def _curves(analysis: Analysis, found: dict[str, _Curve], columns: int, width: f
         every = [axes]
     else:
         rows = math.ceil(len(found) / columns)
-        figure = Figure(figsize=(width, 1.75 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=(width, 1.75 * rows + 0.5))
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         every = list(grid.flat)
         base = next(arm.name for arm in analysis.arms if arm.is_baseline)

@@ -1,10 +1,10 @@
-"""Tables for a paper: booktabs, which is all that they need."""
+"""Tables for a paper: booktabs is all that they need."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
-from ns_bench.report.blocks import Span, Table, Text, spans
+from ns_bench.report.blocks import Span, Table, Text, plain, spans
 
 HEAD = """\
 % {title}
@@ -20,21 +20,30 @@ def tables(title: str, found: Sequence[Table]) -> str:
 
 def table(found: Table) -> str:
     """Return a table; a column of long words is a paragraph."""
-    wide = [_wide(column) for column in zip(found.header, *found.rows, strict=True)]
-    share = 0.44 / max(sum(wide), 1)
-    columns = "".join(
-        f"p{{{share:.2f}\\linewidth}}" if long else "l" if i == 0 else "r"
-        for i, long in enumerate(wide)
+    every: list[Sequence[Text]] = [found.header, *found.rows]
+    columns = [[row[i] for row in every] for i in range(len(found.header))]
+    wide = [_wide(column) for column in columns]
+    share = min(0.6 / max(sum(wide), 1), 0.25)
+    layout = "".join(
+        f"p{{{share:.2f}\\linewidth}}" if long else _side(column)
+        for column, long in zip(columns, wide, strict=True)
     )
+    rows = [
+        [
+            f"{{\\raggedright {_line(c)}\\par}}" if w else _line(c)
+            for c, w in zip(r, wide, strict=True)
+        ]
+        for r in every
+    ]
     lines = [
         "\\begin{table}",
-        "  \\centering\\footnotesize\\setlength{\\tabcolsep}{2.5pt}",
+        "  \\centering\\scriptsize\\setlength{\\tabcolsep}{2.5pt}",
         f"  \\caption{{{escape(found.title)}}}",
-        f"  \\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+        f"  \\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
         "    \\toprule",
-        f"    {' & '.join(map(escape, found.header))} \\\\",
+        f"    {' & '.join(rows[0])} \\\\",
         "    \\midrule",
-        *(f"    {' & '.join(map(_line, row))} \\\\" for row in found.rows),
+        *(f"    {' & '.join(row)} \\\\" for row in rows[1:]),
         "    \\bottomrule",
         "  \\end{tabular}",
         "\\end{table}",
@@ -45,6 +54,11 @@ def table(found: Table) -> str:
 
 def _wide(column: Sequence[Text]) -> bool:
     return max(sum(len(span.text) for span in spans(cell)) for cell in column) > 26
+
+
+def _side(column: Sequence[Text]) -> str:
+    """Numbers stand to the right, words to the left."""
+    return "r" if any(re.match(r"[+\-.<\[]?[.\d]", plain(cell)) for cell in column) else "l"
 
 
 def _line(text: Text) -> str:
@@ -91,7 +105,7 @@ def escape(text: str) -> str:
     text = " ".join(unicodedata.normalize("NFC", text).split())
     text = "".join(_SPECIAL.get(c) or (c if _near(c) else _far(c)) for c in text)
     # A minus before a number, not a hyphen within a word.
-    return re.sub(r"(?<![\w}-])-(?=[.\d])", "$-$", text)
+    return re.sub(r"(?<![\w-])-(?=[.\d])", "$-$", text)
 
 
 def _near(character: str) -> bool:

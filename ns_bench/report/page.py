@@ -112,9 +112,9 @@ def content(analysis: Analysis) -> Page:
 
 
 def tables(analysis: Analysis) -> list[Table]:
-    """Return the tables that go into a paper."""
-    found = [_verdicts(analysis)] if analysis.claims else []
-    return [*found, _arms(analysis)]
+    """Return the tables that go into a paper, without the columns that a page has no room for."""
+    found = [_verdicts(analysis).without("seeds won")] if analysis.claims else []
+    return [*found, _arms(analysis).without("seeds won", "d_z", "training (s)")]
 
 
 def _panel(there: Iterable[object], name: str, alt: str) -> list[Panel]:

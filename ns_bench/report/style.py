@@ -6,6 +6,7 @@ from io import StringIO
 import matplotlib
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK, POINT, MEAN, BAND = "#333333", "#8da9c4", "#134074", "#f2d492"
 GRID, RULE, PAPER = "#e6e6e6", "#bbbbbb", "#ffffff"
@@ -47,6 +48,12 @@ def theme(*, top: bool = False) -> None:
         context="paper",
         rc={**ink, "axes.edgecolor": INK, "axes.spines.top": top, "axes.spines.right": False},
     )
+
+
+def lay_out(figure: Figure) -> Figure:
+    """Give everything in the figure its room, once: not again for every format it is saved in."""
+    ConstrainedLayoutEngine().execute(figure)
+    return figure
 
 
 def inline(figure: Figure, name: str, alt: str) -> str:
