@@ -105,6 +105,27 @@ def paired_contrast(
     return Contrast(**vars(interval), p=p, wins=wins, effect_size=effect_size)
 
 
+def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Mean of `a` minus mean of `b` with Welch's t-interval, for values that no seed pairs.
+
+    n is of both together; sd and bounds are nan where one of them is a single value.
+    """
+    first, second = mean_interval(a, confidence), mean_interval(b, confidence)
+    n, mean = first.n + second.n, first.mean - second.mean
+    if min(first.n, second.n) == 1:
+        return Interval(n, mean, math.nan, math.nan, math.nan, confidence=confidence)
+    shares = [i.sd**2 / i.n for i in (first, second)]
+    error = math.sqrt(sum(shares))
+    if error == 0:
+        return Interval(n, mean, 0.0, mean, mean, confidence=confidence)
+    freedom = sum(shares) ** 2 / sum(
+        s**2 / (i.n - 1) for s, i in zip(shares, (first, second), strict=True)
+    )
+    half = float(_critical_t(freedom + 1, 1 - confidence)) * error
+    sd = error * math.sqrt(n)
+    return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
+
+
 def claim_p(contrasts: Sequence[Contrast], kind: Kind) -> float:
     """Return the p-value of a claim that holds only if each of its contrasts does.
 

@@ -106,6 +106,12 @@ class Analysis:
     foreign: int
     changed: dict[str, str]
 
+    @property
+    def top1(self) -> pd.DataFrame:
+        """Test top-1 by seed and arm, a gap where there is none."""
+        names = [arm.name for arm in self.arms]
+        return _top1(self.runs[self.runs["arm"] != ""], names, self.seeds)
+
     def word(self, claim: ClaimResult) -> str:
         """Return the verdict in a word; a trial run has none."""
         return claim.verdict.word if self.profile.verdict else "no verdict"
@@ -215,9 +221,7 @@ def analyse(
     for name in arms["arm"].unique():
         if name not in names:
             raise unknown(f"arm of study '{study.name}'", name, names)
-    top1 = arms.pivot(index="seed", columns="arm", values="test_top1").reindex(
-        index=range(seeds), columns=names
-    )
+    top1 = _top1(arms, names, seeds)
     return Analysis(
         study=study,
         profile=profile,
@@ -230,6 +234,11 @@ def analyse(
         foreign=_foreign(design, arms, seeds),
         changed=dict(changed or {}),
     )
+
+
+def _top1(arms: pd.DataFrame, names: list[str], seeds: int) -> pd.DataFrame:
+    table = arms.pivot(index="seed", columns="arm", values="test_top1")
+    return table.reindex(index=range(seeds), columns=names)
 
 
 def label(weights: Weights) -> str:
@@ -327,15 +336,19 @@ def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSum
     return summaries
 
 
-def _differences(claim: Claim, top1: pd.DataFrame) -> list[Array]:
+def by_seed(claim: Claim, top1: pd.DataFrame) -> list[pd.Series]:
     """Return the value of each contrast at each seed at which every arm of the claim is done."""
     arms = list(dict.fromkeys(arm for weights in claim.contrasts for arm in weights))
     done = top1[arms].dropna()
     return [
-        done[list(weights)].to_numpy() @ np.array(list(weights.values()))
+        pd.Series(done[list(weights)].to_numpy() @ np.array(list(weights.values())), done.index)
         for weights in claim.contrasts
         if len(done)
     ]
+
+
+def _differences(claim: Claim, top1: pd.DataFrame) -> list[Array]:
+    return [values.to_numpy() for values in by_seed(claim, top1)]
 
 
 def _claims(

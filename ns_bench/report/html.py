@@ -23,11 +23,12 @@ def render(page: Page, drawings: Mapping[str, str], *, refresh: int = 0) -> str:
     A panel without a drawing is left out.
     """
     template = _environment().get_template("page.html.j2")
-    return template.render(
+    text = template.render(
         page=page,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
         refresh=refresh,
     )
+    return re.sub(r"\n\s*\n+", "\n", text).lstrip()
 
 
 @lru_cache(maxsize=1)

@@ -71,13 +71,13 @@ def findings(analyses: Sequence[Analysis]) -> list[Finding]:
     return list(found.values())
 
 
-def write(analyses: Sequence[Analysis], folder: Path) -> Path:
+def write(analyses: Sequence[Analysis], folder: Path, *, refresh: int = 0) -> Path:
     """Write scorecard.md, .html, .csv and the figure into `folder`; returns scorecard.md."""
     folder.mkdir(parents=True, exist_ok=True)
     write_figure(draw(analyses), folder / "scorecard")
     publish(folder / "scorecard.csv", frame(analyses).to_csv(index=False).encode())
     said = content(analyses)
-    publish(folder / "scorecard.html", html.render(said, {}).encode())
+    publish(folder / "scorecard.html", html.render(said, {}, refresh=refresh).encode())
     path = folder / "scorecard.md"
     publish(path, md.render(said).encode())
     return path
