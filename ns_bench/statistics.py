@@ -12,6 +12,7 @@ scipy is imported where it is used: importing it takes longer than many commands
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -404,22 +405,38 @@ def _sign_flip_p(d: Array) -> float:
     accuracies are full of, are recognised there only to 2e-14 of the observed mean, which is less
     than the rounding error of accuracies in points, and a missed tie makes p too small.
     """
-    from scipy.stats import permutation_test
-
     if len(d) == 1:
         return 1.0  # scipy refuses a single difference, of which both signs are as extreme
-    test = permutation_test(
-        (d,),
-        np.mean,
+    means = _sign_patterns(len(d)) @ d / len(d)
+    as_extreme = np.abs(means) >= np.abs(np.mean(d)) - _tie(d)
+    # Beyond every pattern, the observed one is added to those drawn, so that p is never 0.
+    drawn = int(2 ** len(d) > SIGN_PATTERNS)
+    return float((np.sum(as_extreme) + drawn) / (len(as_extreme) + drawn))
+
+
+@lru_cache(maxsize=2)
+def _sign_patterns(n: int) -> Array:
+    """The patterns [count, n] of +1 and -1 that scipy gives n differences, the same every time.
+
+    Seen once through a statistic that is handed every pattern of n ones.
+    """
+    from scipy.stats import permutation_test
+
+    seen: list[Array] = []
+
+    def look(x: Array, axis: int) -> Array:
+        seen.append(np.moveaxis(x, axis, -1).reshape(-1, n).copy())
+        return np.asarray(np.mean(x, axis=axis))
+
+    permutation_test(
+        (np.ones(n),),
+        look,
         permutation_type="samples",
         vectorized=True,
         n_resamples=SIGN_PATTERNS,
         rng=np.random.default_rng(0),
     )
-    as_extreme = np.abs(test.null_distribution) >= np.abs(test.statistic) - _tie(d)
-    # Beyond every pattern, the observed one is added to those drawn, so that p is never 0.
-    drawn = int(2 ** len(d) > SIGN_PATTERNS)
-    return float((np.sum(as_extreme) + drawn) / (len(as_extreme) + drawn))
+    return np.concatenate(seen[1:])  # the first is what was observed
 
 
 def _smallest_p(n: ArrayLike) -> Array:
