@@ -405,6 +405,13 @@ def _sign_flip_p(d: Array) -> float:
     accuracies are full of, are recognised there only to 2e-14 of the observed mean, which is less
     than the rounding error of accuracies in points, and a missed tie makes p too small.
     """
+    return _sign_flip_p_of(d.tobytes())
+
+
+@lru_cache(maxsize=10_000)
+def _sign_flip_p_of(content: bytes) -> float:
+    """A contrast is often both a claim's and an arm's: it is tested once."""
+    d = np.frombuffer(content)
     if len(d) == 1:
         return 1.0  # scipy refuses a single difference, of which both signs are as extreme
     means = _sign_patterns(len(d)) @ d / len(d)

@@ -308,14 +308,15 @@ def _columns(result: Result | None) -> dict[str, object]:
 
 def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSummary]:
     summaries = []
+    base = top1[design.baseline].to_numpy()
+    seconds = runs.groupby("arm")["seconds"].mean().to_dict() if "seconds" in runs else {}
     for arm in design.arms:
-        values = top1[arm.name].dropna().to_numpy()
-        mine = runs[runs["arm"] == arm.name]
+        every = top1[arm.name].to_numpy()
+        values = every[~np.isnan(every)]
         is_baseline = arm.name == design.baseline
-        paired = top1[[arm.name, design.baseline]].dropna() if not is_baseline else None
-        difference = None
-        if paired is not None and len(paired):
-            difference = paired_contrast(paired[arm.name] - paired[design.baseline])
+        paired = every - base
+        paired = paired[~np.isnan(paired)]
+        difference = None if is_baseline or not len(paired) else paired_contrast(paired)
         summaries.append(
             ArmSummary(
                 name=arm.name,
@@ -325,7 +326,7 @@ def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSum
                 interval=mean_interval(values) if len(values) else None,
                 difference=difference,
                 p_holm=math.nan,
-                training_seconds=float(mine["seconds"].mean()) if "seconds" in mine else np.nan,
+                training_seconds=seconds.get(arm.name, math.nan),
             )
         )
     others = [i for i, arm in enumerate(summaries) if not arm.is_baseline]
