@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pages import analysis, filled, hostile
 
-from ns_bench.report import scorecard
+from ns_bench.report import compare, scorecard
 from ns_bench.report.page import write
+from ns_bench.report.sources import Source
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
@@ -16,7 +17,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
 ]
 
-PAGES = ["scorecard.html", "teacher_size-digits/report.html", "hostile-digits/report.html"]
+PAGES = [
+    "scorecard.html",
+    "teacher_size-digits/report.html",
+    "hostile-digits/report.html",
+    "compare.html",
+]
 WIDTHS, SCHEMES = (390, 1440), ("light", "dark")
 
 
@@ -36,6 +42,9 @@ def reports(tmp_path_factory):
     for one in analyses:
         write(one, out / f"{one.study.name}-{one.profile.name}")
     scorecard.write(analyses, out)
+    source, pairs = Source(store.root), [("digits", "digits"), ("digits", "smoke")]
+    names = ["teacher_size", "confidence_threshold"]
+    compare.write(compare.compare(source, source, names, pairs), out)
     return out
 
 
@@ -105,7 +114,7 @@ def test_axe_finds_no_serious_fault(visit, name, scheme, width):
     assert serious == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", PAGES[:3])
 def test_links_lead_to_files(visit, reports, name):
     page = visit(name)
     links = page.eval_on_selector_all("a", "links => links.map(link => link.href)")
