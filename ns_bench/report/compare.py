@@ -51,6 +51,12 @@ class Change:
         """Whether B says otherwise than A, or nothing any more; what is new in B is no change."""
         return self.words[0] not in (None, INCOMPLETE) and self.words[0] != self.words[1]
 
+    @property
+    def state(self) -> str:
+        if None in self.words:
+            return "only in B" if self.words[0] is None else "only in A"
+        return "changed" if self.changed else "same"
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -310,7 +316,7 @@ def content(found: Comparison) -> "Page":
             change.study,
             change.claim,
             change.where,
-            Span("changed", bold=True) if change.changed else "same",
+            Span(change.state, bold=change.changed),
             *(word or MISSING for word in change.words),
             *(effect or MISSING for effect in change.effects),
             f"{signed(mean_of(change.difference))} {interval(change.difference, sign=True)}"
@@ -337,7 +343,7 @@ def content(found: Comparison) -> "Page":
             sortable=True,
             filters={
                 "study": [{change.study} for change in found.changes],
-                "verdict": [{"changed" if c.changed else "same"} for c in found.changes],
+                "verdict": [{change.state} for change in found.changes],
             },
         ),
         Paragraph(

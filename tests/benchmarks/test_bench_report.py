@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,11 @@ def test_scorecard(benchmark, store, tmp_path):
     profile = definition.load_profile("digits")
     studies = [study(number) for number in range(STUDIES)]
 
+    seconds = []
+
     def render() -> None:
         _parse.cache_clear()  # as in a process of its own
+        start = time.process_time()
         analyses = []
         for one in studies:
             design = one.design(profile)
@@ -69,7 +73,10 @@ def test_scorecard(benchmark, store, tmp_path):
             analyses.append(analyse(one, profile, design, *tables, SEEDS))
         assert sum(len(a.runs) for a in analyses) == RUNS
         scorecard.write(analyses, tmp_path)
+        seconds.append(time.process_time() - start)
 
     benchmark.pedantic(render, rounds=3)
     benchmark.extra_info["runs"] = RUNS
-    assert benchmark.stats.stats.min < 10
+    # Of processor time, which depends less than the clock on what else the machine does.
+    benchmark.extra_info["cpu_seconds"] = min(seconds)
+    assert min(seconds) < 10
