@@ -12,6 +12,7 @@ scipy is imported where it is used: importing it takes longer than many commands
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -103,6 +104,27 @@ def paired_contrast(
     wins = float(np.mean(1 + sign)) / 2
     p = _null_p(d, kind, smallest_effect)
     return Contrast(**vars(interval), p=p, wins=wins, effect_size=effect_size)
+
+
+def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Mean of `a` minus mean of `b` with Welch's t-interval, for values that no seed pairs.
+
+    n is of both together; sd and bounds are nan where one of them is a single value.
+    """
+    first, second = mean_interval(a, confidence), mean_interval(b, confidence)
+    n, mean = first.n + second.n, first.mean - second.mean
+    if min(first.n, second.n) == 1:
+        return Interval(n, mean, math.nan, math.nan, math.nan, confidence=confidence)
+    shares = [i.sd**2 / i.n for i in (first, second)]
+    error = math.sqrt(sum(shares))
+    if error == 0:
+        return Interval(n, mean, 0.0, mean, mean, confidence=confidence)
+    freedom = sum(shares) ** 2 / sum(
+        s**2 / (i.n - 1) for s, i in zip(shares, (first, second), strict=True)
+    )
+    half = float(_critical_t(freedom + 1, 1 - confidence)) * error
+    sd = error * math.sqrt(n)
+    return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
 
 
 def claim_p(contrasts: Sequence[Contrast], kind: Kind) -> float:
@@ -383,22 +405,45 @@ def _sign_flip_p(d: Array) -> float:
     accuracies are full of, are recognised there only to 2e-14 of the observed mean, which is less
     than the rounding error of accuracies in points, and a missed tie makes p too small.
     """
-    from scipy.stats import permutation_test
+    return _sign_flip_p_of(d.tobytes())
 
+
+@lru_cache(maxsize=10_000)
+def _sign_flip_p_of(content: bytes) -> float:
+    """A contrast is often both a claim's and an arm's: it is tested once."""
+    d = np.frombuffer(content)
     if len(d) == 1:
         return 1.0  # scipy refuses a single difference, of which both signs are as extreme
-    test = permutation_test(
-        (d,),
-        np.mean,
+    means = _sign_patterns(len(d)) @ d / len(d)
+    as_extreme = np.abs(means) >= np.abs(np.mean(d)) - _tie(d)
+    # Beyond every pattern, the observed one is added to those drawn, so that p is never 0.
+    drawn = int(2 ** len(d) > SIGN_PATTERNS)
+    return float((np.sum(as_extreme) + drawn) / (len(as_extreme) + drawn))
+
+
+@lru_cache(maxsize=2)
+def _sign_patterns(n: int) -> Array:
+    """The patterns [count, n] of +1 and -1 that scipy gives n differences, the same every time.
+
+    Seen once through a statistic that is handed every pattern of n ones.
+    """
+    from scipy.stats import permutation_test
+
+    seen: list[Array] = []
+
+    def look(x: Array, axis: int) -> Array:
+        seen.append(np.moveaxis(x, axis, -1).reshape(-1, n).copy())
+        return np.asarray(np.mean(x, axis=axis))
+
+    permutation_test(
+        (np.ones(n),),
+        look,
         permutation_type="samples",
         vectorized=True,
         n_resamples=SIGN_PATTERNS,
         rng=np.random.default_rng(0),
     )
-    as_extreme = np.abs(test.null_distribution) >= np.abs(test.statistic) - _tie(d)
-    # Beyond every pattern, the observed one is added to those drawn, so that p is never 0.
-    drawn = int(2 ** len(d) > SIGN_PATTERNS)
-    return float((np.sum(as_extreme) + drawn) / (len(as_extreme) + drawn))
+    return np.concatenate(seen[1:])  # the first is what was observed
 
 
 def _smallest_p(n: ArrayLike) -> Array:

@@ -261,10 +261,15 @@ def test_written_twice_gives_the_same_bytes(store, tmp_path):
     assert first == {p.name: p.read_bytes() for p in (tmp_path / "b").iterdir()}
     assert set(first) == {
         "report.md",
+        "report.html",
         "runs.csv",
         "curves.csv",
-        "teacher_size.png",
-        "teacher_size.svg",
+        "tables.tex",
+        *(
+            f"teacher_size{kind}.{suffix}"
+            for kind in ("", "_curves")
+            for suffix in ("png", "svg", "pdf")
+        ),
     }
     assert first["teacher_size.png"].startswith(b"\x89PNG")
     runs = pd.read_csv(tmp_path / "a/runs.csv")

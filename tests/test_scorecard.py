@@ -271,7 +271,7 @@ def test_names_stay_text(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     study = definition.load_study(str(tmp_path / "mine.py"))
     monkeypatch.setattr("ns_bench.report.__main__.study_names", lambda: ["mine"])
-    monkeypatch.setattr("ns_bench.report.__main__.load_study", lambda name: study)
+    monkeypatch.setattr("ns_bench.report.sources.load_study", lambda name: study)
     store = Store(tmp_path / "runs")
     recipes = study.design(definition.load_profile("digits")).recipes(range(SEEDS))
     fake_runs(store, recipes.values(), lambda r: 80 + 5 * r.train.epochs + 0.1 * r.seed)

@@ -1,7 +1,8 @@
 """A study's results: tidy tables, and from these alone the statistics of arms and claims."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,17 @@ from ns_bench.store import Corrupt, Result, Run
 TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
     *("host", "device", "git", "dirty", "torch", "timm"),
+    *("pseudo_per_class_pool", "pseudo_per_class_used"),
 ]
 """Columns of the table of runs that hold words; "" where there is none."""
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One row of the table. `difference` is to the baseline, paired by seed."""
+    """One row of the table. `difference` is to the baseline, paired by seed.
+
+    p_holm: of the difference, corrected over the arms; claims have their own correction.
+    """
 
     name: str
     is_baseline: bool
@@ -43,6 +48,7 @@ class ArmSummary:
     n: int
     interval: Interval | None
     difference: Contrast | None
+    p_holm: float
     training_seconds: float
 
 
@@ -99,6 +105,12 @@ class Analysis:
     unfinished: list[Unfinished]
     foreign: int
     changed: dict[str, str]
+
+    @property
+    def top1(self) -> pd.DataFrame:
+        """Test top-1 by seed and arm, a gap where there is none."""
+        names = [arm.name for arm in self.arms]
+        return _top1(self.runs[self.runs["arm"] != ""], names, self.seeds)
 
     def word(self, claim: ClaimResult) -> str:
         """Return the verdict in a word; a trial run has none."""
@@ -209,9 +221,7 @@ def analyse(
     for name in arms["arm"].unique():
         if name not in names:
             raise unknown(f"arm of study '{study.name}'", name, names)
-    top1 = arms.pivot(index="seed", columns="arm", values="test_top1").reindex(
-        index=range(seeds), columns=names
-    )
+    top1 = _top1(arms, names, seeds)
     return Analysis(
         study=study,
         profile=profile,
@@ -224,6 +234,11 @@ def analyse(
         foreign=_foreign(design, arms, seeds),
         changed=dict(changed or {}),
     )
+
+
+def _top1(arms: pd.DataFrame, names: list[str], seeds: int) -> pd.DataFrame:
+    table = arms.pivot(index="seed", columns="arm", values="test_top1")
+    return table.reindex(index=range(seeds), columns=names)
 
 
 def label(weights: Weights) -> str:
@@ -273,9 +288,8 @@ def _columns(result: Result | None) -> dict[str, object]:
         **{f"test_{name}": value for name, value in result.test.items()},
         **{f"validation_{name}": value for name, value in result.validation.items()},
         **{
-            f"pseudo_{name}": value
+            f"pseudo_{name}": " ".join(map(str, value)) if isinstance(value, list) else value
             for name, value in (result.pseudo or {}).items()
-            if not isinstance(value, list)
         },
         "steps": result.steps,
         "images": result.images,
@@ -284,6 +298,7 @@ def _columns(result: Result | None) -> dict[str, object]:
         "resumed": result.resumed,
         "host": code["host"],
         "device": code["device"],
+        "threads": code.get("threads", np.nan),
         "git": code["git"],
         "dirty": str(code["dirty"]),
         "torch": code["packages"]["torch"],
@@ -293,14 +308,15 @@ def _columns(result: Result | None) -> dict[str, object]:
 
 def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSummary]:
     summaries = []
+    base = top1[design.baseline].to_numpy()
+    seconds = runs.groupby("arm")["seconds"].mean().to_dict() if "seconds" in runs else {}
     for arm in design.arms:
-        values = top1[arm.name].dropna().to_numpy()
-        mine = runs[runs["arm"] == arm.name]
+        every = top1[arm.name].to_numpy()
+        values = every[~np.isnan(every)]
         is_baseline = arm.name == design.baseline
-        paired = top1[[arm.name, design.baseline]].dropna() if not is_baseline else None
-        difference = None
-        if paired is not None and len(paired):
-            difference = paired_contrast(paired[arm.name] - paired[design.baseline])
+        paired = every - base
+        paired = paired[~np.isnan(paired)]
+        difference = None if is_baseline or not len(paired) else paired_contrast(paired)
         summaries.append(
             ArmSummary(
                 name=arm.name,
@@ -309,21 +325,31 @@ def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSum
                 n=len(values),
                 interval=mean_interval(values) if len(values) else None,
                 difference=difference,
-                training_seconds=float(mine["seconds"].mean()) if "seconds" in mine else np.nan,
+                p_holm=math.nan,
+                training_seconds=seconds.get(arm.name, math.nan),
             )
         )
+    others = [i for i, arm in enumerate(summaries) if not arm.is_baseline]
+    found = (summaries[i].difference for i in others)
+    corrected = holm([d.p if d else math.nan for d in found])
+    for i, p in zip(others, corrected, strict=True):
+        summaries[i] = replace(summaries[i], p_holm=float(p))
     return summaries
 
 
-def _differences(claim: Claim, top1: pd.DataFrame) -> list[Array]:
+def by_seed(claim: Claim, top1: pd.DataFrame) -> list[pd.Series]:
     """Return the value of each contrast at each seed at which every arm of the claim is done."""
     arms = list(dict.fromkeys(arm for weights in claim.contrasts for arm in weights))
     done = top1[arms].dropna()
     return [
-        done[list(weights)].to_numpy() @ np.array(list(weights.values()))
+        pd.Series(done[list(weights)].to_numpy() @ np.array(list(weights.values())), done.index)
         for weights in claim.contrasts
         if len(done)
     ]
+
+
+def _differences(claim: Claim, top1: pd.DataFrame) -> list[Array]:
+    return [values.to_numpy() for values in by_seed(claim, top1)]
 
 
 def _claims(

@@ -1,58 +1,106 @@
-"""The main figure of a study: every seed, paired lines, means with intervals, and the claims."""
+"""The figures of a study: every seed by arm, the effect of each claim, and learning curves."""
 
 import math
 import textwrap
 from pathlib import Path
 
 import matplotlib
-import seaborn as sns
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ns_bench.report import style
 from ns_bench.report.analysis import Analysis
+from ns_bench.report.blocks import Page, Picture
+from ns_bench.report.style import BAND, GRID, INK, LINE, MEAN, PAPER, POINT, RULE, SERIES
+from ns_bench.statistics import mean_interval
 
-INK, POINT, MEAN, BAND = "#333333", "#8da9c4", "#134074", "#f2d492"
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 
 WIDTH = 11.0
 """Of the figure, in inches."""
-LINE = 0.155
-"""Height of a line of text at 8 points, in inches."""
+NARROW = 4.6
+"""Width of a panel of an HTML page: its letters can still be read on a phone."""
 UPRIGHT = 6
 """With more arms than these their names stand on the y axis, where they have room."""
+TOGETHER = 8
+"""With more arms than these each has a small plot of its learning curve for itself."""
 
 
 def draw(analysis: Analysis) -> Figure:
     """Return the figure: arms on the left (one line a seed), claims' contrasts on the right."""
-    sns.set_theme(style="ticks", context="paper", rc={"axes.spines.top": False})
-    texts = [_text(analysis, i) for i in range(len(analysis.claims))]
-    lines = sum(text.count("\n") + 1 + _BAR for text in texts)
+    style.theme()
+    texts = _texts(analysis, 60)
     arms = 0.3 * len(analysis.arms) if _lying(analysis) else 2.4
-    height = 1.2 + max(2.2, arms, LINE * lines)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    height = 1.2 + max(2.2, arms, LINE * _lines(analysis, texts))
+    figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    _arms(left, analysis)
+    _arms(left, analysis, 66, 34)
     _claims(right, analysis, texts)
-    title = "\n".join(textwrap.wrap(analysis.title, 100))
-    figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    return figure
+    _title(figure, analysis.title)
+    return style.lay_out(figure)
+
+
+def curves(analysis: Analysis) -> Figure:
+    """Return the learning curves: mean validation top-1 of each arm, with its t-interval."""
+    style.theme()
+    found = _means(analysis)
+    columns = 1 if len(found) <= TOGETHER else 4
+    figure = _curves(analysis, found, columns, 9.0 if columns == 1 else WIDTH)
+    _title(figure, f"{analysis.title}: validation")
+    return style.lay_out(figure)
+
+
+def inline(analysis: Analysis, page: Page) -> dict[str, str]:
+    """Return {panel: <svg>} for every panel of `page`, each narrow enough for a phone."""
+    style.theme()
+    drawn = {}
+    for picture in page.blocks:
+        for panel in picture.panels if isinstance(picture, Picture) else []:
+            drawn[panel.name] = style.inline(
+                style.lay_out(_PANELS[panel.name](analysis)), panel.name, panel.alt
+            )
+    return drawn
+
+
+def stems(analysis: Analysis) -> list[str]:
+    """Return the names of the figures' files, without suffix."""
+    more = [curves_stem(analysis)] if has_curves(analysis) else []
+    return [analysis.study.name, *more]
+
+
+def curves_stem(analysis: Analysis) -> str:
+    return f"{analysis.study.name}_curves"
+
+
+def has_curves(analysis: Analysis) -> bool:
+    table = analysis.curves
+    return "validation_top1" in table and bool(table["validation_top1"].notna().any())
 
 
 def save(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write the figure in every format; the same results give the same bytes."""
-    return write(draw(analysis), folder / analysis.study.name)
+    """Write the figures in every format; the same results give the same bytes."""
+    paths = write(draw(analysis), folder / analysis.study.name)
+    if has_curves(analysis):
+        paths += write(curves(analysis), folder / curves_stem(analysis))
+    return paths
 
 
 def write(figure: Figure, stem: Path) -> list[Path]:
     """Write `figure` to `stem` with the suffix of every format."""
     paths = []
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
         for suffix in FORMATS:
             path = stem.with_name(f"{stem.name}.{suffix}")
-            metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-            figure.savefig(path, dpi=160, metadata=metadata)
+            figure.savefig(path, dpi=160, metadata=undated[suffix])
             paths.append(path)
     return paths
+
+
+def _title(figure: Figure, text: str) -> None:
+    title = "\n".join(textwrap.wrap(text, 100))
+    figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def plain(text: str) -> str:
@@ -64,7 +112,8 @@ def _lying(analysis: Analysis) -> bool:
     return len(analysis.arms) > UPRIGHT
 
 
-def _arms(axes: Axes, analysis: Analysis) -> None:
+def _arms(axes: Axes, analysis: Analysis, upright: int, lying_width: int) -> None:
+    """Draw every seed by arm; names have so many characters in all, or each where they lie."""
     names = [arm.name for arm in analysis.arms]
     places = list(range(len(names)))
     lying = _lying(analysis)
@@ -101,22 +150,21 @@ def _arms(axes: Axes, analysis: Analysis) -> None:
             va="center",
             color=MEAN,
             fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
             zorder=4,
         )
     label = "test top-1 (%)"
     if lying:
-        axes.set_yticks(places, [wrap(name, 34) for name in names])
+        axes.set_yticks(places, [wrap(name, lying_width) for name in names])
         axes.set_ylim(len(names) - 0.4, -0.5)
         axes.set_xlabel(label)
-        axes.xaxis.grid(True, color="#e6e6e6")
+        axes.xaxis.grid(True, color=GRID)
     else:
-        axes.set_xticks(places, [wrap(name, 66 // len(names)) for name in names])
+        axes.set_xticks(places, [wrap(name, upright // len(names)) for name in names])
         axes.set_xlim(-0.35, len(names) - 0.4)
         axes.set_ylabel(label)
-        axes.yaxis.grid(True, color="#e6e6e6")
+        axes.yaxis.grid(True, color=GRID)
     axes.set_title("every seed; mean with 95 % t-interval", loc="left", fontsize=9, color=INK)
-    sns.despine(ax=axes)
 
 
 def wrap(text: str, width: int) -> str:
@@ -124,17 +172,26 @@ def wrap(text: str, width: int) -> str:
     return plain("\n".join(textwrap.wrap(text, max(width, 8))))
 
 
-_BAR = 2.2
-"""Room below a claim's text for its interval, in lines."""
+_BAR, _BESIDE = 2.2, 0.8
+"""Room below a claim's text for its interval, and for the paper's effect below that, in lines."""
 
 
-def _text(analysis: Analysis, i: int) -> str:
-    result = analysis.claims[i]
-    parts = [result.claim.text]
-    if result.label:
-        parts.append(f"weakest contrast: {result.label}")
-    parts.append(f"{analysis.word(result)} ({result.claim.unit})")
-    return "\n".join(wrap(part, 60) for part in parts)
+def _texts(analysis: Analysis, width: int) -> list[str]:
+    """Return the words above each claim's interval, in lines of at most `width` characters."""
+    texts = []
+    for result in analysis.claims:
+        parts = [result.claim.text]
+        if result.label:
+            parts.append(f"weakest contrast: {result.label}")
+        paper = "" if result.paper is None else f"; the paper {result.paper}"
+        parts.append(f"{analysis.word(result)} ({result.claim.unit}){paper}")
+        texts.append("\n".join(wrap(part, width) for part in parts))
+    return texts
+
+
+def _lines(analysis: Analysis, texts: list[str]) -> float:
+    papers = sum(result.paper is not None for result in analysis.claims)
+    return sum(text.count("\n") + 1 + _BAR for text in texts) + _BESIDE * papers
 
 
 def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
@@ -149,10 +206,14 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
             color=INK,
             va="top",
             annotation_clip=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0},
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0},
         ).set_in_layout(False)
         y = -(top + text.count("\n") + 1 + _BAR / 3)
         top += text.count("\n") + 1 + _BAR
+        if result.paper is not None:
+            top += _BESIDE
+            paper = y - _BESIDE
+            axes.plot(result.paper.value, paper, "D", mfc=PAPER, mec=INK, ms=4.5, zorder=3)
         smallest = result.claim.smallest_effect
         axes.plot([-smallest, smallest], [y, y], color=BAND, lw=9, zorder=0, solid_capstyle="butt")
         if result.contrast is not None:
@@ -160,8 +221,119 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
             if not math.isnan(c.low):
                 axes.plot([c.low, c.high], [y, y], color=MEAN, lw=1.6, zorder=2)
             axes.plot(c.mean, y, "D", color=MEAN, ms=5, zorder=3)
-    axes.axvline(0, color="#bbbbbb", lw=0.8, zorder=-1)
+    axes.axvline(0, color=RULE, lw=0.8, zorder=-1)
     axes.set_ylim(-max(top, 1), 0.3)
     axes.set_yticks([])
-    axes.set_xlabel("effect on test top-1; shaded: too small to matter")
-    sns.despine(ax=axes, left=True)
+    label = "effect on test top-1; shaded: too small to matter"
+    if any(result.paper is not None for result in analysis.claims):
+        label += "\nopen: the paper's, in points of ImageNet top-1"
+    axes.set_xlabel(label)
+    axes.spines["left"].set_visible(False)
+
+
+def _narrow_arms(analysis: Analysis) -> Figure:
+    height = max(3.2, 0.34 * len(analysis.arms)) if _lying(analysis) else 3.2
+    figure = Figure(figsize=(NARROW, height + 0.4))
+    _arms(figure.subplots(), analysis, 60, 20)
+    return figure
+
+
+def _narrow_claims(analysis: Analysis) -> Figure:
+    texts = _texts(analysis, 56)
+    height = 0.9 + LINE * _lines(analysis, texts)
+    figure = Figure(figsize=(NARROW, max(height, 2.0)))
+    _claims(figure.subplots(), analysis, texts)
+    return figure
+
+
+def _narrow_curves(analysis: Analysis) -> Figure:
+    found = _means(analysis)
+    return _curves(analysis, found, 1 if len(found) <= TOGETHER else 2, NARROW)
+
+
+_PANELS = {"arms": _narrow_arms, "claims": _narrow_claims, "curves": _narrow_curves}
+
+_Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _means(analysis: Analysis) -> dict[str, _Curve]:
+    """Return {arm: (step, mean, low, high)} of validation top-1, in the arms' order."""
+    table = analysis.curves.dropna(subset=["validation_top1"])
+    found = {}
+    for arm in (arm.name for arm in analysis.arms):
+        mine = table[table["arm"] == arm]
+        if mine.empty:
+            continue
+        rows = [
+            (step, i.mean, i.low, i.high)
+            for step, values in mine.groupby("step")["validation_top1"]
+            for i in [mean_interval(values)]
+        ]
+        steps, mean, low, high = np.array(rows, dtype=float).T
+        found[arm] = (steps, mean, low, high)
+    return found
+
+
+def _curves(analysis: Analysis, found: dict[str, _Curve], columns: int, width: float) -> Figure:
+    """Draw all arms in one plot, or with more columns each in its own, beside the baseline."""
+    if columns == 1:
+        names = [wrap(name, 34) for name in found]
+        legend = LINE * sum(name.count("\n") + 1.3 for name in names)
+        beside = width > NARROW
+        figure = Figure(
+            figsize=(width, max(3.7, legend + 0.8) if beside else 3.0 + legend),
+        )
+        axes = figure.subplots()
+        for i, (name, curve) in enumerate(zip(names, found.values(), strict=True)):
+            color, marker, dash = SERIES[i]
+            _curve(axes, curve, color, dash, marker, label=name)
+        figure.legend(
+            loc="outside right upper" if beside else "outside lower left",
+            frameon=False,
+            fontsize=8,
+            handlelength=3.5,
+        )
+        axes.set_xlabel("step")
+        axes.set_ylabel("validation top-1 (%)")
+        axes.set_title("mean with 95 % t-interval", loc="left", fontsize=9, color=INK)
+        every = [axes]
+    else:
+        rows = math.ceil(len(found) / columns)
+        figure = Figure(figsize=(width, 1.75 * rows + 0.5))
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        every = list(grid.flat)
+        base = next(arm.name for arm in analysis.arms if arm.is_baseline)
+        for axes, (name, curve) in zip(every, found.items(), strict=False):
+            if base in found and name != base:
+                axes.plot(*found[base][:2], color=POINT, ls="--", lw=1.2, zorder=1)
+            _curve(axes, curve, MEAN, "-", "")
+            axes.set_title(wrap(name, 26 if width > NARROW else 30), fontsize=8, color=INK)
+        for axes in every[len(found) :]:
+            axes.set_visible(False)
+        figure.supxlabel(f"step; dashed: {wrap(base, 60)}", fontsize=9)
+        figure.supylabel("validation top-1 (%)", fontsize=9)
+    _focus(every, list(found.values()))
+    for axes in every:
+        axes.yaxis.grid(True, color=GRID)
+    return figure
+
+
+def _curve(
+    axes: Axes, curve: _Curve, color: str, dash: object, marker: str, label: str = ""
+) -> None:
+    steps, mean, low, high = curve
+    axes.plot(
+        steps, mean, color=color, ls=dash, lw=1.6, marker=marker, ms=4, label=label or None,
+        markevery=max(len(steps) // 6, 1), zorder=3,
+    )  # fmt: skip
+    if not np.isnan(low).any():
+        axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0, zorder=2)
+
+
+def _focus(every: list[Axes], found: list[_Curve]) -> None:
+    """Show what differs: the first steps, which climb from chance, may leave the plot below."""
+    late = [mean[steps >= steps[-1] / 4] for steps, mean, _, _ in found]
+    low, high = min(m.min() for m in late), max(m.max() for m in late)
+    margin = max(0.15 * (high - low), 0.5)
+    for axes in every:
+        axes.set_ylim(max(low - 2 * margin, 0), min(high + 2 * margin, 100))

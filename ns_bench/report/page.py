@@ -1,29 +1,54 @@
-"""The report of one study: Markdown, the table of every run, and the figure."""
+"""The report of one study: what its page says, and the files that are written of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from ns_bench import paper
 from ns_bench.definition import Profile, Study
-from ns_bench.report import figure
+from ns_bench.report import figure, html, latex
+from ns_bench.report import markdown as md
 from ns_bench.report.analysis import Analysis, ClaimResult
+from ns_bench.report.blocks import (
+    Block,
+    Code,
+    Details,
+    Heading,
+    Items,
+    Notes,
+    Page,
+    Panel,
+    Paragraph,
+    Picture,
+    Span,
+    Table,
+    Text,
+    VerdictBox,
+    Verdicts,
+)
 from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
 from ns_bench.store import publish
 
 
-def write(analysis: Analysis, folder: Path) -> Path:
-    """Write report.md, runs.csv, curves.csv and the figure into `folder`; returns the page.
+def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
+    """Write the page, its tables and figures in every format into `folder`; returns report.md.
 
-    Built from stored results alone: the same results give the same bytes.
+    Built from stored results alone: the same results give the same bytes. With `refresh` the HTML
+    page loads itself again every so many seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figure.save(analysis, folder)
     for name, frame in (("runs", analysis.runs), ("curves", analysis.curves)):
         publish(folder / f"{name}.csv", frame.to_csv(index=False).encode())
+    said = content(analysis)
+    publish(folder / "tables.tex", latex.tables(analysis.title, tables(analysis)).encode())
+    publish(
+        folder / "report.html",
+        html.render(said, figure.inline(analysis, said), refresh=refresh).encode(),
+    )
     path = folder / "report.md"
-    publish(path, markdown(analysis).encode())
+    publish(path, md.render(said).encode())
     return path
 
 
@@ -34,59 +59,124 @@ def folder_name(study: Study, profile: Profile) -> str:
 
 def markdown(analysis: Analysis) -> str:
     """Return the page as Markdown."""
-    study, profile = analysis.study, analysis.profile
-    sections = [
-        f"# {escape(analysis.title)}",
-        f"**{escape(study.question)}** (paper: {escape(study.source)})",
-        _banner(analysis),
-        "## Verdicts",
+    return md.render(content(analysis))
+
+
+def content(analysis: Analysis) -> Page:
+    """Return the page: every number on it is from the analysis."""
+    study = analysis.study
+    blocks: list[Block] = [
+        Paragraph([Span(study.question, bold=True), f" (paper: {study.source})"]),
+        *_banner(analysis),
+        Heading("Verdicts"),
+        *_verdict_boxes(analysis),
+        Picture(
+            study.name,
+            f"{study.name}: test top-1 of every seed by arm, and the effect of each claim",
+            [
+                Panel(
+                    "arms",
+                    "Test top-1 of every seed by arm, with each arm's mean and 95 % t-interval; "
+                    "the table of arms has the numbers",
+                ),
+                *_panel(
+                    analysis.claims,
+                    "claims",
+                    "The effect of each claim with its 95 % interval, beside the paper's; the "
+                    "table of verdicts has the numbers",
+                ),
+            ],
+        ),
         _verdicts(analysis),
-        f"![{escape(study.name)}: test top-1 of every seed by arm, and the effect of each claim]"
-        f"({study.name}.png)",
-        "## Arms",
+        *_protocol(analysis),
+        Heading("Arms"),
         _arms(analysis),
-        _paper(analysis),
-        _pseudo(analysis),
-        "## What varies, what is held",
-        _held(analysis),
-        "## Runs",
-        _runs(analysis),
-        f"Profile: {escape(profile.title)}.",
+        Paragraph(
+            "Differences to the baseline are paired by seed. Their Holm p is corrected over the "
+            "arms of this table; the claims are judged in the table above."
+        ),
+        *_learning(analysis),
+        *_paper(analysis),
+        *_pseudo(analysis),
+        Heading("Cost"),
+        *_cost(analysis),
+        Heading("What varies, what is held"),
+        Paragraph(_held(analysis)),
+        Heading("Runs"),
+        *_runs(analysis),
+        Heading("Reproduce it"),
+        *_commands(analysis),
+        Paragraph(f"Profile: {analysis.profile.title}."),
     ]
-    return "\n\n".join(s for s in sections if s) + "\n"
+    return Page(analysis.title, blocks)
 
 
-def _banner(analysis: Analysis) -> str:
-    lines = []
+def tables(analysis: Analysis) -> list[Table]:
+    """Return the tables that go into a paper, without the columns that a page has no room for."""
+    found = [_verdicts(analysis).without("seeds won")] if analysis.claims else []
+    return [*found, _arms(analysis).without("seeds won", "d_z", "training (s)")]
+
+
+def _panel(there: Iterable[object], name: str, alt: str) -> list[Panel]:
+    return [Panel(name, alt)] if list(there) else []
+
+
+def _banner(analysis: Analysis) -> list[Block]:
+    notes: list[Text] = []
     usual = analysis.profile.seeds
     if not analysis.profile.verdict:
-        lines.append("> **Smoke run.** The budget is too small to judge anything: no verdict.")
+        smoke = Span("Smoke run.", bold=True)
+        notes.append([smoke, " The budget is too small to judge anything: no verdict."])
     if analysis.unfinished:
         states = pd.Series([run.state for run in analysis.unfinished]).value_counts().sort_index()
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        lines.append(f"> **Incomplete: {counts}.** See the runs below.")
-    if analysis.foreign:
-        lines.append(
-            f"> **{analysis.foreign} runs have another recipe** than this study gives them in this "
-            "profile now."
+        arms = analysis.runs[analysis.runs["arm"] != ""].drop_duplicates("run")
+        done = int((arms["state"] == "done").sum())
+        notes.append(
+            [
+                Span(f"Incomplete: {counts}.", bold=True),
+                f" {done} of the arms' {len(arms)} runs are done; what is shown is interim, and "
+                "there is no verdict on a claim before all its seeds are in. See the runs below.",
+            ]
         )
+    if analysis.foreign:
+        foreign = Span(f"{analysis.foreign} runs have another recipe", bold=True)
+        notes.append([foreign, " than this study gives them in this profile now."])
     if analysis.seeds != usual:
-        lines.append(f"> {analysis.seeds} seeds, where the profile has {usual}.")
+        notes.append(f"{analysis.seeds} seeds, where the profile has {usual}.")
     if analysis.changed:
-        changed = ", ".join(f"`{field}={value}`" for field, value in analysis.changed.items())
-        lines.append(f"> Fields set by hand: {changed}.")
-    return "\n>\n".join(lines)
+        changed = ", ".join(f"{field}={value}" for field, value in analysis.changed.items())
+        notes.append(["Fields set by hand: ", Span(changed, code=True), "."])
+    return [Notes(notes)] if notes else []
 
 
-def _verdicts(analysis: Analysis) -> str:
-    rows = []
+def _verdict_boxes(analysis: Analysis) -> list[Block]:
+    """Return each claim with its verdict and the reason; a trial run has none."""
+    if not analysis.profile.verdict or not analysis.claims:
+        return []
+    return [
+        Verdicts(
+            [
+                VerdictBox(
+                    result.verdict.word,
+                    result.claim.text,
+                    f"{result.verdict.reason}.{_more_seeds(analysis, result)}",
+                )
+                for result in analysis.claims
+            ]
+        )
+    ]
+
+
+def _verdicts(analysis: Analysis) -> Table:
+    rows: list[list[Text]] = []
     for result in analysis.claims:
         c = result.contrast
         where = f"; weakest contrast: {result.label}" if result.label else ""
         rows.append(
             [
                 result.claim.text,
-                f"**{analysis.word(result)}**",
+                Span(analysis.word(result), bold=True),
                 MISSING
                 if c is None
                 else f"{signed(c.mean)} {interval(c, sign=True)} {result.claim.unit}{where}",
@@ -98,25 +188,32 @@ def _verdicts(analysis: Analysis) -> str:
             ]
         )
     header = ["claim", "verdict", "effect, 95 % interval", "n", "p", "Holm p", "seeds won"]
-    lines = [table([*header, "the paper"], rows), ""]
-    for result in analysis.claims if analysis.profile.verdict else []:
-        text = f"{result.claim.text} **{result.verdict.word}**: {result.verdict.reason}."
-        lines.append(f"- {escape(text)}{_more_seeds(analysis, result)}")
+    return Table("Verdicts", [*header, "the paper"], rows)
+
+
+def _protocol(analysis: Analysis) -> list[Block]:
     smallest = dict.fromkeys(
         f"{r.claim.smallest_effect:.3g} {r.claim.unit}"
         for r in analysis.claims
         if r.claim.contrasts
     )
-    lines += [
-        "",
-        "Effects are means of paired differences (or slopes) by seed with 95 % t-intervals; p is "
-        "an exact sign-flip test of what the claim has to beat: no difference, or for `not worse` "
-        "and `equivalent` claims one that matters; Holm over this study's claims. A claim about "
-        "several contrasts holds if each does: the weakest is shown. `equivalent` means that the "
-        "whole interval is smaller than the smallest effect of interest, stated before any run"
-        + (f": {'; '.join(smallest)}." if smallest else "."),
+    return [
+        Paragraph(
+            [
+                "Effects are means of paired differences (or slopes) by seed with 95 % "
+                "t-intervals; p is an exact sign-flip test of what the claim has to beat: no "
+                "difference, or for ",
+                Span("not worse", code=True),
+                " and ",
+                Span("equivalent", code=True),
+                " claims one that matters; Holm over this study's claims. A claim about several "
+                "contrasts holds if each does: the weakest is shown. ",
+                Span("equivalent", code=True),
+                " means that the whole interval is smaller than the smallest effect of interest, "
+                "stated before any run" + (f": {'; '.join(smallest)}." if smallest else "."),
+            ]
+        )
     ]
-    return "\n".join(lines)
 
 
 def seeds_of(analysis: Analysis, result: ClaimResult) -> str:
@@ -138,8 +235,8 @@ def _more_seeds(analysis: Analysis, result: ClaimResult) -> str:
     return f" At this mean and spread a verdict needs about {more} more seeds." if more > 0 else ""
 
 
-def _arms(analysis: Analysis) -> str:
-    rows = []
+def _arms(analysis: Analysis) -> Table:
+    rows: list[list[Text]] = []
     for arm in analysis.arms:
         d = arm.difference
         rows.append(
@@ -150,6 +247,8 @@ def _arms(analysis: Analysis) -> str:
                 interval(arm.interval),
                 "baseline" if arm.is_baseline else signed(mean_of(d)),
                 MISSING if arm.is_baseline else interval(d, sign=True),
+                p_value(d.p if d else None),
+                p_value(arm.p_holm),
                 MISSING if arm.is_baseline else share(d.wins if d else None),
                 MISSING if arm.is_baseline else points(d.effect_size if d else None),
                 points(arm.training_seconds),
@@ -162,16 +261,26 @@ def _arms(analysis: Analysis) -> str:
         "95 % interval",
         "vs baseline",
         "95 % interval",
+        "p",
+        "Holm p",
         "seeds won",
         "d_z",
         "training (s)",
     ]
-    return table(header, rows)
+    return Table("Arms", header, rows)
 
 
-def _paper(analysis: Analysis) -> str:
+def _learning(analysis: Analysis) -> list[Block]:
+    if not figure.has_curves(analysis):
+        return []
+    name = figure.curves_stem(analysis)
+    alt = "Validation top-1 by step of training, mean and 95 % t-interval over seeds, by arm"
+    return [Heading("Learning curves"), Picture(name, alt, [Panel("curves", alt)])]
+
+
+def _paper(analysis: Analysis) -> list[Block]:
     published = paper.rows(analysis.study.name)
-    rows = []
+    rows: list[list[Text]] = []
     for arm in analysis.arms:
         for row in published:
             if arm.paper and row.arm == arm.paper and row.metric == "top1":
@@ -186,20 +295,23 @@ def _paper(analysis: Analysis) -> str:
                     ]
                 )
     if not rows:
-        return ""
+        return []
     header = ["our arm", "ours (%)", "the paper's arm", "its top-1 (%)", "version", "source"]
-    return (
-        f"## The paper beside it\n\n{table(header, rows)}\n\n"
-        "The paper reports single runs on ImageNet, without error bars: directions can be "
-        "compared, sizes hardly."
-    )
+    return [
+        Heading("The paper beside it"),
+        Table("The paper beside it", header, rows),
+        Paragraph(
+            "The paper reports single runs on ImageNet, without error bars: directions can be "
+            "compared, sizes hardly."
+        ),
+    ]
 
 
-def _pseudo(analysis: Analysis) -> str:
+def _pseudo(analysis: Analysis) -> list[Block]:
     runs = analysis.runs
     if "pseudo_accuracy_used" not in runs:
-        return ""
-    rows = []
+        return []
+    rows: list[list[Text]] = []
     for arm in analysis.arms:
         mine = runs[(runs["arm"] == arm.name) & runs["pseudo_accuracy_used"].notna()]
         if len(mine):
@@ -212,7 +324,15 @@ def _pseudo(analysis: Analysis) -> str:
                     "pseudo_confidence",
                 ]
             ).mean()
-            rows.append([arm.name, points(mean.iloc[0]), *map(share, mean.iloc[1:])])
+            rows.append(
+                [
+                    arm.name,
+                    points(mean.iloc[0]),
+                    *map(share, mean.iloc[1:]),
+                    _balance(mine, "pseudo_per_class_pool"),
+                    _balance(mine, "pseudo_per_class_used"),
+                ]
+            )
     header = [
         "arm",
         "teacher's top-1 (%)",
@@ -220,11 +340,76 @@ def _pseudo(analysis: Analysis) -> str:
         "right in the pool",
         "right where used",
         "mean confidence",
+        "classes in the pool",
+        "classes where used",
     ]
     if not rows:
-        return ""
-    title = "## Pseudo-labels (diagnostic, against the hidden truth)"
-    return f"{title}\n\n{table(header, rows)}"
+        return []
+    if all(row[-1] == MISSING for row in rows):  # results from before it was stored
+        header, rows = header[:-2], [row[:-2] for row in rows]
+        balance = ""
+    else:
+        balance = (
+            "Classes: shares of the rarest and of the most frequent predicted class, before and "
+            "after selection and balancing. "
+        )
+    title = "Pseudo-labels (diagnostic, against the hidden truth)"
+    return [
+        Heading(title),
+        Table(title, header, rows),
+        Paragraph(
+            f"Means over seeds. {balance}A run stores the mean confidence of the labels it used, "
+            "not one by one: calibration by confidence cannot be shown."
+        ),
+    ]
+
+
+def _balance(runs: pd.DataFrame, column: str) -> str:
+    """Return the mean shares of a run's rarest and most frequent class, e.g. `6 to 14 %`."""
+    if column not in runs:
+        return MISSING
+    lows, highs = [], []
+    for text in runs[column]:
+        counts = [int(count) for count in str(text).split()]
+        if total := sum(counts):
+            lows.append(min(counts) / total)
+            highs.append(max(counts) / total)
+    if not lows:
+        return MISSING
+    return f"{100 * sum(lows) / len(lows):.0f} to {share(sum(highs) / len(highs))}"
+
+
+def _cost(analysis: Analysis) -> list[Block]:
+    runs = analysis.runs
+    if "seconds" not in runs:
+        return [Paragraph("The stored results do not say what they cost.")]
+    done = runs.dropna(subset=["test_top1"]).drop_duplicates("run")
+    rows: list[list[Text]] = []
+    for arm in analysis.arms:
+        mine = done[done["arm"] == arm.name]
+        rows.append([arm.name, *_sums(mine)])
+    rows.append([Span("all arms", bold=True), *_sums(done)])
+    return [
+        Table("Cost", ["arm", "runs", "images", "seconds", "hours"], rows),
+        Paragraph(
+            "Sums over the runs that are done, each run once. Hours are of GPUs where a run had "
+            "one, else of processor cores: seconds times threads. Teachers that are no arm "
+            "themselves are not in it. Energy is not measured."
+        ),
+    ]
+
+
+def _sums(runs: pd.DataFrame) -> list[Text]:
+    images = runs["images"].sum() if "images" in runs else 0
+    seconds = runs["seconds"].fillna(0)
+    gpu = runs["device"].astype(str).str.startswith("cuda") if "device" in runs else seconds < 0
+    threads = runs["threads"].fillna(1) if "threads" in runs else 1
+    hours = [
+        (float(seconds[gpu].sum()) / 3600, "GPU-hours"),
+        (float((seconds * threads)[~gpu].sum()) / 3600, "core-hours"),
+    ]
+    said = ", ".join(f"{points(value)} {unit}" for value, unit in hours if value)
+    return [str(len(runs)), f"{int(images):,}", f"{seconds.sum():,.0f}", said or MISSING]
 
 
 def _held(analysis: Analysis) -> str:
@@ -238,28 +423,58 @@ def _held(analysis: Analysis) -> str:
     )
 
 
-def _runs(analysis: Analysis) -> str:
-    lines = []
+def _runs(analysis: Analysis) -> list[Block]:
+    blocks: list[Block] = []
     if analysis.unfinished:
-        lines += ["Not done:", ""]
-        lines += [f"- **{r.state}** `{r.id}` {escape(r.reason)}" for r in analysis.unfinished]
-        lines.append("")
-    rows = [
-        [row["arm"], str(row["seed"]), row["state"], points(row["test_top1"]), f"`{row['run']}`"]
+        blocks.append(Paragraph("Not done:"))
+        blocks.append(
+            Items(
+                [
+                    [Span(r.state, bold=True), " ", Span(r.id, code=True), f" {r.reason}"]
+                    for r in analysis.unfinished
+                ]
+            )
+        )
+    rows: list[list[Text]] = [
+        [
+            row["arm"],
+            str(row["seed"]),
+            row["state"],
+            points(row["test_top1"]),
+            Span(row["run"], code=True),
+        ]
         for row in analysis.runs.to_dict("records")
         if row["arm"]
     ]
-    every = table(["arm", "seed", "state", "top-1 (%)", "run"], rows)
-    lines += ["<details><summary>every run</summary>", "", every, "", "</details>"]
+    every = Table("Every run", ["arm", "seed", "state", "top-1 (%)", "run"], rows)
+    blocks.append(Details("every run", [every]))
     if "git" in analysis.runs:
-        lines += ["", _provenance(analysis.runs)]
+        blocks.append(Details("provenance", [Paragraph(_provenance(analysis.runs))]))
+    return blocks
+
+
+def _commands(analysis: Analysis) -> list[Block]:
+    study, profile = analysis.study.name, analysis.profile.name
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
-    command = (
-        f"python -m ns_bench.study {analysis.study.name} --profile {analysis.profile.name} "
-        f"--seeds {analysis.seeds}{changed}"
-    )
-    lines += ["", "To reproduce:", "", f"    {command}"]
-    return "\n".join(lines)
+    files = [
+        "runs.csv",
+        "curves.csv",
+        "tables.tex",
+        *(f"{stem}.{suffix}" for stem in figure.stems(analysis) for suffix in figure.FORMATS),
+    ]
+    links: list[str | Span] = []
+    for file in files:
+        links += [", ", Span(file, file=file)]
+    return [
+        Paragraph("Train what is missing, and write this report:"),
+        Code(
+            f"python -m ns_bench.study {study} --profile {profile} --seeds {analysis.seeds}"
+            f"{changed}"
+        ),
+        Paragraph("This report again, from its own tables, in the folder above its own:"),
+        Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),
+        Paragraph(["Beside this page: ", *links[1:], "."]),
+    ]
 
 
 def _provenance(runs: pd.DataFrame) -> str:
@@ -270,23 +485,6 @@ def _provenance(runs: pd.DataFrame) -> str:
 
     dirty = " (with uncommitted changes)" if "True" in values("dirty") else ""
     return (
-        f"Made with torch {values('torch')}, timm {values('timm')} on {values('device')}, "
-        f"commit {values('git')}{dirty}."
+        f"Made with torch {values('torch')}, timm {values('timm')} on {values('device')} "
+        f"(host {values('host')}), commit {values('git')}{dirty}."
     )
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of plain texts."""
-    return markup_table(header, [[escape(cell) for cell in row] for row in rows])
-
-
-def markup_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that may hold links; names in them have to be escaped before."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def escape(text: str) -> str:
-    """Keep names and messages from being read as markup."""
-    text = " ".join(str(text).split())
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")

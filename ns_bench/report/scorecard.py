@@ -5,21 +5,35 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
 from ns_bench.definition import Claim
+from ns_bench.report import html, style
+from ns_bench.report import markdown as md
 from ns_bench.report.analysis import Analysis, ClaimResult
-from ns_bench.report.figure import BAND, INK, LINE, plain, wrap
+from ns_bench.report.blocks import (
+    Block,
+    Forest,
+    Items,
+    Mark,
+    Notes,
+    Page,
+    Paragraph,
+    Picture,
+    Span,
+    Table,
+    Text,
+)
+from ns_bench.report.figure import plain, wrap
 from ns_bench.report.figure import write as write_figure
 from ns_bench.report.numbers import MISSING, interval, signed
-from ns_bench.report.page import escape, folder_name, markup_table, papers, seeds_of
+from ns_bench.report.page import folder_name, papers, seeds_of
+from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
 from ns_bench.store import publish
 
 
@@ -57,13 +71,15 @@ def findings(analyses: Sequence[Analysis]) -> list[Finding]:
     return list(found.values())
 
 
-def write(analyses: Sequence[Analysis], folder: Path) -> Path:
-    """Write scorecard.md, .csv, .png and .svg into `folder`; returns the page."""
+def write(analyses: Sequence[Analysis], folder: Path, *, refresh: int = 0) -> Path:
+    """Write scorecard.md, .html, .csv and the figure into `folder`; returns scorecard.md."""
     folder.mkdir(parents=True, exist_ok=True)
     write_figure(draw(analyses), folder / "scorecard")
     publish(folder / "scorecard.csv", frame(analyses).to_csv(index=False).encode())
+    said = content(analyses)
+    publish(folder / "scorecard.html", html.render(said, {}, refresh=refresh).encode())
     path = folder / "scorecard.md"
-    publish(path, markdown(analyses).encode())
+    publish(path, md.render(said).encode())
     return path
 
 
@@ -100,35 +116,52 @@ def frame(analyses: Sequence[Analysis]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def markdown(analyses: Sequence[Analysis]) -> str:
-    """Return the page as Markdown."""
+def content(analyses: Sequence[Analysis]) -> Page:
+    """Return the page: every number on it is from the analyses."""
     profiles = _profiles(analyses)
-    header = ["study", "claim", "the paper"]
+    header = ["study", "claim"]
     for profile in profiles:
-        header += [f"{escape(profile)}: effect, 95 % interval", "n", "verdict"]
-    rows = []
-    for finding in findings(analyses):
-        row = [_study_link(finding), escape(finding.text), escape(papers(finding.first))]
+        header += [f"{profile}: verdict", "effect, 95 % interval", "n"]
+    header.append("the paper")
+    found = findings(analyses)
+    rows: list[list[Text]] = []
+    for finding in found:
+        row: list[Text] = [_study_link(finding), finding.text]
         for profile in profiles:
             row += _cells(finding.results.get(profile))
-        rows.append(row)
+        rows.append([*row, papers(finding.first)])
+    words = [{a.word(result) for a, result in f.results.values()} for f in found]
     titles = {a.profile.name: a.profile.title for a in analyses}
-    sections = [
-        "# Scorecard",
-        _banner(analyses),
-        "\n".join(f"- {escape(profile)}: {_counts(analyses, profile)}" for profile in profiles),
-        "![Every finding: our effect with its 95 % interval in each profile, the verdict, and the "
-        "paper's effect](scorecard.png)",
-        markup_table(header, rows),
-        "Our effects are means of paired differences by end-to-end seed, with 95 % t-intervals, in "
-        "points of test top-1 unless another unit is given; a verdict needs the interval and a "
-        "sign-flip test, corrected over the study's claims (Holm). The paper's effects are single "
-        "runs on ImageNet, without error bars, in points; in brackets the version of the paper. "
-        "`unverified`: the figure was not read in a source. Directions can be compared, sizes "
-        "hardly.",
-        "\n".join(f"- {escape(name)}: {escape(title)}." for name, title in titles.items()),
+    blocks: list[Block] = [
+        *_banner(analyses),
+        Items([f"{profile}: {_counts(analyses, profile)}" for profile in profiles]),
+        Picture(
+            "scorecard",
+            "Every finding: our effect with its 95 % interval in each profile, the verdict, and "
+            "the paper's effect",
+        ),
+        Table(
+            "Findings",
+            header,
+            rows,
+            sortable=True,
+            forest=[_forest(finding, profiles) for finding in found],
+            filters={"study": [{f.study} for f in found], "verdict": words},
+        ),
+        Paragraph(
+            [
+                "Our effects are means of paired differences by end-to-end seed, with 95 % "
+                "t-intervals, in points of test top-1 unless another unit is given; a verdict "
+                "needs the interval and a sign-flip test, corrected over the study's claims "
+                "(Holm). The paper's effects are single runs on ImageNet, without error bars, in "
+                "points; in brackets the version of the paper. ",
+                Span("unverified", code=True),
+                ": the figure was not read in a source. Directions can be compared, sizes hardly.",
+            ]
+        ),
+        Items([f"{name}: {title}." for name, title in titles.items()]),
     ]
-    return "\n\n".join(s for s in sections if s) + "\n"
+    return Page("Scorecard", blocks)
 
 
 def _profiles(analyses: Sequence[Analysis]) -> list[str]:
@@ -136,15 +169,15 @@ def _profiles(analyses: Sequence[Analysis]) -> list[str]:
 
 
 def _report_of(analysis: Analysis) -> str:
-    return f"{quote(folder_name(analysis.study, analysis.profile))}/report.md"
+    return f"{folder_name(analysis.study, analysis.profile)}/report"
 
 
-def _study_link(finding: Finding) -> str:
+def _study_link(finding: Finding) -> Span:
     analysis, _ = next(iter(finding.results.values()))
-    return f"[{escape(finding.study)}]({_report_of(analysis)})"
+    return Span(finding.study, page=_report_of(analysis))
 
 
-def _cells(found: tuple[Analysis, ClaimResult] | None) -> list[str]:
+def _cells(found: tuple[Analysis, ClaimResult] | None) -> list[Text]:
     if found is None:
         return [MISSING] * 3
     analysis, result = found
@@ -152,8 +185,27 @@ def _cells(found: tuple[Analysis, ClaimResult] | None) -> list[str]:
     effect = f"{signed(c.mean)} {interval(c, sign=True)} {result.claim.unit}" if c else MISSING
     if result.label:
         effect += f"; weakest contrast: {result.label}"
-    word = f"[**{analysis.word(result)}**]({_report_of(analysis)})"
-    return [escape(effect), seeds_of(analysis, result), word]
+    word = Span(analysis.word(result), bold=True, page=_report_of(analysis))
+    return [word, effect, seeds_of(analysis, result)]
+
+
+def _forest(finding: Finding, profiles: Sequence[str]) -> Forest:
+    marks, words = [], []
+    for profile, (_, result) in finding.results.items():
+        if (c := result.contrast) is not None:
+            exact = math.isnan(c.low)
+            low, high = (None, None) if exact else (c.low, c.high)
+            marks.append(Mark(profile, c.mean, low, high, profiles.index(profile)))
+            words.append(f"{profile} {signed(c.mean)} {interval(c, sign=True)}")
+    effect = finding.first.paper
+    if effect is not None:
+        words.append(f"the paper {signed(effect.value)}")
+    return Forest(
+        marks,
+        effect.value if effect else None,
+        finding.claim.smallest_effect,
+        "; ".join(words) or "no effect measured",
+    )
 
 
 def _counts(analyses: Sequence[Analysis], profile: str) -> str:
@@ -162,27 +214,28 @@ def _counts(analyses: Sequence[Analysis], profile: str) -> str:
     return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "no claims"
 
 
-def _banner(analyses: Sequence[Analysis]) -> str:
-    lines = []
+def _banner(analyses: Sequence[Analysis]) -> list[Block]:
+    notes: list[Text] = []
     failed = dict.fromkeys(
         run.id for a in analyses for run in a.unfinished if run.state == "failed"
     )
     if failed:
-        ids = ", ".join(f"`{run_id}`" for run_id in failed)
-        lines.append(f"> **{len(failed)} failed:** {ids}.")
+        ids: list[str | Span] = [Span(f"{len(failed)} failed:", bold=True)]
+        for run_id in failed:
+            ids += [" ", Span(run_id, code=True), ","]
+        notes.append([*ids[:-1], "."])
     for analysis in analyses:
-        name = escape(f"{analysis.study.name} · {analysis.profile.name}")
+        name = f"{analysis.study.name} · {analysis.profile.name}"
         if analysis.unfinished:
             states = Counter(run.state for run in analysis.unfinished)
             counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-            lines.append(f"> **{name} is incomplete:** {counts}.")
+            notes.append([Span(f"{name} is incomplete:", bold=True), f" {counts}."])
         if analysis.foreign:
-            lines.append(f"> **{name}:** {analysis.foreign} runs have another recipe than now.")
-    return "\n>\n".join(lines)
+            foreign = f" {analysis.foreign} runs have another recipe than now."
+            notes.append([Span(f"{name}:", bold=True), foreign])
+    return [Notes(notes)] if notes else []
 
 
-# Okabe and Ito's colours, which colour-blind eyes tell apart; the shapes do without colour.
-_STYLES = [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "P")]
 _BOLD = ("reproduced", "contradicted")
 _WIDTH, _TOP, _BOTTOM = 11.5, 0.8, 0.6
 """Inches: width of the figure, and its margins above and below the axes."""
@@ -192,9 +245,9 @@ _LEFT, _RIGHT = 0.40, 0.76
 
 def draw(analyses: Sequence[Analysis]) -> Figure:
     """Return a forest plot: a block a finding, with a row a profile and one for the paper."""
-    sns.set_theme(style="ticks", context="paper")
+    style.theme(top=True)
     found = findings(analyses)
-    styles = {p: _STYLES[i % len(_STYLES)] for i, p in enumerate(_profiles(analyses))}
+    styles = {p: SERIES[i % len(SERIES)][:2] for i, p in enumerate(_profiles(analyses))}
     texts = [wrap(_words(finding), 66) for finding in found]
     heights = [
         max(text.count("\n") + 1, len(f.results) + (f.first.paper is not None)) + 0.9
@@ -217,7 +270,7 @@ def draw(analyses: Sequence[Analysis]) -> Figure:
     for finding, text, block in zip(found, texts, heights, strict=True):
         if finding.study != study:
             study = finding.study
-            axes.axhline(y + 0.35, color="#bbbbbb", lw=0.6)
+            axes.axhline(y + 0.35, color=RULE, lw=0.6)
             say(0.01, y + 1.0, plain(study), va="center", weight="bold")
             y += 1.7
         say(0.01, y, text, va="top")
@@ -232,14 +285,14 @@ def draw(analyses: Sequence[Analysis]) -> Figure:
             say(_RIGHT + 0.01, row, plain(words), va="center", weight=weight)
             row += 1
         if (effect := finding.first.paper) is not None:
-            axes.plot(effect.value, row, "D", mfc="white", mec=INK, ms=5, zorder=3)
+            axes.plot(effect.value, row, "D", mfc=PAPER, mec=INK, ms=5, zorder=3)
             say(_RIGHT + 0.01, row, f"the paper: {effect}", va="center", style="italic")
         y += block
     axes.axvline(0, color=INK, lw=0.8, zorder=1)
     axes.set_yticks([])
     axes.tick_params(top=True, labeltop=True)
     axes.set_xlabel("effect on test top-1 (points, or points a step where it says so)")
-    sns.despine(ax=axes, left=True, top=False)
+    axes.spines["left"].set_visible(False)
     figure.text(0.01, 1 - 0.3 / height, "Scorecard", fontsize=12, weight="bold", color=INK)
     figure.legend(
         handles=_legend(styles), loc="upper right", ncols=len(styles) + 2, frameon=False, fontsize=8
@@ -271,5 +324,5 @@ def _legend(styles: dict[str, tuple[str, str]]) -> list[Line2D]:
     return [
         *ours,
         Line2D([], [], color=BAND, lw=7, label="too small to matter"),
-        Line2D([], [], ls="", marker="D", mfc="white", mec=INK, label="the paper, on ImageNet"),
+        Line2D([], [], ls="", marker="D", mfc=PAPER, mec=INK, label="the paper, on ImageNet"),
     ]

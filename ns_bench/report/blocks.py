@@ -1,0 +1,160 @@
+"""What a page is made of, as plain data: names are unescaped, each way of showing escapes them.
+
+`markdown.render`, `html.render` and `latex.table` show the same blocks, so that no number is
+worked out twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words in a line.
+
+    Attributes:
+        page: page of ours that they link to, without its suffix: Markdown links Markdown.
+        file: file beside the page that they link to.
+    """
+
+    text: str
+    bold: bool = False
+    code: bool = False
+    page: str = ""
+    file: str = ""
+
+
+Text = str | Span | Sequence[str | Span]
+"""A line: plain words, or a list of words and spans."""
+
+
+def spans(text: Text) -> list[Span]:
+    """Return a line as spans only."""
+    parts = [text] if isinstance(text, str | Span) else text
+    return [Span(part) if isinstance(part, str) else part for part in parts]
+
+
+def plain(text: Text) -> str:
+    """Return a line's words alone."""
+    return "".join(span.text for span in spans(text))
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: Text
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What has to be known before the page is read; they stand out."""
+
+    items: list[Text]
+
+
+@dataclass(frozen=True)
+class Items:
+    items: list[Text]
+
+
+@dataclass(frozen=True)
+class VerdictBox:
+    """A claim's verdict, large, with its reason in words."""
+
+    word: str
+    claim: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    boxes: list[VerdictBox]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An effect in a row of a forest plot; low and high are None where there is no interval."""
+
+    name: str
+    mean: float
+    low: float | None
+    high: float | None
+    series: int
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The forest plot of one row: our effects, the paper's, and what is too small to matter."""
+
+    marks: list[Mark]
+    paper: float | None
+    smallest: float
+    alt: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: says in a few words what it is; not printed where a heading does.
+        sortable: HTML gives it buttons to sort and filter by.
+        forest: one a row, drawn where the medium can.
+        filters: {name: its value in each row}, to filter by.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[Text]]
+    sortable: bool = False
+    forest: list[Forest] = field(default_factory=list)
+    filters: dict[str, list[set[str]]] = field(default_factory=dict)
+
+    def without(self, *columns: str) -> "Table":
+        """Return the table without some columns."""
+        kept = [i for i, name in enumerate(self.header) if name not in columns]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return Table(self.title, [self.header[i] for i in kept], rows)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawing inside an HTML page, by name."""
+
+    name: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: the file `stem`.png, or panels that fit a phone."""
+
+    stem: str
+    alt: str
+    panels: list[Panel] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Code:
+    text: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are folded away."""
+
+    summary: str
+    blocks: "list[Block]"
+
+
+Block = Heading | Paragraph | Notes | Items | Verdicts | Table | Picture | Code | Details
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    blocks: list[Block]

@@ -1,0 +1,82 @@
+"""Speed of the scorecard: 10,000 runs on disk, collected, judged and rendered."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ns_bench import definition
+from ns_bench.definition import Arm, Design, Study, difference
+from ns_bench.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+RUNS, STUDIES, SEEDS, CLAIMS = 10_000, 40, 25, 4
+ARMS = RUNS // STUDIES // SEEDS
+
+
+def study(number: int) -> Study:
+    """A study of supervised runs that no other study shares."""
+    names = [f"arm {i}" for i in range(ARMS)]
+
+    def design(profile):
+        recipes = [
+            profile.supervised("small", train__epochs=1 + i, train__lr=0.01 + number / 10_000)
+            for i in range(ARMS)
+        ]
+        arms = [Arm(name, recipe) for name, recipe in zip(names, recipes, strict=True)]
+        claims = [difference(f"{n} is better.", n, names[0], 0.5) for n in names[1 : CLAIMS + 1]]
+        return Design(arms, names[0], claims)
+
+    return Study(f"study_{number}", "Does it?", "epochs", design, "nowhere")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    from fakes import fake_curve, fake_result
+
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # 40,000 of them take minutes
+    store = Store(tmp_path_factory.mktemp("runs"))
+    profile = definition.load_profile("digits")
+    for number in range(STUDIES):
+        for recipe in study(number).design(profile).recipes(range(SEEDS)).values():
+            run = store.run(recipe)
+            top1 = 90 + recipe.train.epochs * 0.3 + (recipe.seed * 7919 % 13) / 6
+            fake_curve(run, top1)
+            fake_result(run, top1)
+    monkeypatch.undo()
+    return store
+
+
+def test_scorecard(benchmark, store, tmp_path):
+    from ns_bench.plan import make_plan
+    from ns_bench.report import scorecard
+    from ns_bench.report.analysis import analyse, collect
+    from ns_bench.store import _parse
+
+    profile = definition.load_profile("digits")
+    studies = [study(number) for number in range(STUDIES)]
+
+    seconds = []
+
+    def render() -> None:
+        _parse.cache_clear()  # as in a process of its own
+        start = time.process_time()
+        analyses = []
+        for one in studies:
+            design = one.design(profile)
+            plan = make_plan(store, design.recipes(range(SEEDS)).values())
+            tables = collect(design, plan, SEEDS)
+            analyses.append(analyse(one, profile, design, *tables, SEEDS))
+        assert sum(len(a.runs) for a in analyses) == RUNS
+        scorecard.write(analyses, tmp_path)
+        seconds.append(time.process_time() - start)
+
+    benchmark.pedantic(render, rounds=3)
+    benchmark.extra_info["runs"] = RUNS
+    # Of processor time, which depends less than the clock on what else the machine does.
+    benchmark.extra_info["cpu_seconds"] = min(seconds)
+    assert min(seconds) < 10
