@@ -302,7 +302,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 from ns_bench.execute.local import execute
 from ns_bench.plan import make_plan
@@ -310,6 +310,8 @@ from ns_bench.recipe import Recipe
 from ns_bench.store import Store
 
 if __name__ == "__main__":
+    # ignored where the tests were started in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.sched_getaffinity = lambda pid: {0}
     recipes = [Recipe.from_dict(values) for values in json.loads(sys.argv[2])]
     runs = make_plan(Store(Path(sys.argv[1])), recipes).missing

@@ -164,7 +164,7 @@ def test_number_of_sbatch_calls(parents, limit, largest, expected):
 
 
 def test_packing_follows_the_cluster():
-    profile = Profile("", "", {}, {}, 0, step_seconds={})
+    profile = Profile("", "", {}, {}, 0, 0, step_seconds={})
     runs = forest([None] * 12)
     cost = profile.estimate(runs[0].recipe)
     cluster = Cluster("x", pack_minutes=2 * cost / 60 * 1.01, time_minutes=10**6)

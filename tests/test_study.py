@@ -61,11 +61,12 @@ def test_the_main_job_trains_and_reports(finished):
     assert len(results) == 6  # three teachers, three students; the baseline is a teacher too
     report = finished / "runs/reports/teacher_size-smoke"
     assert {p.name for p in report.iterdir()} == {
+        "report.html",
         "report.md",
+        "tables.tex",
         "runs.csv",
         "curves.csv",
-        "teacher_size.png",
-        "teacher_size.svg",
+        *(f"teacher_size{part}.{s}" for part in ("", "_curves") for s in ("pdf", "png", "svg")),
     }
     page = (report / "report.md").read_text()
     assert "Smoke run" in page and "no verdict" in page

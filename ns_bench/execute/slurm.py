@@ -271,8 +271,8 @@ class Scheduler:
             for room, top in rooms.items()
             for path in sorted(top.rglob("*"))
             if path.is_file()
-            and path.suffix in (".py", ".toml", ".csv", ".sh")
-            and "_share" not in path.relative_to(top).parts
+            and path.suffix in (".py", ".toml", ".csv", ".sh", ".j2", ".css", ".js")
+            and not {"_share", "published"} & set(path.relative_to(top).parts)
         ]
         digest = hashlib.sha256()
         for name, path in files:
