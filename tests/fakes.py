@@ -135,6 +135,8 @@ def _pseudo() -> dict[str, Any]:
         "confidence": 0.7,
         "per_class_pool": [114] * 7 + [115] * 3,
         "per_class_used": [114] * 10,
+        "per_tenth": [0, 0, 10, 20, 40, 60, 100, 200, 300, 417],
+        "per_tenth_right": [0, 0, 2, 7, 18, 33, 65, 150, 255, 400],
     }
 
 

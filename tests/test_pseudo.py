@@ -218,6 +218,8 @@ def test_quality_of_a_worked_example() -> None:
     assert found["confidence"] == pytest.approx((0.9 + 0.6 + 0.8 + 0.8) / 4)
     assert found["per_class_pool"] == [3, 2, 0]
     assert found["per_class_used"] == [2, 2, 0]
+    assert sum(found["per_tenth"]) == found["pool"]
+    assert sum(found["per_tenth_right"]) == pytest.approx(found["accuracy_pool"] * found["pool"])
 
 
 def test_quality_looks_at_the_teacher_and_not_at_hard_targets() -> None:

@@ -31,6 +31,7 @@ TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
     *("host", "device", "git", "dirty", "torch", "timm"),
     *("pseudo_per_class_pool", "pseudo_per_class_used"),
+    *("pseudo_per_tenth", "pseudo_per_tenth_right"),
 ]
 """Columns of the table of runs that hold words; "" where there is none."""
 

@@ -357,11 +357,36 @@ def _pseudo(analysis: Analysis) -> list[Block]:
     return [
         Heading(title),
         Table(title, header, rows),
-        Paragraph(
-            f"Means over seeds. {balance}A run stores the mean confidence of the labels it used, "
-            "not one by one: calibration by confidence cannot be shown."
-        ),
+        Paragraph(f"Means over seeds. {balance}"),
+        *_calibration(analysis),
     ]
+
+
+def _calibration(analysis: Analysis) -> list[Block]:
+    """Return how often the teacher is right, by its confidence; arms of one teacher in one row."""
+    columns = ["pseudo_per_tenth", "pseudo_per_tenth_right"]
+    if not set(columns) <= set(analysis.runs):  # results from before it was stored
+        return []
+    arms: dict[tuple[str, ...], list[str]] = {}
+    for arm in analysis.arms:
+        mine = analysis.runs[analysis.runs["arm"] == arm.name]
+        counts = [
+            [[int(n) for n in text.split()] for text in mine[name] if text] for name in columns
+        ]
+        if counts[0]:
+            images, right = ([sum(tenth) for tenth in zip(*c, strict=True)] for c in counts)
+            cells = tuple(
+                f"{share(k / n)} of {n:,}" if n else MISSING
+                for n, k in zip(images, right, strict=True)
+            )
+            arms.setdefault(cells, []).append(arm.name)
+    if not arms:
+        return []
+    title = "Teacher's labels that are right, by its confidence"
+    header = ["arms", *(f"{i / 10:.1f} to {(i + 1) / 10:.1f}" for i in range(10))]
+    rows: list[list[Text]] = [[", ".join(names), *cells] for cells, names in arms.items()]
+    note = "Over the pools of all seeds, before selection; a calibrated teacher is as often right."
+    return [Table(title, header, rows), Paragraph(note)]
 
 
 def _balance(runs: pd.DataFrame, column: str) -> str:

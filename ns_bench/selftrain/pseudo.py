@@ -96,13 +96,15 @@ def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int
 
     Returns pool (images in it), rows (seen in an epoch, repeats counted), coverage (share of the
     pool that is seen), accuracy over the pool and over the rows, share out of domain of both, mean
-    confidence of the rows, and how many of the pool and of the rows fall into each predicted class.
+    confidence of the rows, how many of the pool and of the rows fall into each predicted class; and
+    by tenths of confidence how many of the pool there are, and how many of these are right.
     """
     confidence, label = labeled.probabilities.max(1)
     used = labeled.rows.unique()
     right = (label == truth).float()
     foreign = (truth < 0).float()
     classes = labeled.probabilities.shape[1]
+    tenth = (confidence * 10).long().clamp(max=9)
     return {
         "pool": len(truth),
         "rows": len(labeled.rows),
@@ -114,4 +116,6 @@ def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int
         "confidence": confidence[labeled.rows].mean().item(),
         "per_class_pool": label.bincount(minlength=classes).tolist(),
         "per_class_used": label[labeled.rows].bincount(minlength=classes).tolist(),
+        "per_tenth": tenth.bincount(minlength=10).tolist(),
+        "per_tenth_right": tenth[right.bool()].bincount(minlength=10).tolist(),
     }
