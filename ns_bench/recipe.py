@@ -253,12 +253,17 @@ class Recipe:
 
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
+        moves = self.__dict__.setdefault("_moves", {})  # plan, table and report ask for the same
+        if seed in moves:
+            return moves[seed]
         moved = copy.copy(self)  # the rest has been checked, and plans make thousands of these
-        moved.__dict__.pop("_id", None)
+        for name in ("_id", "_moves"):
+            moved.__dict__.pop(name, None)
         object.__setattr__(moved, "seed", _typed(seed, int, "seed"))
         _check_range("seed", moved.seed)
         if self.teacher is not None:
             object.__setattr__(moved, "teacher", self.teacher.at_seed(seed))
+        moves[seed] = moved
         return moved
 
 

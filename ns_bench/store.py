@@ -115,6 +115,12 @@ class Result:
     schema: int = SCHEMA
 
 
+def _record(line: bytes) -> list[Any]:
+    with contextlib.suppress(ValueError):
+        return [json.loads(line)]
+    return []
+
+
 @lru_cache(maxsize=100_000)
 def _parse(path: Path, *stat: int) -> Result:
     """Read a result.json; `stat` tells a published one from what it replaced.
@@ -258,12 +264,18 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records by step; what a resumed run wrote again counts once."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        try:
+            records = json.loads(b"[" + b",".join(lines) + b"]")
+        except ValueError:  # a torn line of a killed writer
+            records = [record for line in lines for record in _record(line)]
         by_step: dict[int, dict[str, Any]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for line in (self.path / "metrics.jsonl").read_bytes().splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    record = json.loads(line)
-                    by_step[record["step"]] = record
+        for record in records:
+            with contextlib.suppress(KeyError, TypeError):
+                by_step[record["step"]] = record
         return [by_step[step] for step in sorted(by_step)]
 
 
