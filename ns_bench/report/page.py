@@ -385,8 +385,11 @@ def _calibration(analysis: Analysis) -> list[Block]:
     title = "Teacher's labels that are right, by its confidence"
     header = ["arms", *(f"{i / 10:.1f} to {(i + 1) / 10:.1f}" for i in range(10))]
     rows: list[list[Text]] = [[", ".join(names), *cells] for cells, names in arms.items()]
-    note = "Over the pools of all seeds, before selection; a calibrated teacher is as often right."
-    return [Table(title, header, rows), Paragraph(note)]
+    note = (
+        f"{title}: over the pools of all seeds, before selection. A calibrated teacher is right as "
+        "often as it is sure."
+    )
+    return [Paragraph(note), Table(title, header, rows)]
 
 
 def _balance(runs: pd.DataFrame, column: str) -> str:
