@@ -71,7 +71,7 @@ class Verdict:
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Student's t-interval of a mean. ValueError if there is no value, or one is not finite."""
     _require_shares(confidence=confidence)
-    x = _finite(values, "values", ndim=1)
+    x = _finite(values, "values")
     n, mean = len(x), float(np.mean(x))
     if n == 1:
         return Interval(1, mean, math.nan, math.nan, math.nan, confidence=confidence)
@@ -95,7 +95,7 @@ def paired_contrast(
     """
     _require_claim(kind, smallest_effect)
     interval = mean_interval(differences, confidence)
-    d = _finite(differences, "differences", ndim=1)
+    d = _finite(differences, "differences")
     sign = np.where(np.abs(d) > _tie(d), np.sign(d), 0.0)
     if interval.sd == 0:
         effect_size = math.copysign(math.inf, interval.mean) if interval.mean else 0.0
@@ -156,21 +156,6 @@ def weakest(
         return bool(against) and against[i], blocks, p, -ahead
 
     return max(range(len(contrasts)), key=rank)
-
-
-def slopes(values: ArrayLike, levels: ArrayLike) -> Array:
-    """Least-squares slope per seed of values [n_seeds, n_levels], in their unit per unit of level.
-
-    One trend test of an ordered factor is `paired_contrast(slopes(values, levels))`. Raises
-    ValueError if the shapes differ, a value is not finite, or all levels are the same.
-    """
-    y, x = _finite(values, "values", ndim=2), _finite(levels, "levels", ndim=1)
-    if y.shape[1] != len(x):
-        raise ValueError(f"values have {y.shape[1]} levels, but {len(x)} levels are named")
-    if np.ptp(x) == 0:
-        raise ValueError("a slope needs at least two distinct levels")
-    x = x - np.mean(x)
-    return np.asarray(y @ x / (x @ x), dtype=np.float64)
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -462,10 +447,10 @@ def _tie(x: Array) -> float:
     return TIE * float(np.max(np.abs(x)))
 
 
-def _finite(values: ArrayLike, name: str, ndim: int) -> Array:
+def _finite(values: ArrayLike, name: str) -> Array:
     x = np.asarray(values, dtype=np.float64)
-    if x.ndim != ndim or x.size == 0:
-        raise ValueError(f"{name} must be {ndim}-dimensional and not empty, got shape {x.shape}")
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"{name} must be 1-dimensional and not empty, got shape {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError(f"{name} must be finite, got {x[~np.isfinite(x)][0]}")
     return x

@@ -26,7 +26,6 @@ from ns_bench.statistics import (
     minimum_detectable_effect,
     paired_contrast,
     seeds_needed,
-    slopes,
     verdict,
     weakest,
 )
@@ -262,33 +261,6 @@ def test_effect_size_is_cohens_dz_even_without_spread():
     assert paired_contrast(-same).effect_size == -math.inf
     assert paired_contrast([0, 0, 0]).effect_size == 0
     assert math.isnan(paired_contrast([1.0]).effect_size)
-
-
-# --- a trend --------------------------------------------------------------------------------
-
-
-def test_slopes_are_those_of_polyfit():
-    levels = [0.0, 1.0, 3.0, 10.0]
-    values = np.random.default_rng(0).normal(90, 1, (6, 4))
-    expected = [np.polyfit(levels, row, 1)[0] for row in values]
-    assert slopes(values, levels) == pytest.approx(expected)
-    assert slopes([[91.0, 93.0]], [1, 2]) == pytest.approx([2.0])
-
-
-@pytest.mark.parametrize(
-    ("values", "levels", "line"),
-    [
-        ([[1, 2, 3]], [1, 2], "3 levels, but 2"),
-        ([[1, 2]], [4, 4], "two distinct levels"),
-        ([[1]], [4], "two distinct levels"),
-        ([1, 2], [1, 2], "2-dimensional"),
-        ([[1, math.nan]], [1, 2], "values must be finite"),
-        ([[1, 2]], [1, math.inf], "levels must be finite"),
-    ],
-)
-def test_slopes_refuse_what_has_none(values, levels, line):
-    with pytest.raises(ValueError, match=line):
-        slopes(values, levels)
 
 
 # --- a family of tests ----------------------------------------------------------------------
