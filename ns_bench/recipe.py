@@ -254,7 +254,7 @@ class Recipe:
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
         moves = self.__dict__.setdefault("_moves", {})  # plan, table and report ask for the same
-        if seed in moves:
+        if type(seed) is int and seed in moves:  # True is no seed, though it equals 1
             return moves[seed]
         moved = copy.copy(self)  # the rest has been checked, and plans make thousands of these
         for name in ("_id", "_moves"):
@@ -263,7 +263,7 @@ class Recipe:
         _check_range("seed", moved.seed)
         if self.teacher is not None:
             object.__setattr__(moved, "teacher", self.teacher.at_seed(seed))
-        moves[seed] = moved
+        moves[moved.seed] = moved
         return moved
 
 

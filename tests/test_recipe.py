@@ -824,3 +824,13 @@ def test_wrong_types_from_json(values, message):
 def test_numbers_beyond_all_bounds_are_refused(name, value):
     """TOML and JSON can hold both."""
     assert refused(STUDENT, name, value).startswith(f"{name}=")
+
+
+def test_a_seed_is_checked_although_an_equal_one_was_asked_for_before():
+    recipe = Recipe()
+    first = recipe.at_seed(1)
+    assert recipe.at_seed(1) is first  # plan, table and report share its id
+    with pytest.raises(UserError, match="seed"):
+        recipe.at_seed(True)
+    assert recipe.at_seed(2).id != first.id
+    assert first.at_seed(0).id == recipe.id
