@@ -98,6 +98,10 @@ class Profile:
         return place
 
 
+TUNING_SEEDS = 1000
+"""Seeds from here on tune and pilot; none of them is reported."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One level of a study's factor: a recipe but for the seed.

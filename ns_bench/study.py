@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ns_bench.data import catalog
 from ns_bench.definition import (
+    TUNING_SEEDS,
     Design,
     Profile,
     Study,
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="list studies and profiles")
     add("--profile", default="digits", help="scale at which to run (default: digits)")
     add("--seeds", type=_count, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
+    add("--pilot", type=_count, metavar="K", help="run K tuning seeds: how many do claims need?")
     add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
@@ -118,6 +120,8 @@ class _Item:
 def _reconcile(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
     assignments = _assignments(options.assignments)
+    if (options.seeds or 0) > TUNING_SEEDS:
+        raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
     profile = load_profile(options.profile, assignments)
     items = []
     for name in study_names() if options.study == "all" else [options.study]:
@@ -126,7 +130,8 @@ def _reconcile(options: argparse.Namespace) -> int:
         for arm in design.arms:
             catalog.check(arm.recipe)
         seeds = options.seeds or study.seeds.get(profile.name, profile.seeds)
-        items.append(_Item(study, design, design.recipes(range(seeds)), seeds))
+        asked = range(TUNING_SEEDS, TUNING_SEEDS + options.pilot) if options.pilot else range(seeds)
+        items.append(_Item(study, design, design.recipes(asked), seeds))
     if options.read_only and not options.runs.is_dir():
         raise UserError(f"store {options.runs}: there is no such folder to read from")
     looks_only = options.dry_run or options.read_only or options.status or options.logs
@@ -159,7 +164,8 @@ def _reconcile(options: argparse.Namespace) -> int:
     code = 0
     for item in items:
         plan = make_plan(store, item.recipes.values())
-        code = max(code, _report(options, item, profile, plan, assignments))
+        report = _pilot if options.pilot else _report
+        code = max(code, report(options, item, profile, plan, assignments))
     return code
 
 
@@ -215,6 +221,25 @@ def _report(
             print(f"report: {write(analysis, folder)}")
         except OSError as error:
             raise UserError(f"report {folder} cannot be written: {error.strerror}") from None
+    return _code(plan)
+
+
+def _pilot(
+    options: argparse.Namespace,
+    item: _Item,
+    profile: Profile,
+    plan: Plan,
+    assignments: dict[str, str],
+) -> int:
+    from ns_bench.pilot import lines, needs, table_of
+
+    found = needs(item.design, table_of(plan, item.recipes), item.seeds)
+    print(f"{item.study.name} · {profile.name}, pilot of {options.pilot} tuning seeds:")
+    print("\n".join(lines(found, item.seeds) or ["no claim has two seeds with all of its runs"]))
+    return _code(plan)
+
+
+def _code(plan: Plan) -> int:
     return 1 if plan.counts().keys() & {"failed", "blocked"} else 0
 
 
@@ -227,9 +252,8 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
     todo = [profile.estimate(run.recipe) for run in plan.missing]
     images = sum(run.recipe.images for run in plan.missing)
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
-    seeds = " to ".join(
-        str(n) for n in sorted({min(i.seeds for i in items), max(i.seeds for i in items)})
-    )
+    asked = [len({seed for _, seed in item.recipes}) for item in items]
+    seeds = " to ".join(str(n) for n in sorted({min(asked), max(asked)}))
     print(
         f"\n{title}, {seeds} seeds: {len(plan.runs)} trainings planned, {plan.asked} without "
         f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"

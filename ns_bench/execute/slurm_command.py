@@ -242,6 +242,8 @@ def _collect(options: argparse.Namespace) -> list[str]:
     words = [options.study, "--profile", options.profile, "--runs", str(options.runs.resolve())]
     for assignment in options.assignments:
         words += ["--set", assignment]
+    if options.pilot:
+        words += ["--pilot", str(options.pilot)]
     if options.seeds:
         words += ["--seeds", str(options.seeds)]
     out = (options.out or options.runs / "reports").resolve()
