@@ -31,6 +31,7 @@ class Profile:
         verdict: False for trial runs, which show numbers and judge nothing.
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
         run_megabytes: that a run takes in the store, with its checkpoint; for estimates.
+        space: what a search may change, see `ns_bench.tuning.space`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Profile:
     machine: str = ""
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
     run_megabytes: float = 1.0
+    space: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rungs(self) -> list[str]:
@@ -300,6 +302,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         machine=values["estimate"]["machine"],
         step_seconds=values["estimate"]["step_seconds"],
         run_megabytes=values["estimate"]["run_megabytes"],
+        space=values.get("search", {}),
     )
 
 

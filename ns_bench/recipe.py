@@ -181,7 +181,7 @@ class Recipe:
             object.__setattr__(self, name, value)
         _check(self)
         # What a run does not use must not split it into several identities.
-        for dotted in _idle(self.teacher is not None, self.train.rows, self.data.name):
+        for dotted in idle_fields(self):
             if _getters()[dotted](self) != HISTORICAL_DEFAULTS[dotted]:
                 *path, leaf = dotted.split(".")
                 _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
@@ -190,6 +190,10 @@ class Recipe:
     def generation(self) -> int:
         """0 for a supervised run, 1 for its student, and so on."""
         return 0 if self.teacher is None else self.teacher.generation + 1
+
+    def field(self, name: str) -> Any:
+        """Return the value of a dotted field, e.g. `train.lr`; its teacher's are not its own."""
+        return _getters()[name](self)
 
     @property
     def steps(self) -> int:
@@ -331,9 +335,13 @@ _UNLABELED = (
 """Fields that a run without unlabeled rows does not use."""
 
 
+def idle_fields(recipe: "Recipe") -> tuple[str, ...]:
+    """Return the fields that this run does not use; they are at their historical defaults."""
+    return _idle(recipe.teacher is not None, recipe.train.rows, recipe.data.name)
+
+
 @functools.cache
 def _idle(taught: bool, rows: str, data: str) -> tuple[str, ...]:
-    """Return the fields that a run does not use."""
     if not taught:
         prefixes: tuple[str, ...] = (*_UNLABELED, "train.rows", "train.start")
     elif rows == "labeled":
