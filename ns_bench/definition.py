@@ -283,7 +283,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     if name not in profile_names():
         raise unknown("profile", name, profile_names())
     values = _read_profile(name)
-    fields = {**_dotted(values["recipe"]), **(assignments or {})}
+    fields = {**dotted(values["recipe"]), **(assignments or {})}
     Recipe.of(fields, Recipe.of(fields))  # a wrong field is named here, before any study is built
     ladder = values["ladder"]
     if assignments and "model" in assignments:
@@ -320,12 +320,13 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return below
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables of recipe fields as {dotted field: value}."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and name not in HISTORICAL_DEFAULTS:
-            flat |= _dotted(value, f"{name}.")
+            flat |= dotted(value, f"{name}.")
         else:
             flat[name] = value
     return flat

@@ -9,6 +9,14 @@ from ns_bench.store import Run, State, Store
 
 
 @dataclass(frozen=True)
+class Task:
+    """A run to do, to its end or to a step."""
+
+    run: Run
+    until: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every run that is asked for or taught from, teachers first, and where each stands.
 

@@ -1,35 +1,48 @@
-"""`python -m ns_bench.search STUDY`: tune the recipes of a study's arms, each with equal chances.
+"""`python -m ns_bench.search STUDY`: tune the recipes of a study's arms, each with the same chance.
 
-Trials are scored by validation top-1 of the last averaged weights, mean over tuning seeds (1000,
-1001, ...): never on test rows, never at reporting seeds. Calling it again goes on where it was.
-Exit codes: 0 every search is finished, 1 all trials of one failed, 2 bad input, 130 Ctrl-C.
+Calling it again goes on: trials are rebuilt from the store, killing it loses seconds. Exit codes:
+0 the search is over (or the jobs are queued), 1 every trial of an arm failed, 2 bad input or an
+unusable store, 130 stopped by Ctrl-C.
 """
 
 import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from ns_bench.data import catalog
-from ns_bench.definition import Profile, load_profile, load_study, study_names
-from ns_bench.errors import UserError, unknown
-from ns_bench.execute.cluster import load_cluster
-from ns_bench.plan import make_plan
-from ns_bench.recipe import Recipe
-from ns_bench.store import Store
-from ns_bench.study import _assignments, _count, _execute
-from ns_bench.tuning.space import for_arm, load_space, read_space, varied_fields
-from ns_bench.tuning.trials import SAMPLERS, Search, Standing, best_of
+from ns_bench.definition import (
+    Profile,
+    load_profile,
+    load_study,
+    study_names,
+)
+from ns_bench.errors import UserError
+from ns_bench.execute.cluster import Cluster, load_cluster
+from ns_bench.plan import Task, make_plan
+from ns_bench.store import Run, Store
+from ns_bench.study import at_least_one, parse_assignments
+from ns_bench.tuning.arms import fingerprint, search_of
+from ns_bench.tuning.sampler import SAMPLERS, ask
+from ns_bench.tuning.space import load_space, read_space
+from ns_bench.tuning.trials import Search, Settings, Standing, State, best_of
+
+TRIALS = 20
+"""How many trials an arm has where no budget is given."""
+
+QUEUE_SECONDS = 5.0
+"""How often the SLURM queue is asked."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return _search(options)
+        return _run(options)
     except (UserError, OSError) as error:
         print(f"ns_bench: {error}", file=sys.stderr)
         return 2
@@ -41,35 +54,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ns_bench.search",
-        description="Tune the recipes of a study's arms on validation rows of tuning seeds.",
+        description="Tune the recipes of a study's arms, on validation rows of tuning seeds.",
     )
     add = parser.add_argument
     add("study", help="a study, or a file that defines one")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--arm", metavar="ARM", help="tune one arm (default: the baseline)")
-    which.add_argument("--per-arm", action="store_true", help="tune every arm alike")
-    add("--trials", type=_count, default=20, metavar="N", help="trials an arm (default: 20)")
-    add(
-        "--hours", type=float, metavar="H", help="ask for no more after H hours"
-    )
-    add("--gpu-hours", type=float, metavar="H", help="nor after H hours of training, all in all")
+    which.add_argument("--per-arm", action="store_true", help="tune every arm, each alike")
+    add("--trials", type=at_least_one, metavar="N", help=f"trials an arm (default: {TRIALS})")
+    add("--hours", type=_hours, metavar="H", help="ask for no more trials after H hours")
+    add("--gpu-hours", type=_hours, metavar="H", help="nor after H hours of training an arm")
     add("--profile", default="digits", help="scale at which to run (default: digits)")
     add("--space", type=Path, metavar="FILE", help="fields and ranges (default: the profile's)")
     add("--sampler", choices=SAMPLERS, default="tpe", help="default: tpe")
     add("--sampler-seed", type=int, default=0, metavar="N", help="of the sampler (default: 0)")
-    add("--tuning-seeds", type=_count, default=4, metavar="K", help="seeds a trial (default: 4)")
+    add("--tuning-seeds", type=at_least_one, default=4, metavar="K", help="a trial's (default: 4)")
+    add("--batch", type=at_least_one, default=8, metavar="B", help="trials at once (default: 8)")
     add(
-        "--batch", type=_count, default=4, metavar="B", help="trials asked for at once (4)"
+        "--pruning",
+        choices=("both", "seeds", "none"),
+        default="both",
+        help="both (default): the worse half of a batch stops within the first seed, and what is "
+        "surely worse than the best stops between seeds; seeds: the second alone",
     )
-    add("--no-pruning", action="store_true", help="run every trial at every seed")
-    add("--storage", metavar="URL", help="mirror the trials to this Optuna storage")
+    add(
+        "--objectives",
+        choices=("accuracy", "accuracy,cost"),
+        default="accuracy",
+        help="accuracy (default), or the best of both, without pruning",
+    )
+    add("--storage", metavar="URL", help="show the trials in this Optuna storage, too")
     add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
-    add("--workers", type=_count, metavar="N", help="processes (default: one a GPU, or a core)")
-    add("--hang-seconds", type=_count, default=600, metavar="S", help="kill a silent run after S")
+    add("--workers", type=at_least_one, metavar="N", help="processes (default: one a GPU or core)")
+    add("--hang-seconds", type=at_least_one, default=600, metavar="S", help="kill a silent run")
+    add("--retry-failed", action="store_true", help="do failed runs again, too")
     return parser
+
+
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}': expected hours, more than 0")
+    return value
 
 
 def searches_of(options: argparse.Namespace, store: Store, profile: Profile) -> list[Search]:
@@ -78,47 +110,44 @@ def searches_of(options: argparse.Namespace, store: Store, profile: Profile) -> 
     Raises:
         UserError: unknown study, arm or field, a bad range, an arm with nothing to tune.
     """
+    if options.study == "all":
+        raise UserError(f"a search is of one study: one of {', '.join(study_names())}")
     study = load_study(options.study)
     design = study.design(profile)
-    names = [arm.name for arm in design.arms]
-    chosen = names if options.per_arm else [options.arm or design.baseline]
-    if options.space:
-        space = read_space(options.space)
-    else:
-        space = load_space(profile.space, f"profile '{profile.name}'")
-    varied = varied_fields([arm.recipe for arm in design.arms])
-    searches = []
-    for name in chosen:
-        if name not in names:
-            raise unknown("arm", name, names)
-        arm = next(arm for arm in design.arms if arm.name == name)
-        catalog.check(arm.recipe)
-        dimensions, left = for_arm(space, arm.recipe, varied)
-        for field, why in left.items():
-            print(f"{name}: {field} is left as it is: {why}")
-        searches.append(
-            Search(
-                store=store,
-                study=study.name,
-                profile=profile.name,
-                arm=name,
-                recipe=arm.recipe,
-                space=tuple(dimensions),
-                sampler=options.sampler,
-                seed=options.sampler_seed,
-                seeds=options.tuning_seeds,
-                batch=options.batch,
-                prune=not options.no_pruning,
-            )
-        )
-    return searches
+    source = f"profile '{profile.name}'"
+    space = read_space(options.space) if options.space else load_space(profile.space, source)
+    objectives = tuple(options.objectives.split(","))
+    settings = Settings(
+        study=study.name,
+        profile=profile.name,
+        design=fingerprint(design),
+        space=tuple(space),
+        sampler=options.sampler,
+        seed=options.sampler_seed,
+        seeds=options.tuning_seeds,
+        batch=options.batch,
+        pruning=options.pruning if len(objectives) == 1 else "none",
+        objectives=objectives,
+    )
+    everyone = [arm.name for arm in design.arms]
+    found = []
+    for name in everyone if options.per_arm else [options.arm or design.baseline]:
+        search = search_of(settings, design, name, store, profile)
+        if search is None:
+            print(f"ns_bench: '{name}' uses nothing of the space that the study does not vary")
+        else:
+            catalog.check(search.recipe)
+            found.append(search)
+    if not found:
+        raise UserError(f"{study.name} has nothing to tune in the space of {source}")
+    return found
 
 
 @dataclass
 class Budget:
-    """When to ask for no more trials."""
+    """When an arm gets no more trials."""
 
-    trials: int
+    trials: int | None
     hours: float | None
     training_hours: float | None
     began: float
@@ -128,70 +157,158 @@ class Budget:
         if self.hours is not None and time.monotonic() - self.began > 3600 * self.hours:
             return 0
         spent = sum(standing.seconds for standing in standings) / 3600
-        if self.training_hours is not None and spent > self.training_hours:
+        if self.training_hours is not None and spent >= self.training_hours:
             return 0
-        return max(self.trials - len(standings), 0)
+        return sys.maxsize if self.trials is None else max(self.trials - len(standings), 0)
 
 
-def _search(options: argparse.Namespace) -> int:
-    if options.study == "all":
-        raise UserError(f"a search is of one study: one of {', '.join(study_names())}")
+class Driver:
+    """Asks for trials and says what they need next."""
+
+    def __init__(
+        self,
+        searches: Sequence[Search],
+        budget: Budget,
+        changed: Callable[[Search, list[Standing]], None] = lambda search, standings: None,
+    ) -> None:
+        self.searches, self.budget, self.changed = searches, budget, changed
+        self.seconds = 0.0
+        self.standings: dict[str, list[Standing]] = {}
+
+    def wanted(self) -> list[Task]:
+        """Return what there is to do now, teachers first; nothing once the search is over."""
+        began = time.monotonic()
+        tasks = [task for search in self.searches for task in self._advance(search)]
+        plan = make_plan(self.searches[0].store, (task.run.recipe for task in tasks))
+        # What another trial needs whole, or is taught by, is not stopped at a rung.
+        until = {task.run.id: task.until for task in tasks if task.until is not None}
+        whole = {task.run.id for task in tasks if task.until is None}
+        whole |= {run.teacher.id for run in plan.runs.values() if run.teacher is not None}
+        found = [Task(run, None if run.id in whole else until.get(run.id)) for run in plan.missing]
+        self.seconds += time.monotonic() - began
+        return found
+
+    def _advance(self, search: Search) -> list[Task]:
+        while True:
+            trials = search.trials()
+            standings = search.standings(trials)
+            if standings != self.standings.get(search.arm):
+                self.standings[search.arm] = standings
+                self.changed(search, standings)
+            if any(standing.state == "running" for standing in standings):
+                return [task for standing in standings for task in standing.wanted]
+            left = self.budget.left(standings)
+            asked = ask(search, standings, left) if left else []
+            if not asked:
+                return []
+            search.keep([*trials, *asked])
+
+    def line(self) -> str:
+        """Return one line: trials by state, and the best score so far."""
+        said = []
+        for arm, standings in self.standings.items():
+            counts = Counter(standing.state for standing in standings)
+            best = best_of(standings)
+            words = [f"{counts[state]} {state}" for state in get_args(State) if counts[state]]
+            words += [f"best {best.score:.2f} %"] if best else []
+            said.append(f"{arm}: {', '.join(words)}")
+        return "   ".join(said)
+
+
+def _run(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
-    profile = load_profile(options.profile, _assignments(options.assignments))
+    profile = load_profile(options.profile, parse_assignments(options.assignments))
     store = Store(options.runs)
     searches = searches_of(options, store, profile)
-    budget = Budget(options.trials, options.hours, options.gpu_hours, time.monotonic())
+    limits = (options.hours, options.gpu_hours)
+    trials = options.trials or (None if any(limits) else TRIALS)
+    budget = Budget(trials, *limits, began=time.monotonic())
+    if options.storage:
+        from ns_bench.tuning.mirror import Mirror
+
+        driver = Driver(searches, budget, Mirror(options.storage, searches).show)
+    else:
+        driver = Driver(searches, budget)
     title = f"search {options.study} · {profile.name}"
-    while wanted := [recipe for search in searches for recipe in advance(search, budget)]:
-        plan = make_plan(store, wanted)
-        if cluster is None:
-            _execute(options, f"{title} · {progress(searches)}", profile, plan)
-        else:
-            raise UserError("--cluster is not there yet for a search")
-    return _finish(options, searches, profile)
+    if options.retry_failed:
+        _forgive(searches)
+    if cluster is None:
+        _locally(options, title, profile, driver)
+    else:
+        _on_cluster(title, store, profile, cluster, driver)
+    return _finish(options, driver, profile)
 
 
-def advance(search: Search, budget: Budget) -> list[Recipe]:
-    """Return the runs that a search needs next, asking for trials as needed; none at its end."""
-    while True:
-        standings = search.standings(search.trials())
-        wanted = [recipe for standing in standings for recipe in standing.wanted]
-        if wanted:
-            return wanted
-        left = budget.left(standings)
-        if not left:
-            return []
-        search.ask(standings, left)
+def _forgive(searches: Sequence[Search]) -> None:
+    for search in searches:
+        for standing in search.standings(search.trials()):
+            for seed in range(search.settings.seeds if standing.recipe else 0):
+                link: Run | None = search.run(standing, seed)
+                while link is not None:
+                    link.forgive()
+                    link = link.teacher
 
 
-def progress(searches: Sequence[Search]) -> str:
-    """Return one line: trials by state, and the best score so far."""
-    standings = [s for search in searches for s in search.standings(search.trials())]
-    counts = Counter(standing.state for standing in standings)
-    best = best_of(standings)
-    said = ", ".join(f"{n} {state}" for state, n in counts.items())
-    return said + (f", best {best.value:.2f} %" if best else "")
+def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: Driver) -> None:
+    from rich.text import Text
+
+    from ns_bench.execute.local import Progress, execute
+    from ns_bench.show import live
+
+    def describe(progress: Progress) -> Text:
+        speed = f"{progress.images_per_second:,.0f} images/s"
+        return Text(f"{title}   {driver.line()}   {speed}")
+
+    if not driver.wanted():
+        return
+    with live(describe) as show:
+        execute(
+            [],
+            profile.estimate,
+            workers=options.workers,
+            hang_seconds=options.hang_seconds,
+            show=show,
+            more=driver.wanted,
+        )
 
 
-def _finish(options: argparse.Namespace, searches: Sequence[Search], profile: Profile) -> int:
-    from ns_bench.report.search import write_search
+def _on_cluster(
+    title: str, store: Store, profile: Profile, cluster: Cluster, driver: Driver
+) -> None:
+    """Submit what is wanted, wait, and go on. Stopped, it leaves its jobs in the queue.
+
+    Runs are done to their end there: a wait in the queue at every rung costs more than it saves.
+    """
+    from ns_bench.execute.slurm_command import dispatch
+
+    said = ""
+    while tasks := driver.wanted():
+        recipes = [task.run.recipe for task in tasks]
+        _, submission = dispatch(store, recipes, profile, cluster)
+        if submission is not None:
+            calls = f"{len(submission.jobs)} sbatch calls"
+            print(f"{title}: submitted {submission.runs} runs in {calls}", flush=True)
+        if driver.line() != said:
+            said = driver.line()
+            print(f"{title}   {said}", flush=True)
+        time.sleep(QUEUE_SECONDS)
+
+
+def _finish(options: argparse.Namespace, driver: Driver, profile: Profile) -> int:
+    from ns_bench.report.search import write
 
     code = 0
-    for search in searches:
+    out = options.out or options.runs / "reports"
+    for search in driver.searches:
         standings = search.standings(search.trials())
-        folder = (options.out or options.runs / "reports") / f"search-{search.id}"
-        page = write_search(search, standings, folder)
-        best = best_of(standings)
-        print(f"{search.arm}: {progress([search])}")
-        if best is None:
-            first = next((s.reason for s in standings if s.reason), "")
-            print(f"ns_bench: every trial of '{search.arm}' failed: {first}", file=sys.stderr)
+        folder = out / f"search-{search.settings.id}" / search.slug
+        page = write(search, standings, folder)
+        if best_of(standings) is None:
+            first = next((s.reason for s in standings if s.reason), "none was asked for")
+            print(f"ns_bench: no trial of '{search.arm}' is complete: {first}", file=sys.stderr)
             code = 1
         print(f"report: {page}")
-        if options.storage:
-            from ns_bench.tuning.mirror import mirror
-
-            mirror(search, standings, options.storage)
+    print(f"{driver.line()}   {driver.seconds:.1f} s went into asking and reading trials")
     return code
 
 

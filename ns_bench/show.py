@@ -35,7 +35,7 @@ def line(title: str, plan: Plan, progress: Progress) -> Text:
 
 
 @contextlib.contextmanager
-def live(title: str, plan: Plan) -> Iterator[Callable[[Progress], None]]:
+def live(describe: Callable[[Progress], Text]) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that shows progress: a repainted line on a terminal, else one now and then.
 
     Failures and notes are printed as they come, so that none scrolls out unseen.
@@ -56,10 +56,10 @@ def live(title: str, plan: Plan) -> Iterator[Callable[[Progress], None]]:
                     console.print(Text(item, style=style), soft_wrap=True)
             now = time.monotonic()
             if display is not None:
-                display.update(line(title, plan, progress))
+                display.update(describe(progress))
             elif now - last >= PLAIN_SECONDS or not last:
                 last = now
-                print(line(title, plan, progress).plain, file=sys.stdout, flush=True)
+                print(describe(progress).plain, file=sys.stdout, flush=True)
 
         yield show
 

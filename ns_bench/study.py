@@ -6,9 +6,11 @@ failed (or is below a failed one), 2 bad input or an unusable store, 130 stopped
 
 import argparse
 import sys
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ns_bench.data import catalog
 from ns_bench.definition import (
@@ -16,6 +18,7 @@ from ns_bench.definition import (
     Design,
     Profile,
     Study,
+    dotted,
     load_profile,
     load_study,
     profile_names,
@@ -26,6 +29,9 @@ from ns_bench.execute.cluster import load_cluster
 from ns_bench.plan import Plan, make_plan
 from ns_bench.recipe import Recipe
 from ns_bench.store import Corrupt, Store
+
+if TYPE_CHECKING:
+    from ns_bench.tuning.arms import Tuned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,14 +63,38 @@ def _parser() -> argparse.ArgumentParser:
     add("study", nargs="?", help="a study (see --list), `all`, or a file that defines one")
     add("--list", action="store_true", help="list studies and profiles")
     add("--profile", default="digits", help="scale at which to run (default: digits)")
-    add("--seeds", type=_count, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
-    add("--pilot", type=_count, metavar="K", help="run K tuning seeds: how many do claims need?")
+    add("--seeds", type=at_least_one, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
+    add(
+        "--pilot",
+        type=at_least_one,
+        metavar="K",
+        help="run K tuning seeds: how many do claims need?",
+    )
     add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
+    add("--recipe", type=Path, metavar="FILE", help="fields from a TOML file, as --set would")
+    add(
+        "--tuned",
+        nargs="?",
+        const="",
+        metavar="SEARCH",
+        help="each arm with the best recipe of its search, beside the study as it is",
+    )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
-    add("--workers", type=_count, metavar="N", help="processes (default: one a GPU, or a core)")
-    add("--hang-seconds", type=_count, default=600, metavar="S", help="kill a silent run after S")
+    add(
+        "--workers",
+        type=at_least_one,
+        metavar="N",
+        help="processes (default: one a GPU, or a core)",
+    )
+    add(
+        "--hang-seconds",
+        type=at_least_one,
+        default=600,
+        metavar="S",
+        help="kill a silent run after S",
+    )
     mode = parser.add_mutually_exclusive_group()
     flag = mode.add_argument
     flag("--dry-run", action="store_true", help="show runs, dependencies and cost; do nothing")
@@ -77,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
+def at_least_one(text: str) -> int:
     try:
         value = int(text)
     except ValueError:
@@ -87,12 +117,24 @@ def _count(text: str) -> int:
     return value
 
 
-def _assignments(texts: Sequence[str]) -> dict[str, str]:
+def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     for text, (_, equals, value) in zip(texts, pairs, strict=True):
         if not equals or not value:
             raise UserError(f"--set {text}: expected FIELD=VALUE, for example train.lr=0.1")
     return {field.strip(): value.strip() for field, _, value in pairs}
+
+
+def read_recipe(path: Path | None) -> dict[str, Any]:
+    """Return {field: value} of a TOML file of recipe fields; {} without one."""
+    if path is None:
+        return {}
+    try:
+        return dotted(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise UserError(f"--recipe {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--recipe {path} is not TOML: {error}") from None
 
 
 def _list() -> int:
@@ -115,14 +157,27 @@ class _Item:
     design: Design
     recipes: dict[tuple[str, int], Recipe]
     seeds: int
+    tuned: "Tuned | None" = None
+
+    @property
+    def every(self) -> list[Recipe]:
+        """Recipes of the report: with --tuned those of the study as it is, too."""
+        before = self.tuned.before.recipes(range(self.seeds)) if self.tuned else {}
+        return [*self.recipes.values(), *before.values()]
 
 
 def _reconcile(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
-    assignments = _assignments(options.assignments)
+    assignments = {**read_recipe(options.recipe), **parse_assignments(options.assignments)}
+    if options.pilot and options.tuned is not None:
+        raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
     if (options.seeds or 0) > TUNING_SEEDS:
         raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
     profile = load_profile(options.profile, assignments)
+    if options.read_only and not options.runs.is_dir():
+        raise UserError(f"store {options.runs}: there is no such folder to read from")
+    looks_only = options.dry_run or options.read_only or options.status or options.logs
+    store = Store(options.runs, read_only=bool(looks_only))
     items = []
     for name in study_names() if options.study == "all" else [options.study]:
         study = load_study(name)
@@ -131,12 +186,14 @@ def _reconcile(options: argparse.Namespace) -> int:
             catalog.check(arm.recipe)
         seeds = options.seeds or study.seeds.get(profile.name, profile.seeds)
         asked = range(TUNING_SEEDS, TUNING_SEEDS + options.pilot) if options.pilot else range(seeds)
-        items.append(_Item(study, design, design.recipes(asked), seeds))
-    if options.read_only and not options.runs.is_dir():
-        raise UserError(f"store {options.runs}: there is no such folder to read from")
-    looks_only = options.dry_run or options.read_only or options.status or options.logs
-    store = Store(options.runs, read_only=bool(looks_only))
-    recipes = [recipe for item in items for recipe in item.recipes.values()]
+        found = None
+        if options.tuned is not None:
+            from ns_bench.tuning.arms import tuned
+
+            found = tuned(study, profile, design, store, options.tuned)
+            design = found.design
+        items.append(_Item(study, design, design.recipes(asked), seeds, found))
+    recipes = [recipe for item in items for recipe in item.every]
     plan = make_plan(store, recipes)
     title = f"{options.study} · {profile.name}"
     if options.dry_run:
@@ -163,7 +220,7 @@ def _reconcile(options: argparse.Namespace) -> int:
                 return waiting
     code = 0
     for item in items:
-        plan = make_plan(store, item.recipes.values())
+        plan = make_plan(store, item.every)
         report = _pilot if options.pilot else _report
         code = max(code, report(options, item, profile, plan, assignments))
     return code
@@ -188,9 +245,9 @@ def _prepare(options: argparse.Namespace, store: Store, plan: Plan) -> None:
 
 def _execute(options: argparse.Namespace, title: str, profile: Profile, plan: Plan) -> None:
     from ns_bench.execute.local import execute
-    from ns_bench.show import live
+    from ns_bench.show import line, live
 
-    with live(title, plan) as show:
+    with live(lambda progress: line(title, plan, progress)) as show:
         execute(
             plan.missing,
             profile.estimate,
@@ -205,16 +262,22 @@ def _report(
     item: _Item,
     profile: Profile,
     plan: Plan,
-    assignments: dict[str, str],
+    assignments: dict[str, Any],
 ) -> int:
     from ns_bench import show
-    from ns_bench.report.analysis import analyse, collect
+    from ns_bench.report.analysis import Tuning, analyse, collect
     from ns_bench.report.page import folder_name, write
 
     runs, curves = collect(item.design, plan, item.seeds)
-    analysis = analyse(item.study, profile, item.design, runs, curves, item.seeds, assignments)
+    changed = {name: str(value) for name, value in assignments.items()}
+    analysis = analyse(item.study, profile, item.design, runs, curves, item.seeds, changed)
+    if item.tuned is not None:
+        before = item.tuned.before
+        tables = collect(before, plan, item.seeds)
+        plain = analyse(item.study, profile, before, *tables, item.seeds, changed)
+        analysis = replace(analysis, tuning=Tuning(item.tuned, plain))
     show.table(analysis)
-    name = folder_name(item.study, profile)
+    name = folder_name(item.study, profile) + ("-tuned" if item.tuned else "")
     folder = options.out / name if options.out else options.runs / "reports" / name
     if options.out or not options.read_only:  # read-only leaves the store alone
         try:
@@ -229,7 +292,7 @@ def _pilot(
     item: _Item,
     profile: Profile,
     plan: Plan,
-    assignments: dict[str, str],
+    assignments: dict[str, Any],
 ) -> int:
     from ns_bench.pilot import lines, needs, table_of
 

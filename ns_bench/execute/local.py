@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ns_bench.errors import UserError
 from ns_bench.execute import worker
-from ns_bench.plan import longest_first
+from ns_bench.plan import Task, longest_first
 from ns_bench.recipe import Recipe
 from ns_bench.store import LOGITS, Corrupt, Run, storage_full
 
@@ -83,6 +83,7 @@ def execute(
     workers: int | None = None,
     hang_seconds: float = HANG_SECONDS,
     show: Callable[[Progress], None] = lambda progress: None,
+    more: Callable[[], Sequence[Task]] | None = None,
 ) -> Progress:
     """Do `runs` (teachers before their students; teachers that are not listed are done).
 
@@ -92,11 +93,13 @@ def execute(
     Args:
         seconds: estimated cost of a recipe on one worker; orders the runs, longest chain first.
         show: is called about once a second and at the end.
+        more: is called at the start and whenever a run has ended; what it returns is done, too
+            (teachers first; what is at work already is not begun twice).
 
     Raises:
         UserError: the store takes no more (disk full). KeyboardInterrupt: after a clean stop.
     """
-    return _Pool(runs, seconds, workers or default_workers(), hang_seconds, show).work()
+    return _Pool(runs, seconds, workers or default_workers(), hang_seconds, show, more).work()
 
 
 class _Pool:
@@ -107,11 +110,13 @@ class _Pool:
         workers: int,
         hang_seconds: float,
         show: Callable[[Progress], None],
+        more: Callable[[], Sequence[Task]] | None,
     ) -> None:
         self.pending = {run.id: run for run in runs}
         self.priority = longest_first(runs, seconds)
         self.seconds, self.hang_seconds, self.show = seconds, hang_seconds, show
-        self.count = min(workers, max(len(runs), 1))
+        self.more, self.until, self.ended = more, dict[str, int | None](), more is not None
+        self.count = workers if more else min(workers, max(len(runs), 1))
         self.threads = max(1, cores() // workers)
         self.gpus = gpus()
         self.workers: list[_Worker] = []
@@ -126,17 +131,33 @@ class _Pool:
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             self.workers = [self._start(slot) for slot in range(self.count)]
+            self._feed()
             while self.pending or any(w.run for w in self.workers):
                 self._look_elsewhere()
                 self._hand_out()
                 self._listen()
                 self._bury()
+                self._feed()
                 self._tell()
             return self.progress
         finally:
             self._stop()
             signal.signal(signal.SIGTERM, previous)
             self._tell()
+
+    def _feed(self) -> None:
+        """Take up what there is to do since the last run ended."""
+        if self.more is None or not self.ended:
+            return
+        self.ended = False
+        busy = {w.run.id for w in self.workers if w.run}
+        fresh = [task for task in self.more() if task.run.id not in busy | self.pending.keys()]
+        for task in fresh:
+            self.pending[task.run.id] = task.run
+            self.until[task.run.id] = task.until
+            self.progress.planned += 1
+            self.work_total += self.seconds(task.run.recipe)
+        self.priority = longest_first(self.pending.values(), self.seconds)
 
     def _start(self, slot: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -171,7 +192,7 @@ class _Pool:
                 w.run, w.images, w.fresh, w.heard = run, 0, 0, time.monotonic()
                 del self.pending[run.id]
                 try:
-                    w.connection.send((str(run.path), run.recipe.to_dict()))
+                    w.connection.send((str(run.path), run.recipe.to_dict(), self.until.get(run.id)))
                 except OSError:  # it just died, before the run began
                     self.pending[run.id], w.run, w.closed = run, None, True
 
@@ -198,7 +219,8 @@ class _Pool:
             w.images, w.fresh = message.images, message.fresh
             return
         w.run = None
-        if message.word == "done":
+        self.ended = True
+        if message.word in ("done", "paused"):
             self._done(run)
         elif message.word == "failed":
             self._failed(run, message.text)
@@ -272,7 +294,9 @@ class _Pool:
             if run and state == "done":
                 del self.pending[run_id]
                 self._done(run)
+                self.ended = True
             elif run and state == "failed":
+                self.ended = True
                 del self.pending[run_id]
                 self._failed(run, (run.failure() or {}).get("error", "failed elsewhere"))
 
@@ -290,6 +314,7 @@ class _Pool:
             code = w.process.exitcode or 0
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             reason = f"no sign of life for {self.hang_seconds:.0f} s" if hangs else f"worker {how}"
+            self.ended = True
             if w.run is None and not w.ready:
                 raise UserError(f"a worker process cannot start: it {how} (see above)")
             if w.run is not None and w.run.state() == "done":

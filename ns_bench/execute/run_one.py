@@ -56,6 +56,10 @@ class Interrupted(Exception):
     """Asked to stop; the run's state is in its checkpoint."""
 
 
+class Paused(Exception):
+    """Got to the step it was asked to get to; the run's state is in its checkpoint."""
+
+
 class TeacherUnfit(Exception):
     """The teacher's published logits are missing or damaged: it has to be done again first."""
 
@@ -66,6 +70,7 @@ def run_one(
     device: str = "cpu",
     progress: Callable[[int, int], None] = lambda images, fresh: None,
     should_stop: Callable[[], bool] = lambda: False,
+    until: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Result:
     """Return the run's result, training only what is missing.
@@ -80,16 +85,18 @@ def run_one(
             has seen and how many of them in this attempt.
         should_stop: is asked after every step; True (on any process) ends in a checkpoint and
             Interrupted.
+        until: end in a checkpoint and Paused once a record of metrics is there of this step or a
+            later one.
 
     Raises:
-        Held: another process works on this run. TeacherUnfit, Interrupted, UserError, Diverged,
-        OSError: nothing of what was done before is lost.
+        Held: another process works on this run. TeacherUnfit, Interrupted, Paused, UserError,
+        Diverged, OSError: nothing of what was done before is lost.
     """
     lease = Lease(run.path)
     parallel.on_leader(lease.acquire)
     try:
         result = parallel.on_leader(partial(_published, run))
-        return result or _do(run, lease, device, progress, should_stop, checkpoint_seconds)
+        return result or _do(run, lease, device, progress, should_stop, until, checkpoint_seconds)
     finally:
         if parallel.rank() == 0:
             lease.release()
@@ -110,6 +117,7 @@ def _do(
     device: str,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
+    until: int | None,
     checkpoint_seconds: float,
 ) -> Result:
     recipe = run.recipe
@@ -122,6 +130,7 @@ def _do(
     first = resume["step"] if resume else 0
     began = last_saved = last_told = time.monotonic()
     images_a_step = recipe.images // max(recipe.steps, 1)
+    logged = 0
 
     def save(state: dict[str, Any]) -> None:
         spent = seconds + time.monotonic() - began
@@ -136,6 +145,9 @@ def _do(
         if parallel.any_rank(should_stop()):
             parallel.on_leader(lambda: save(state()))
             raise Interrupted
+        if until is not None and logged >= until and step < recipe.steps:
+            parallel.on_leader(lambda: save(state()))
+            raise Paused
         if parallel.rank():
             return
         if now - last_told >= 1 or step == recipe.steps:
@@ -147,6 +159,8 @@ def _do(
             last_saved = now
 
     def log(record: dict[str, Any]) -> None:
+        nonlocal logged
+        logged = record["step"]
         if parallel.rank() == 0:
             run.log({**record, "seconds": round(seconds + time.monotonic() - began, 3)})
 

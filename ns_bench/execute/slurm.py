@@ -58,6 +58,7 @@ class Submission:
 
     jobs: dict[str, str]  # array name: job id
     missing: dict[str, str]  # array name: why it could not be submitted
+    runs: int = 0  # that were to be submitted
 
 
 def require_slurm() -> None:
@@ -338,10 +339,10 @@ class Scheduler:
         arrays: list[Array],
         profile: Profile,
         cluster: Cluster,
-        collect: list[str],
+        collect: list[str] | None = None,
         say: Callable[[str], None] = print,
     ) -> Submission:
-        """Submit `arrays` in order and, after them all, the job that writes the report.
+        """Submit `arrays` in order and, after them all, the job that writes a report, if any.
 
         What is refused for good (after `TRIES`) is left out with what waits for it, and named.
 
@@ -392,7 +393,7 @@ class Scheduler:
                         file.unlink()
                 continue
             self._note(record, jobs[name], cluster)
-        if jobs:
+        if jobs and collect is not None:
             ids = ":".join(sorted(set(jobs.values())))
             name = f"ns_bench-report-{min(jobs.values(), key=int)}"
             parameters = self.parameters(cluster, name, f"afterany:{ids}", code)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +19,7 @@ from ns_bench.execute.slurm import (
     ALIVE,
     JobState,
     Scheduler,
+    Submission,
     largest_array,
     plan_arrays,
     require_slurm,
@@ -42,40 +44,72 @@ def reconcile(
     Raises:
         UserError: no SLURM here, or it does not answer: then nothing is submitted.
     """
-    require_slurm()
-    scheduler = Scheduler(store)
-    with scheduler.exclusive():
-        scheduler.recover(cluster)
-        states = scheduler.states()
-        plan = make_plan(store, recipes)
-        if not options.retry_failed:
-            settle(scheduler, plan, states, again=options.force or "")
-            plan = make_plan(store, recipes)
-        at_work = {r for r, job in states.items() if job.state in ALIVE}
-        todo = [run for run in plan.missing if run.id not in at_work]
-        # A student whose teacher is queued already waits for it: it comes with the next call.
-        todo = [run for run in todo if run.teacher is None or run.teacher.id not in at_work]
-        submission = None
-        if todo:
-            arrays = plan_arrays(todo, profile, cluster, largest_array())
-            submission = scheduler.submit(arrays, profile, cluster, _collect(options))
+    plan, submission = dispatch(
+        store,
+        recipes,
+        profile,
+        cluster,
+        settled=not options.retry_failed,
+        again=options.force or "",
+        collect=_collect(options),
+    )
     if submission is not None:
-        if not submission.jobs:
-            raise UserError(f"nothing was submitted: {next(iter(submission.missing.values()))}")
         print(
-            f"{title}: submitted {len(todo)} runs in {len(submission.jobs)} sbatch calls "
+            f"{title}: submitted {submission.runs} runs in {len(submission.jobs)} sbatch calls "
             f"(and one for the report); the same command shows where they stand"
         )
-        for name, why in submission.missing.items():
-            print(f"ns_bench: not submitted: {name}: {why}", file=sys.stderr)
-    states = scheduler.states()
-    rows = standing(plan, states)
+    rows = standing(plan, Scheduler(store).states())
     waits = [state for _, state, _ in rows if state in ("queued", "running", "missing", "partial")]
     if not waits:
         return None
     print(summary(title, rows))
     bad = {"failed", "blocked"} & {state for _, state, _ in rows}
     return 1 if bad or (submission and submission.missing) else 0
+
+
+def dispatch(
+    store: Store,
+    recipes: Sequence[Recipe],
+    profile: Profile,
+    cluster: Cluster,
+    *,
+    settled: bool = True,
+    again: str = "",
+    collect: list[str] | None = None,
+) -> tuple[Plan, Submission | None]:
+    """Submit what is missing and not queued; returns the plan, and what was submitted, if anything.
+
+    What was refused is said, and left out.
+
+    Args:
+        settled: first record as failed what ended without a result; see `settle`.
+        collect: arguments of `ns_bench.study` for a job that writes the report.
+
+    Raises:
+        UserError: no SLURM here, or it does not answer, or takes nothing.
+    """
+    require_slurm()
+    scheduler = Scheduler(store)
+    with scheduler.exclusive():
+        scheduler.recover(cluster)
+        states = scheduler.states()
+        plan = make_plan(store, recipes)
+        if settled:
+            settle(scheduler, plan, states, again=again)
+            plan = make_plan(store, recipes)
+        at_work = {r for r, job in states.items() if job.state in ALIVE}
+        todo = [run for run in plan.missing if run.id not in at_work]
+        # A student whose teacher is queued already waits for it: it comes with the next call.
+        todo = [run for run in todo if run.teacher is None or run.teacher.id not in at_work]
+        if not todo:
+            return plan, None
+        arrays = plan_arrays(todo, profile, cluster, largest_array())
+        submission = scheduler.submit(arrays, profile, cluster, collect)
+    if not submission.jobs:
+        raise UserError(f"nothing was submitted: {next(iter(submission.missing.values()))}")
+    for name, why in submission.missing.items():
+        print(f"ns_bench: not submitted: {name}: {why}", file=sys.stderr)
+    return plan, replace(submission, runs=len(todo))
 
 
 def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again: str = "") -> None:
@@ -242,6 +276,10 @@ def _collect(options: argparse.Namespace) -> list[str]:
     words = [options.study, "--profile", options.profile, "--runs", str(options.runs.resolve())]
     for assignment in options.assignments:
         words += ["--set", assignment]
+    if options.recipe:
+        words += ["--recipe", str(options.recipe.resolve())]
+    if options.tuned is not None:
+        words += ["--tuned", *filter(None, [options.tuned])]
     if options.pilot:
         words += ["--pilot", str(options.pilot)]
     if options.seeds:

@@ -12,7 +12,7 @@ from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
 from ns_bench.store import Held, Run, storage_full
 
-Word = Literal["ready", "progress", "done", "failed", "held", "unfit", "stopped", "full"]
+Word = Literal["ready", "progress", "done", "failed", "held", "unfit", "paused", "stopped", "full"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
 
     import torch
 
-    from ns_bench.execute.run_one import Interrupted, TeacherUnfit, run_one
+    from ns_bench.execute.run_one import Interrupted, Paused, TeacherUnfit, run_one
 
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,7 +56,7 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
         try:
             if not connection.poll(0.5):
                 continue
-            path, values = connection.recv()
+            path, values, until = connection.recv()
         except (EOFError, OSError):
             return
         run = Run(Recipe.from_dict(values), Path(path))
@@ -66,8 +66,11 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
                 device=device,
                 progress=lambda *counts: send(Message("progress", "", *counts)),
                 should_stop=lambda: stop,
+                until=until,
             )
             send(Message("done"))
+        except Paused:
+            send(Message("paused"))
         except Interrupted:
             send(Message("stopped"))
         except Held as holder:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,9 @@ from ns_bench.statistics import (
     weakest,
 )
 from ns_bench.store import Corrupt, Result, Run
+
+if TYPE_CHECKING:
+    from ns_bench.tuning.arms import Tuned
 
 TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
@@ -86,6 +90,14 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What a tuned study's report compares with: how it was tuned, and the study as it is."""
+
+    tuned: "Tuned"
+    before: "Analysis"
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Everything a report shows of a study in a profile.
 
@@ -94,6 +106,7 @@ class Analysis:
         curves: tidy, one row an arm, seed and evaluation during training.
         foreign: how many runs have another recipe than the profile gives their arm.
         changed: fields set by hand; they are named in the title.
+        tuning: where each arm has the best recipe of its own search.
     """
 
     study: Study
@@ -106,6 +119,7 @@ class Analysis:
     unfinished: list[Unfinished]
     foreign: int
     changed: dict[str, str]
+    tuning: Tuning | None = None
 
     @property
     def top1(self) -> pd.DataFrame:
@@ -120,7 +134,8 @@ class Analysis:
     @property
     def title(self) -> str:
         changed = "".join(f", {field}={value}" for field, value in self.changed.items())
-        return f"{self.study.name} · {self.profile.name}{changed} · {self.seeds} seeds"
+        tuned = ", tuned" if self.tuning else ""
+        return f"{self.study.name} · {self.profile.name}{changed}{tuned} · {self.seeds} seeds"
 
 
 def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ns_bench import paper
 from ns_bench.definition import Profile, Study
-from ns_bench.report import figure, html, latex
+from ns_bench.report import figure, html, latex, tuned
 from ns_bench.report import markdown as md
 from ns_bench.report.analysis import Analysis, ClaimResult
 from ns_bench.report.blocks import (
@@ -89,6 +89,7 @@ def content(analysis: Analysis) -> Page:
         ),
         _verdicts(analysis),
         *_protocol(analysis),
+        *tuned.blocks(analysis),
         Heading("Arms"),
         _arms(analysis),
         Paragraph(
@@ -484,6 +485,12 @@ def _runs(analysis: Analysis) -> list[Block]:
 def _commands(analysis: Analysis) -> list[Block]:
     study, profile = analysis.study.name, analysis.profile.name
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
+    again: list[Block] = [
+        Paragraph("This report again, from its own tables, in the folder above its own:"),
+        Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),
+    ]
+    if analysis.tuning:
+        changed, again = f"{changed} --tuned {analysis.tuning.tuned.search}", []
     files = [
         "runs.csv",
         "curves.csv",
@@ -499,8 +506,7 @@ def _commands(analysis: Analysis) -> list[Block]:
             f"python -m ns_bench.study {study} --profile {profile} --seeds {analysis.seeds}"
             f"{changed}"
         ),
-        Paragraph("This report again, from its own tables, in the folder above its own:"),
-        Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),
+        *again,
         Paragraph(["Beside this page: ", *links[1:], "."]),
     ]
 

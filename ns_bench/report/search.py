@@ -1,33 +1,64 @@
-"""The report of a search: what was tried, what it scored, and the best recipe to take away."""
+"""The report of one arm's search: what was tried, what it scored, and the best recipe to take."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from ns_bench.report.numbers import points, signed
-from ns_bench.report.page import table
+from ns_bench.report import figure as figures
+from ns_bench.report import html, style
+from ns_bench.report import markdown as md
+from ns_bench.report.blocks import (
+    Block,
+    Code,
+    Heading,
+    Items,
+    Notes,
+    Page,
+    Panel,
+    Paragraph,
+    Picture,
+    Span,
+    Table,
+    Text,
+)
+from ns_bench.report.numbers import MISSING, points, signed
+from ns_bench.report.style import GRID, INK, MEAN, POINT, RULE
 from ns_bench.store import publish
-from ns_bench.tuning.space import changes
-from ns_bench.tuning.trials import Search, Standing, best_of, frozen
+from ns_bench.tuning.sampler import as_study
+from ns_bench.tuning.space import Dimension, changes
+from ns_bench.tuning.trials import Search, Standing, best_of, front_of
 
-INK, DONE, PRUNED, BEST = "#333333", "#8da9c4", "#c9c9c9", "#134074"
+LEAST_FOR_IMPORTANCES = 8
+"""Complete trials below which importances are noise."""
 
 
-def write_search(search: Search, standings: Sequence[Standing], folder: Path) -> Path:
-    """Write search.md, trials.csv, best.toml and the figure into `folder`; returns the page."""
+def write(search: Search, standings: Sequence[Standing], folder: Path) -> Path:
+    """Write the page, trials.csv, best.toml and the figures into `folder`; returns search.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    frame = trials_table(search, standings)
-    publish(folder / "trials.csv", frame.to_csv(index=False).encode())
+    publish(folder / "trials.csv", trials_table(search, standings).to_csv(index=False).encode())
     best = best_of(standings)
     if best is not None:
         publish(folder / "best.toml", recipe_toml(search, best).encode())
-        draw(search, standings, folder / "search.png")
+    style.theme()
+    shown = [s for s in standings if s.score is not None]
+    drawings = {}
+    if shown:
+        for stem, drawn in (("history", history(search, shown)), ("slices", slices(search, shown))):
+            figures.write(style.lay_out(drawn), folder / stem)
+        drawings = {
+            "history": style.inline(style.lay_out(history(search, shown, 4.6)), "history", _ALT),
+            "slices": style.inline(style.lay_out(slices(search, shown, 2)), "slices", _SLICES),
+        }
+    said = content(search, standings)
+    publish(folder / "search.html", html.render(said, drawings).encode())
     path = folder / "search.md"
-    publish(path, markdown(search, standings).encode())
+    publish(path, md.render(said).encode())
     return path
 
 
@@ -36,10 +67,13 @@ def trials_table(search: Search, standings: Sequence[Standing]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "trial": s.trial.number,
+            "batch": s.trial.batch,
             "state": s.state,
-            "validation_top1": s.value if s.values else float("nan"),
+            "validation_top1": math.nan if s.score is None else s.score,
             "seeds": len(s.values),
+            "rungs": len(s.rungs),
             "seconds": s.seconds,
+            "cost": s.cost,
             **{d.name: s.trial.params.get(d.name) for d in search.space},
             "reason": s.reason,
         }
@@ -48,12 +82,14 @@ def trials_table(search: Search, standings: Sequence[Standing]) -> pd.DataFrame:
 
 
 def recipe_toml(search: Search, best: Standing) -> str:
-    """Return the best trial's fields as TOML that `ns_bench.study --recipe` takes."""
-    lines = [f"# {search.study}, profile {search.profile}, arm {search.arm}: {search.id}"]
-    lines.append(f"# trial {best.trial.number}: validation top-1 {best.value:.2f} %")
+    """Return the best trial's fields as TOML, which `ns_bench.study --recipe` takes."""
+    lines = [
+        f"# {search.settings.study}, profile {search.settings.profile}, arm {search.arm!r}",
+        f"# search {search.settings.id}, trial {best.trial.number}: "
+        f"validation top-1 {points(best.score)} %",
+    ]
     fields = changes(search.space, best.trial.params)
-    lines += [f"{name} = {_toml(value)}" for name, value in sorted(fields.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(f"{n} = {_toml(v)}" for n, v in sorted(fields.items()))]) + "\n"
 
 
 def _toml(value: Any) -> str:
@@ -61,113 +97,235 @@ def _toml(value: Any) -> str:
 
 
 def importances(search: Search, standings: Sequence[Standing]) -> dict[str, float]:
-    """Return each parameter's share of the variance of the scores (fANOVA); {} if unknown."""
+    """Return each parameter's share of the variance of the scores (fANOVA); {} of too few."""
     import optuna
 
     complete = [s for s in standings if s.state == "complete"]
-    if len(complete) < 8 or len({s.value for s in complete}) < 2:
+    if len(complete) < LEAST_FOR_IMPORTANCES or len({s.score for s in complete}) < 2:
         return {}
-    study = optuna.create_study(direction="maximize")
-    for standing in complete:
-        study.add_trial(frozen(standing, search.space, search.recipe))
+    study = as_study(search, complete)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    target = (lambda trial: trial.values[0]) if len(search.settings.objectives) > 1 else None
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
 
 
-def markdown(search: Search, standings: Sequence[Standing]) -> str:
-    """Return the page as Markdown."""
+def content(search: Search, standings: Sequence[Standing]) -> Page:
+    """Return the page."""
+    settings = search.settings
+    title = f"Search: {settings.study} · {settings.profile} · {search.arm}"
     best = best_of(standings)
-    seeds = f"{search.seeds} tuning seeds from 1000 on"
-    lines = [
-        f"# Search: {search.study} · {search.profile} · {search.arm}",
-        f"{len(standings)} trials by {search.sampler}, scored by validation top-1, mean over "
-        f"{seeds}. No test row and no reporting seed was read.",
+    counts = pd.Series([s.state for s in standings]).value_counts()
+    states = ", ".join(f"{n} {state}" for state, n in counts.items())
+    hours = sum(s.seconds for s in standings) / 3600
+    blocks: list[Block] = [
+        Paragraph(
+            f"{len(standings)} trials ({states}) by {settings.sampler}, sampler seed "
+            f"{settings.seed}, {hours:.2f} hours of training. Scored by validation top-1 of the "
+            f"averaged weights, mean over tuning seeds 1000 to {999 + settings.seeds}: no test "
+            "row and no reporting seed was read."
+        )
     ]
     if best is None:
         reasons = sorted({s.reason for s in standings if s.reason})
-        return "\n\n".join([*lines, "**No trial finished.**", *reasons]) + "\n"
-    fields = changes(search.space, best.trial.params)
-    sets = " ".join(f"--set {name}={value}" for name, value in sorted(fields.items()))
-    ranked = sorted(
-        (s for s in standings if s.state == "complete"), key=lambda s: (-s.value, s.trial.number)
-    )
-    first = next((i for i, s in enumerate(ranked, 1) if s.trial.number == 0), None)
-    place = (
-        f"The default recipe (trial 0) is number {first} of {len(ranked)} finished trials, "
-        f"{signed(standings[0].value - best.value)} points from the best."
-        if first
-        else "The default recipe (trial 0) did not finish."
-    )
-    lines += [
-        f"**Best: trial {best.trial.number}, {points(best.value)} %.** {place}",
-        f"```\n{sets}\n```",
-        "![score of every trial, and by parameter](search.png)",
+        items: list[Text] = [[Span("No trial is complete.", bold=True)], *reasons]
+        return Page(title, [*blocks, Notes(items), _trials(search, standings)])
+    blocks += [
+        Heading("Best recipe"),
+        Paragraph(
+            [
+                Span(f"Trial {best.trial.number}: {points(best.score)} %.", bold=True),
+                f" {_place(standings, best)}",
+                " The best of many is flattered by chance: its worth is what fresh seeds show, ",
+                Span("--tuned", code=True),
+                ".",
+            ]
+        ),
+        Code(_command(search, best)),
+        Paragraph(["The same as a file: ", Span("best.toml", file="best.toml"), "."]),
+        Picture("history", _ALT, [Panel("history", _ALT)]),
+        Picture("slices", _SLICES, [Panel("slices", _SLICES)]),
+        *_front(search, standings),
+        *_importances(search, standings),
+        Heading("Space"),
+        Items([_range(dimension) for dimension in search.space]),
+        *_left_out(search),
+        Heading("Trials"),
+        _trials(search, standings),
     ]
+    return Page(title, blocks)
+
+
+_ALT = "The score of every trial in the order of the search, and the best so far"
+_SLICES = "The score of every trial by the value of each parameter"
+
+
+def _place(standings: Sequence[Standing], best: Standing) -> str:
+    ranked = sorted(
+        (s for s in standings if s.state == "complete"),
+        key=lambda s: (-(s.score or 0.0), s.trial.number),
+    )
+    place = next((i for i, s in enumerate(ranked, 1) if s.trial.number == 0), None)
+    if place is None:
+        return "The arm's own recipe (trial 0) is not complete."
+    own = standings[0].score
+    assert own is not None and best.score is not None
+    return (
+        f"The arm's own recipe (trial 0, {points(own)} %) is number {place} of {len(ranked)} "
+        f"complete trials, {signed(own - best.score)} points from the best."
+    )
+
+
+def _command(search: Search, best: Standing) -> str:
+    fields = changes(search.space, best.trial.params)
+    sets = " \\\n".join(f"  --set {name}={value}" for name, value in sorted(fields.items()))
+    settings = search.settings
+    command = f"python -m ns_bench.study {settings.study} --profile {settings.profile}"
+    return f"{command} \\\n{sets}"
+
+
+def _front(search: Search, standings: Sequence[Standing]) -> list[Block]:
+    if len(search.settings.objectives) == 1:
+        return []
+    rows: list[list[Text]] = [
+        [str(s.trial.number), points(s.score), f"{s.cost:.1f}"] for s in front_of(standings)
+    ]
+    header = ["trial", "top-1 (%)", "training a network (s, estimated)"]
+    return [
+        Heading("Pareto front"),
+        Paragraph("No other trial is both better and cheaper than one of these."),
+        Table("Pareto front", header, rows),
+    ]
+
+
+def _importances(search: Search, standings: Sequence[Standing]) -> list[Block]:
     shares = importances(search, standings)
-    if shares:
-        rows = [[name, f"{100 * share:.0f} %"] for name, share in shares.items()]
-        lines += ["## Importances (fANOVA)", table(["parameter", "share of variance"], rows)]
+    if not shares:
+        return []
+    rows: list[list[Text]] = [[name, f"{100 * share:.0f}"] for name, share in shares.items()]
+    return [
+        Heading("Importances"),
+        Paragraph(
+            "Each parameter's share of the variance of the scores (fANOVA over complete trials)."
+        ),
+        Table("Importances", ["parameter", "share (%)"], rows),
+    ]
+
+
+def _range(d: Dimension) -> Text:
+    if d.choices:
+        said = "one of " + ", ".join(map(str, d.choices))
+    else:
+        said = f"{d.low:g} to {d.high:g}"
+        said += f" in steps of {d.step:g}" if d.step else ""
+        said += ", even in the logarithm" if d.log else ""
+    if d.when:
+        said += ", where " + " and ".join(f"{name} = {value}" for name, value in d.when)
+    return [Span(d.name, code=True), f": {said}"]
+
+
+def _left_out(search: Search) -> list[Block]:
+    tuned = {d.name for d in search.space}
+    names = [d.name for d in search.settings.space if d.name not in tuned]
+    if not names:
+        return []
+    said = "Left as they are, since the arm does not use them or the study varies them: "
+    return [Paragraph([said, Span(", ".join(names), code=True), "."])]
+
+
+def _trials(search: Search, standings: Sequence[Standing]) -> Table:
+    ranked = sorted(
+        standings,
+        key=lambda s: (s.state != "complete", -(s.score or 0.0), s.trial.number),
+    )
     names = [d.name for d in search.space]
-    rows = [
+    rows: list[list[Text]] = [
         [
             str(s.trial.number),
             s.state,
-            points(s.value if s.values else None),
-            f"{len(s.values)}/{search.seeds}",
+            points(s.score),
+            f"{len(s.values)}/{search.settings.seeds}",
             *(_short(s.trial.params.get(name)) for name in names),
+            s.reason,
         ]
-        for s in [*ranked, *(s for s in standings if s.state != "complete")]
+        for s in ranked
     ]
-    lines += ["## Trials", table(["trial", "state", "top-1 (%)", "seeds", *names], rows)]
-    return "\n\n".join(lines) + "\n"
+    header = ["trial", "state", "top-1 (%)", "seeds", *names, "reason"]
+    found = Table("Trials", header, rows, sortable=True)
+    return found if any(s.reason for s in standings) else found.without("reason")
 
 
 def _short(value: Any) -> str:
     if value is None:
-        return ""
+        return MISSING
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def draw(search: Search, standings: Sequence[Standing], path: Path) -> None:
-    """Draw the history, and the score over each parameter."""
-    matplotlib.use("agg")
-    panels = 1 + len(search.space)
-    rows = -(-panels // 4)
-    figure, grid = plt.subplots(
-        rows, min(panels, 4), figsize=(11, 2.6 * rows), layout="constrained", squeeze=False
+def history(search: Search, shown: Sequence[Standing], width: float = 9.0) -> Figure:
+    """Return the figure of scores by trial; `shown` have a score."""
+    figure = Figure(figsize=(width, 3.2))
+    axes = figure.subplots()
+    _dots(axes, [(s.trial.number, s) for s in shown])
+    top: float | None = None
+    line = []
+    for s in shown:
+        if s.state == "complete" and (top is None or (s.score or 0.0) > top):
+            top = s.score
+        line.append(math.nan if top is None else top)
+    axes.step([s.trial.number for s in shown], line, where="post", color=MEAN, lw=1.4, zorder=1)
+    axes.set_xlabel("trial")
+    axes.set_ylabel("validation top-1 (%)")
+    axes.set_title(
+        "line: best so far; hollow: stopped early;\ndiamond: the arm's own recipe",
+        fontsize=8,
+        loc="left",
     )
-    done = [s for s in standings if s.values]
-    history = grid.flat[0]
-    colors = [DONE if s.state == "complete" else PRUNED for s in done]
-    history.scatter([s.trial.number for s in done], [s.value for s in done], c=colors, s=14)
-    top, line = -1.0, []
-    for s in done:
-        top = max(top, s.value if s.state == "complete" else -1.0)
-        line.append(top if top >= 0 else float("nan"))
-    history.step([s.trial.number for s in done], line, where="post", color=BEST, lw=1.2)
-    history.set_title("history; line: best so far; pale: pruned", fontsize=8, loc="left")
-    history.set_ylabel("validation top-1 (%)", fontsize=8)
-    for axes, dimension in zip(list(grid.flat)[1:], search.space, strict=False):
-        mine = [s for s in done if dimension.name in s.trial.params]
-        values = [s.trial.params[dimension.name] for s in mine]
-        if dimension.choices:
-            values = [str(value) for value in values]
-        axes.scatter(
-            values,
-            [s.value for s in mine],
-            c=[DONE if s.state == "complete" else PRUNED for s in mine],
-            s=14,
-        )
-        if dimension.log:
-            axes.set_xscale("log")
-        axes.set_title(dimension.name, fontsize=8, loc="left")
-    for axes in list(grid.flat)[panels:]:
-        axes.set_visible(False)
-    for axes in grid.flat:
+    return figure
+
+
+def slices(search: Search, shown: Sequence[Standing], columns: int = 4) -> Figure:
+    """Return the figure of scores by the value of each parameter."""
+    columns = min(columns, len(search.space))
+    rows = -(-len(search.space) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.1 * rows))
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes, dimension in zip(grid.flat, search.space, strict=False):
+        mine = [s for s in shown if dimension.name in s.trial.params]
+        choices = list(map(str, dimension.choices))
+        if choices:
+            own = [str(s.trial.params[dimension.name]) for s in mine]
+            choices += [c for c in dict.fromkeys(own) if c not in choices]
+            _dots(axes, [(choices.index(c), s) for c, s in zip(own, mine, strict=True)])
+            axes.set_xticks(range(len(choices)), choices)
+            axes.set_xlim(-0.5, len(choices) - 0.5)
+        else:
+            _dots(axes, [(s.trial.params[dimension.name], s) for s in mine])
+            if dimension.log:
+                ends = [float(dimension.low or 0), float(dimension.high or 0)]
+                axes.set_xscale("log")
+                axes.xaxis.set_major_locator(FixedLocator(ends))
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.set_xticklabels([f"{end:g}" for end in ends])
+        axes.set_title(dimension.name, fontsize=7, loc="left")
         axes.tick_params(labelsize=7)
-    publish_figure(figure, path)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("top-1 (%)", fontsize=7)
+    for axes in list(grid.flat)[len(search.space) :]:
+        axes.set_visible(False)
+    return figure
 
 
-def publish_figure(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=140, metadata={"Software": None})
-    plt.close(figure)
+def _dots(axes: Axes, where: Sequence[tuple[float, Standing]]) -> None:
+    axes.grid(axis="y", color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    for x, s in where:
+        own, complete = s.trial.number == 0, s.state == "complete"
+        axes.plot(
+            x,
+            s.score or 0.0,
+            "D" if own else "o",
+            ms=5.5 if own else 4,
+            mfc=(MEAN if own else POINT) if complete else "none",
+            mec=INK if own else (POINT if complete else RULE),
+            mew=0.8,
+            zorder=3 if own else 2,
+        )

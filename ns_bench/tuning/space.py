@@ -54,7 +54,12 @@ def load_space(tables: Mapping[str, Any], source: str) -> list[Dimension]:
     """
     if not tables:
         raise UserError(f"{source}: the space is empty; expected fields with ranges")
-    return [_dimension(name, values, source) for name, values in _flat(tables).items()]
+    space = [_dimension(name, values, source) for name, values in _flat(tables).items()]
+    names = [name for dimension in space for name in dimension.fields]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{source}: {name} is there twice")
+    return space
 
 
 def read_space(path: Path) -> list[Dimension]:
@@ -113,29 +118,15 @@ def _dimension(name: str, values: Any, source: str) -> Dimension:
     return dimension
 
 
-def for_arm(
-    space: Sequence[Dimension], recipe: Recipe, varied: Sequence[str]
-) -> tuple[list[Dimension], dict[str, str]]:
-    """Return the dimensions that an arm is tuned over, and {name: why} of those left out.
+def for_arm(space: Sequence[Dimension], recipe: Recipe, varied: Sequence[str]) -> list[Dimension]:
+    """Return the dimensions that an arm is tuned over.
 
     Args:
         recipe: the arm's. What it does not use is left out.
         varied: fields in which the arms of its study differ: tuning them would undo the study.
-
-    Raises:
-        UserError: nothing is left.
     """
-    used, left = [], {}
-    for dimension in space:
-        if set(dimension.fields) & set(varied):
-            left[dimension.name] = "the study varies it"
-        elif set(dimension.fields) <= set(idle_fields(recipe)):
-            left[dimension.name] = "the arm does not use it"
-        else:
-            used.append(dimension)
-    if not used:
-        raise UserError("the space has no field that this arm could be tuned over")
-    return used, left
+    idle = set(idle_fields(recipe))
+    return [d for d in space if not set(d.fields) & set(varied) and not set(d.fields) <= idle]
 
 
 def varied_fields(recipes: Sequence[Recipe]) -> list[str]:

@@ -3,40 +3,45 @@
 A batch of trials is asked for at once, from a sampler that is seeded by the batch and has seen the
 trials of all earlier batches. So what is tried is a function of results alone: a search that was
 killed and called again tries what it would have tried, and there is no half-told trial to clean up.
+
+A trial is scored seed by seed, and stops early in two ways. Within the first seed, at `RUNGS` of
+its steps, the better half of its batch goes on (successive halving). After that it goes on while
+it is not surely worse than the best trial of earlier batches (Wilcoxon's signed-rank test over
+seeds). The arm's own recipe, trial 0, always runs to the end. A stopped run keeps its checkpoint.
 """
 
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ns_bench.errors import UserError, unknown
+from ns_bench.definition import TUNING_SEEDS
+from ns_bench.errors import UserError
+from ns_bench.plan import Task
 from ns_bench.recipe import Recipe
-from ns_bench.store import Store, publish_json
-from ns_bench.streams import stream_seed
-from ns_bench.tuning.space import Dimension, applies, changes
+from ns_bench.store import Run, Store, publish_json
+from ns_bench.tuning.space import Dimension, changes
 
 SCHEMA = 1
-TUNING_SEEDS = 1000
-"""Seeds from here on tune, and report nothing."""
-
-SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
-PRUNE_P = 0.2
-"""Wilcoxon's signed-rank test can say p = 1/8 of three seeds: a bad recipe stops after these."""
+RUNGS = (0.2, 0.5)
+"""Shares of the first seed's steps at which the worse half of a batch stops."""
 
 State = Literal["complete", "pruned", "failed", "running"]
+Pruning = Literal["both", "seeds", "none"]
+Objective = Literal["accuracy", "cost"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried: parameters by the name of their dimension."""
+    """What was tried: parameters by the name of their dimension, and the sampler's own notes."""
 
     number: int
     batch: int
     params: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,10 @@ class Standing:
 
     Attributes:
         values: validation top-1 (%) by tuning seed, in the order of the seeds.
+        rungs: validation top-1 (%) at the rungs of the first seed that it got to.
         seconds: of training, its own runs alone.
-        wanted: the runs that it needs next, none unless it is running.
+        cost: of training one network by its recipe, in seconds as the profile estimates them.
+        wanted: what it needs next, nothing unless it is running.
         reason: of its failure.
     """
 
@@ -54,238 +61,234 @@ class Standing:
     recipe: Recipe | None
     state: State
     values: list[float] = field(default_factory=list)
+    rungs: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    wanted: list[Recipe] = field(default_factory=list)
+    cost: float = 0.0
+    wanted: list[Task] = field(default_factory=list)
     reason: str = ""
 
     @property
-    def value(self) -> float:
-        """The objective: mean validation top-1 over the seeds that it ran at."""
-        return statistics.fmean(self.values)
+    def score(self) -> float | None:
+        """Mean validation top-1 over its seeds, or what it had when it stopped; None of nothing."""
+        if self.values:
+            return statistics.fmean(self.values)
+        return self.rungs[-1] if self.rungs else None
 
 
 @dataclass(frozen=True)
-class Search:
-    """One arm's search. Everything here but `store` is its identity.
+class Settings:
+    """What all arms of one search have in common: each has the same chance.
 
     Attributes:
-        recipe: the arm's; trial 0 is this recipe as it is.
-        seeds: how many tuning seeds (1000, 1001, ...) a trial is scored at.
+        space: everything that may be tuned; an arm is tuned over what it uses of it.
+        design: SHA-256 over the recipes of the study's arms, so that a changed profile is another
+            search.
+        seed: of the sampler.
+        seeds: tuning seeds (1000, 1001, ...) at which a trial is scored.
         batch: trials that are asked for at once.
-        prune: stop a trial that is surely worse than the best before it, seed by seed.
     """
 
-    store: Store
     study: str
     profile: str
-    arm: str
-    recipe: Recipe
+    design: str
     space: tuple[Dimension, ...]
     sampler: str = "tpe"
     seed: int = 0
     seeds: int = 4
-    batch: int = 4
-    prune: bool = True
+    batch: int = 8
+    pruning: Pruning = "both"
+    objectives: tuple[Objective, ...] = ("accuracy",)
 
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise unknown("sampler", self.sampler, SAMPLERS)
+    @property
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
+        """Optuna's word for what each objective should be."""
+        return ["maximize", "minimize"][: len(self.objectives)]  # type: ignore[return-value]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides what is tried and how it is scored."""
-        return {
-            "schema": SCHEMA,
-            "study": self.study,
-            "profile": self.profile,
-            "arm": self.arm,
-            "recipe": json.loads(self.recipe.at_seed(0).canonical()),
-            "space": [json.loads(json.dumps(asdict(dimension))) for dimension in self.space],
-            "sampler": self.sampler,
-            "seed": self.seed,
-            "seeds": self.seeds,
-            "batch": self.batch,
-            "prune": self.prune,
-        }
+        """Everything that decides what is tried and how it is scored, as JSON has it."""
+        identity: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(self)}))
+        return identity
 
     @property
     def id(self) -> str:
-        text = json.dumps(self.identity, sort_keys=True)
-        slug = "".join(c if c.isascii() and c.isalnum() else "_" for c in self.arm)[:60]
-        digits = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"{self.study}-{self.profile}-{slug}-{self.sampler}-{digits}"
+        digits = _sha256(json.dumps(self.identity, sort_keys=True))[:8]
+        return f"{self.study}-{self.profile}-{self.sampler}-{digits}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search of one arm.
+
+    Attributes:
+        recipe: the arm's; trial 0 is this recipe as it is.
+        space: what the arm is tuned over.
+        estimate: seconds of training by a recipe, as the profile estimates them.
+    """
+
+    store: Store
+    settings: Settings
+    arm: str
+    recipe: Recipe
+    space: tuple[Dimension, ...]
+    estimate: Callable[[Recipe], float]
+    _seen: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
 
     @property
     def folder(self) -> Path:
-        return self.store.root / "searches" / self.id
+        return self.store.root / "searches" / self.settings.id
+
+    @property
+    def slug(self) -> str:
+        """The arm's name, fit for a file."""
+        words = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.arm)[:60]
+        return f"{words}-{_sha256(self.arm)[:4]}"
+
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.slug}.json"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"arm": self.arm, **self.settings.identity}
 
     def trials(self) -> list[Trial]:
         """Return what has been asked for so far. UserError: the file is not this search's."""
-        path = self.folder / "trials.json"
         try:
-            stored = json.loads(path.read_bytes())
+            stored = json.loads(self.file.read_bytes())
             found = [Trial(**entry) for entry in stored["trials"]]
+            belongs = stored["search"] == self.identity
         except FileNotFoundError:
             return []
         except (ValueError, KeyError, TypeError) as error:
-            why = f"{path} cannot be read ({error}); move it away to start over"
+            why = f"{self.file} cannot be read ({error}); move it away: its runs are kept"
             raise UserError(why) from None
-        if stored.get("search") != self.identity:
-            raise UserError(f"{path} belongs to another search or space")
+        if not belongs:
+            raise UserError(f"{self.file} belongs to another study or space; move it away")
         return found
+
+    def keep(self, trials: Sequence[Trial]) -> None:
+        """Store what has been asked for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"search": self.identity, "trials": [asdict(trial) for trial in trials]}
+        publish_json(self.file, content)
 
     def standings(self, trials: Sequence[Trial]) -> list[Standing]:
-        """Return where every trial stands; one batch is judged by those before it."""
+        """Return where every trial stands; a batch is judged by itself and those before it."""
         found: list[Standing] = []
         for number in sorted({trial.batch for trial in trials}):
-            before = list(found)
-            found += [self._standing(t, before) for t in trials if t.batch == number]
+            best = best_of(found)
+            found += self._batch([t for t in trials if t.batch == number], best)
         return found
 
-    def _standing(self, trial: Trial, before: Sequence[Standing]) -> Standing:
+    def _batch(self, trials: Sequence[Trial], best: Standing | None) -> list[Standing]:
+        begun = {trial.number: self._begin(trial) for trial in trials}
+        racing = [n for n, standing in begun.items() if standing.state == "running" and n > 0]
+        if self.settings.pruning == "both":
+            for rung in RUNGS:
+                begun |= {n: self._to_rung(begun[n], rung) for n in racing}
+                racing = [n for n in racing if begun[n].state == "running"]
+                if any(begun[n].wanted for n in racing):  # the others wait at the rung
+                    return [s if n in racing else self._go_on(s, best) for n, s in begun.items()]
+                racing.sort(key=lambda n: (-begun[n].rungs[-1], n))
+                half = -(-len(racing) // 2)
+                begun |= {n: replace(begun[n], state="pruned") for n in racing[half:]}
+                racing = racing[:half]
+        return [self._go_on(standing, best) for standing in begun.values()]
+
+    def _begin(self, trial: Trial) -> Standing:
         try:
             recipe = self.recipe.set(changes(self.space, trial.params))
         except UserError as error:  # a combination that no recipe can have
             return Standing(trial, None, "failed", reason=str(error))
-        so_far = Standing(trial, recipe, "running")
-        best = max((s for s in before if s.state == "complete"), key=_rank, default=None)
-        for seed in range(self.seeds):
-            run = self.store.run(recipe.at_seed(TUNING_SEEDS + seed))
-            state = run.state()
-            if state == "failed":
-                reason = (run.failure() or {}).get("error", "it failed")
-                return replace(so_far, state="failed", reason=reason)
-            above = run.teacher
-            while above is not None:
-                if above.state() == "failed":
-                    return replace(so_far, state="failed", reason=f"its teacher {above.id} failed")
-                above = above.teacher
-            result = run.result() if state == "done" else None
-            if result is None:
-                return replace(so_far, wanted=[run.recipe])
-            values = [*so_far.values, result.validation["top1"]]
-            so_far = replace(so_far, values=values, seconds=so_far.seconds + result.seconds)
-            more = seed + 1 < self.seeds
-            if self.prune and best is not None and more and surely_worse(values, best.values):
+        return Standing(trial, recipe, "running", cost=self.estimate(recipe))
+
+    def _to_rung(self, standing: Standing, rung: float) -> Standing:
+        run = self.run(standing, 0)
+        if failed := _failure(run):
+            return replace(standing, state="failed", reason=failed)
+        until = max(round(run.recipe.steps * rung), 1)
+        for record in run.metrics():
+            if record["step"] >= until and "validation_top1" in record:
+                rungs = [*standing.rungs, record["validation_top1"]]
+                return replace(standing, rungs=rungs, seconds=record["seconds"])
+        return replace(standing, wanted=[Task(run, until)])
+
+    def _go_on(self, standing: Standing, best: Standing | None) -> Standing:
+        from ns_bench.tuning.sampler import LEAST_SEEDS, surely_worse
+
+        if standing.state != "running":
+            return standing
+        settings, so_far = self.settings, replace(standing, seconds=0.0)
+        if settings.pruning == "none" or standing.trial.number == 0:
+            best = None
+        for seed in range(settings.seeds):
+            run = self.run(standing, seed)
+            if failed := _failure(run):
+                return replace(so_far, state="failed", reason=failed)
+            finished = self._finished(run)
+            if finished is None:
+                # Seeds after which the trial could not stop anyway are asked for together.
+                sure = max(seed + 1, LEAST_SEEDS) if best else settings.seeds
+                asked = range(seed, min(sure, settings.seeds))
+                runs = [self.run(standing, later) for later in asked]
+                return replace(so_far, wanted=[Task(r) for r in runs if not self._finished(r)])
+            values, seconds = [*so_far.values, finished[0]], so_far.seconds + finished[1]
+            so_far = replace(so_far, values=values, seconds=seconds)
+            if best and seed + 1 < settings.seeds and surely_worse(values, best.values):
                 return replace(so_far, state="pruned")
         return replace(so_far, state="complete")
 
-    def ask(self, standings: Sequence[Standing], count: int) -> list[Trial]:
-        """Ask the sampler for the next batch of at most `count` trials, and store them."""
-        import optuna
+    def run(self, standing: Standing, seed: int) -> Run:
+        assert standing.recipe is not None
+        return self.store.run(standing.recipe.at_seed(TUNING_SEEDS + seed))
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        batch = standings[-1].trial.batch + 1 if standings else 0
-        study = optuna.create_study(
-            direction="maximize", sampler=self._sampler(batch, len(standings))
-        )
-        for standing in standings:
-            study.add_trial(frozen(standing, self.space, self.recipe))
-        asked = []
-        for number in range(len(standings), len(standings) + min(count, self.batch)):
-            if number == 0:
-                params: dict[str, Any] = self.defaults()
-                study.enqueue_trial(params)
-            trial = study.ask()
-            params = {}
-            for dimension in self.space:
-                if applies(dimension, params, self.recipe):
-                    params[dimension.name] = _suggest(trial, dimension)
-            asked.append(Trial(number, batch, params))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        every = [*(s.trial for s in standings), *asked]
-        content = {"search": self.identity, "trials": [asdict(trial) for trial in every]}
-        publish_json(self.folder / "trials.json", content)
-        return asked
-
-    def defaults(self) -> dict[str, Any]:
-        """Return the arm's own values: what trial 0 tries, where the space has them."""
-        return {d.name: self.recipe.field(d.fields[0]) for d in self.space}
-
-    def _sampler(self, batch: int, told: int) -> Any:
-        import optuna
-
-        seed = stream_seed(self.seed, "search", batch) % 2**32
-        samplers = optuna.samplers
-        if self.sampler == "random":
-            return samplers.RandomSampler(seed=seed)
-        if self.sampler == "gp":
-            return samplers.GPSampler(seed=seed)
-        if self.sampler == "cmaes":
-            return samplers.CmaEsSampler(seed=seed)
-        if self.sampler == "grid":
-            return samplers.BruteForceSampler(seed=seed)
-        return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    def _finished(self, run: Run) -> tuple[float, float] | None:
+        """Return (validation top-1, seconds) of a finished run; it is read once."""
+        if run.id not in self._seen and run.state() == "done":
+            result = run.result()
+            assert result is not None
+            self._seen[run.id] = result.validation["top1"], result.seconds
+        return self._seen.get(run.id)
 
 
-def _rank(standing: Standing) -> tuple[float, int]:
-    return standing.value, -standing.trial.number
-
-
-def surely_worse(values: Sequence[float], best: Sequence[float]) -> bool:
-    """Whether a trial's scores are below the best's at the same seeds (Wilcoxon, one-sided)."""
-    from scipy.stats import wilcoxon
-
-    differences = [a - b for a, b in zip(values, best, strict=False)]
-    if len(differences) < 2 or statistics.fmean(differences) >= 0:
-        return False
-    if not any(differences):
-        return False
-    test = wilcoxon(differences, alternative="less", zero_method="zsplit")
-    return bool(test.pvalue < PRUNE_P)
-
-
-def distribution(dimension: Dimension) -> Any:
-    """Return Optuna's distribution of a dimension."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if dimension.choices:
-        return CategoricalDistribution(dimension.choices)
-    assert dimension.low is not None and dimension.high is not None
-    if dimension.whole:
-        low, high = int(dimension.low), int(dimension.high)
-        return IntDistribution(low, high, log=dimension.log, step=int(dimension.step or 1))
-    return FloatDistribution(
-        float(dimension.low), float(dimension.high), log=dimension.log, step=dimension.step
-    )
-
-
-def _suggest(trial: Any, dimension: Dimension) -> Any:
-    kind = distribution(dimension)
-    return trial._suggest(dimension.name, kind)
-
-
-def frozen(standing: Standing, space: Sequence[Dimension], recipe: Recipe) -> Any:
-    """Return a trial as Optuna's record of it."""
-    import optuna
-
-    kinds = {d.name: distribution(d) for d in space if d.name in standing.trial.params}
-    state = {
-        "complete": optuna.trial.TrialState.COMPLETE,
-        "pruned": optuna.trial.TrialState.PRUNED,
-        "failed": optuna.trial.TrialState.FAIL,
-    }[standing.state]
-    # a default outside its range is a trial, but not one that the sampler could have made
-    params = {n: v for n, v in standing.trial.params.items() if kinds[n]._contains(
-        kinds[n].to_internal_repr(v))}  # fmt: skip
-    return optuna.trial.create_trial(
-        state=state,
-        value=standing.value if standing.state == "complete" else None,
-        params=params,
-        distributions={name: kinds[name] for name in params},
-        intermediate_values=dict(enumerate(standing.values)),
-        user_attrs={"reason": standing.reason} if standing.reason else {},
-    )
+def _failure(run: Run) -> str:
+    """Say why the run or one it is taught by failed; "" if none did."""
+    link: Run | None = run
+    while link is not None:
+        if link.state() == "failed":
+            why = str((link.failure() or {}).get("error", "it failed"))
+            return why if link is run else f"its teacher {link.id} failed: {why}"
+        link = link.teacher
+    return ""
 
 
 def best_of(standings: Sequence[Standing]) -> Standing | None:
-    """Return the complete trial with the highest mean, the earliest of equals."""
-    return max((s for s in standings if s.state == "complete"), key=_rank, default=None)
+    """Return the complete trial with the highest score, the earliest of equals."""
+    return max(
+        (s for s in standings if s.state == "complete"),
+        key=lambda s: (s.score or 0.0, -s.trial.number),
+        default=None,
+    )
+
+
+def front_of(standings: Sequence[Standing]) -> list[Standing]:
+    """Return the complete trials that no other beats in score and cost alike, cheapest first."""
+    complete = [s for s in standings if s.state == "complete"]
+    front: list[Standing] = []
+    for s in sorted(complete, key=lambda s: (s.cost, -(s.score or 0.0), s.trial.number)):
+        if not front or (s.score or 0.0) > (front[-1].score or 0.0):
+            front.append(s)
+    return front
 
 
 def tuned_fields(search: Search, standings: Sequence[Standing]) -> Mapping[str, Any]:
     """Return the best trial's recipe fields. UserError: no trial is complete."""
     best = best_of(standings)
     if best is None:
-        raise UserError(f"search {search.id} has no finished trial")
+        raise UserError(f"search {search.settings.id}: no trial of '{search.arm}' is complete")
     return changes(search.space, best.trial.params)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,94 @@
+"""Show a search in an Optuna storage, for its dashboard. The run store stays the truth."""
+
+import fcntl
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ns_bench.errors import UserError
+from ns_bench.tuning.sampler import NUMBER, distribution, frozen, quiet
+from ns_bench.tuning.trials import Search, Standing
+
+if TYPE_CHECKING:
+    import optuna
+
+IDENTITY = "ns_bench search"
+
+
+class Mirror:
+    """Ended trials of searches in a storage, one Optuna study an arm.
+
+    Only trials that have ended are there, so that none is left hanging when a search is killed.
+
+    Args:
+        url: of an Optuna storage, e.g. sqlite:///search.db or postgresql+psycopg://host/name.
+
+    Raises:
+        UserError: it cannot be reached, or holds another study or space of that name.
+    """
+
+    def __init__(self, url: str, searches: Sequence[Search]) -> None:
+        self.url = url
+        with quiet():
+            self.studies = {search.arm: self._open(search) for search in searches}
+
+    def show(self, search: Search, standings: Sequence[Standing]) -> None:
+        """Add the trials that have ended since the last call. UserError: the storage is gone."""
+        ended = [s for s in standings if s.state != "running"]
+        search.folder.mkdir(parents=True, exist_ok=True)
+        with quiet(), (search.folder / "mirror.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two callers, one adds a trial
+            study = self.studies[search.arm]
+            try:
+                there = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
+                fresh = [s for s in ended if s.trial.number not in there]
+                for standing in fresh:
+                    study.add_trial(frozen(search, standing))
+            except Exception as error:
+                raise self._unusable(error) from None
+
+    def _open(self, search: Search) -> "optuna.study.Study":
+        import optuna
+
+        name = f"{search.settings.id}/{search.slug}"
+        directions = search.settings.directions
+        identity = json.dumps(search.identity, sort_keys=True)
+        try:
+            study = optuna.create_study(
+                study_name=name, storage=self.url, directions=directions, load_if_exists=True
+            )
+            trials = study.get_trials(deepcopy=False)
+            known = study.user_attrs.get(IDENTITY)
+            if known is None and not trials:
+                study.set_user_attr(IDENTITY, identity)
+                known = identity
+        except Exception as error:
+            raise self._unusable(error) from None
+        kinds = {d.name: distribution(d) for d in search.space}
+        alike = all(
+            NUMBER in t.user_attrs
+            and all(kinds.get(name) == kind for name, kind in t.distributions.items())
+            for t in trials
+        )
+        if known != identity or not alike:
+            raise UserError(
+                f"--storage {self._shown}: its study '{name}' belongs to another study or space; "
+                "choose another storage"
+            )
+        return study
+
+    @property
+    def _shown(self) -> str:
+        """The URL without its password."""
+        scheme, separator, rest = self.url.partition("://")
+        user, at, host = rest.rpartition("@")
+        return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
+
+    def _unusable(self, error: Exception) -> UserError:
+        if isinstance(error, ModuleNotFoundError):
+            return UserError(
+                f"--storage {self._shown}: the driver '{error.name}' is missing; for PostgreSQL "
+                "pip install 'ns_bench[postgresql]' and write postgresql+psycopg://..."
+            )
+        why = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        return UserError(f"--storage {self._shown} cannot be used: {why[0]}")

@@ -1,0 +1,198 @@
+"""Optuna's part: what to try next, when a trial is surely worse, and a mirror for its dashboard."""
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ns_bench.errors import UserError
+from ns_bench.streams import stream_seed
+from ns_bench.tuning.space import Dimension, applies
+from ns_bench.tuning.trials import Search, Standing, Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
+LEAST_SEEDS = 3
+"""Seeds at which Wilcoxon's signed-rank test can first say p = 1/8, so that a trial may stop."""
+
+PRUNE_P = 0.2
+NUMBER = "ns_bench trial"
+
+
+def check(sampler: str, space: Sequence[Dimension], objectives: int) -> None:
+    """Raise UserError where a sampler cannot do what is asked of it."""
+    if sampler == "cmaes" and objectives > 1:
+        raise UserError("--sampler cmaes has one objective only; tpe, gp and random take two")
+    if sampler == "grid":
+        for dimension in space:
+            if not (dimension.choices or dimension.step or dimension.whole):
+                raise UserError(f"--sampler grid: {dimension.name} needs a step or choices")
+
+
+def ask(search: Search, standings: Sequence[Standing], count: int) -> list[Trial]:
+    """Return the next batch of at most `count` trials; fewer where a grid has no more.
+
+    Args:
+        standings: of all earlier trials, none of them running.
+    """
+    batch = standings[-1].trial.batch + 1 if standings else 0
+    number = len(standings)
+    count = min(count, search.settings.batch)
+    asked = []
+    with quiet():
+        study = as_study(search, standings, batch)
+        if number == 0:
+            asked.append(Trial(0, batch, own_values(search)))
+        tried = [s.trial.params for s in standings]
+        while len(asked) < count:
+            trial = study.ask()
+            params: dict[str, Any] = {}
+            for dimension in search.space:
+                if applies(dimension, params, search.recipe):
+                    params[dimension.name] = _suggest(trial, dimension)
+            if search.settings.sampler == "grid" and params in tried:
+                break
+            tried.append(params)
+            notes = study.trials[trial.number].system_attrs
+            asked.append(Trial(number + len(asked), batch, params, json.loads(json.dumps(notes))))
+    return asked
+
+
+def own_values(search: Search) -> dict[str, Any]:
+    """Return what trial 0 tries: the arm's own values."""
+    params: dict[str, Any] = {}
+    for dimension in search.space:
+        if applies(dimension, params, search.recipe):
+            params[dimension.name] = search.recipe.field(dimension.fields[0])
+    return params
+
+
+def as_study(search: Search, standings: Sequence[Standing], batch: int = 0) -> "optuna.study.Study":
+    """Return the search in Optuna's terms, in memory, with the sampler of a batch."""
+    import optuna
+
+    directions = search.settings.directions
+    study = optuna.create_study(directions=directions, sampler=_sampler(search, batch))
+    study.add_trials([frozen(search, s) for s in standings if s.state != "running"])
+    return study
+
+
+def frozen(search: Search, standing: Standing) -> "optuna.trial.FrozenTrial":
+    """Return a trial as Optuna's record of it.
+
+    Its steps are the rungs of the first seed, then the seeds, each with its own score; a value of
+    the arm's own that is outside the space is left out, as no sampler could have made it.
+    """
+    import optuna
+
+    states = optuna.trial.TrialState
+    state = {
+        "complete": states.COMPLETE,
+        "pruned": states.PRUNED,
+        "failed": states.FAIL,
+    }[standing.state]
+    kinds = {d.name: distribution(d) for d in search.space if d.name in standing.trial.params}
+    params = {
+        name: value for name, value in standing.trial.params.items() if _within(kinds[name], value)
+    }
+    values = [standing.score or 0.0, standing.cost][: len(search.settings.objectives)]
+    steps = [*standing.rungs, *standing.values]
+    if standing.state == "pruned" and standing.score is not None:
+        steps[-1] = standing.score  # a sampler ranks what was stopped by its last step
+    first = 0 if standing.rungs else 2
+    return optuna.trial.create_trial(
+        state=state,
+        values=values if state == states.COMPLETE else None,
+        params=params,
+        distributions={name: kinds[name] for name in params},
+        intermediate_values={first + i: value for i, value in enumerate(steps)},
+        user_attrs={
+            NUMBER: standing.trial.number,
+            **({"reason": standing.reason} if standing.reason else {}),
+        },
+        system_attrs=dict(standing.trial.notes),
+    )
+
+
+def surely_worse(values: Sequence[float], best: Sequence[float]) -> bool:
+    """Whether scores are below the best trial's at the same seeds (Optuna's WilcoxonPruner)."""
+    import optuna
+
+    with quiet():
+        study = optuna.create_study(direction="maximize")
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=sum(best) / len(best), intermediate_values=dict(enumerate(best))
+            )
+        )
+        trial = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, intermediate_values=dict(enumerate(values))
+        )
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=PRUNE_P, n_startup_steps=LEAST_SEEDS)
+        return pruner.prune(study, trial)
+
+
+def distribution(dimension: Dimension) -> "optuna.distributions.BaseDistribution":
+    """Return Optuna's distribution of a dimension."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if dimension.choices:
+        return CategoricalDistribution(dimension.choices)
+    assert dimension.low is not None and dimension.high is not None
+    if dimension.whole:
+        low, high = int(dimension.low), int(dimension.high)
+        return IntDistribution(low, high, log=dimension.log, step=int(dimension.step or 1))
+    return FloatDistribution(
+        float(dimension.low), float(dimension.high), log=dimension.log, step=dimension.step
+    )
+
+
+def _suggest(trial: "optuna.Trial", dimension: Dimension) -> Any:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    kind: Any = distribution(dimension)
+    if isinstance(kind, CategoricalDistribution):
+        return trial.suggest_categorical(dimension.name, kind.choices)
+    suggest: Any = trial.suggest_int if isinstance(kind, IntDistribution) else trial.suggest_float
+    value = suggest(dimension.name, kind.low, kind.high, step=kind.step, log=kind.log)
+    return round(value, 12) if kind.step else value  # 0.1 + 0.1 + 0.1 is 0.3
+
+
+def _within(kind: Any, value: Any) -> bool:
+    choices = getattr(kind, "choices", None)
+    return value in choices if choices is not None else kind.low <= value <= kind.high
+
+
+def _sampler(search: Search, batch: int) -> "optuna.samplers.BaseSampler":
+    import optuna.samplers as samplers
+
+    seed = stream_seed(search.settings.seed, "search", batch) % 2**32
+    kind = search.settings.sampler
+    if kind == "random":
+        return samplers.RandomSampler(seed=seed)
+    if kind == "gp":
+        return samplers.GPSampler(seed=seed)
+    if kind == "cmaes":
+        # From where the arm's recipe is; values of several kinds fall back to random draws.
+        return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    if kind == "grid":
+        return samplers.BruteForceSampler(seed=seed)
+    return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna's progress lines and notes on experimental features off the screen."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
