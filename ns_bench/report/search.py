@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ns_bench.report import figure as figures
 from ns_bench.report import html, style
@@ -275,7 +275,7 @@ def history(search: Search, shown: Sequence[Standing], width: float = 9.0) -> Fi
     axes.set_xlabel("trial")
     axes.set_ylabel("validation top-1 (%)")
     axes.set_title(
-        "line: best so far; hollow: stopped early;\ndiamond: the arm's own recipe",
+        "line: best so far; diamond: the arm's own recipe;\nhollow, at the foot: stopped early",
         fontsize=8,
         loc="left",
     )
@@ -298,13 +298,20 @@ def slices(search: Search, shown: Sequence[Standing], columns: int = 4) -> Figur
             axes.set_xticks(range(len(choices)), choices)
             axes.set_xlim(-0.5, len(choices) - 0.5)
         else:
-            _dots(axes, [(s.trial.params[dimension.name], s) for s in mine])
+            values = [float(s.trial.params[dimension.name]) for s in mine]
+            _dots(axes, list(zip(values, mine, strict=True)))
+            ends = [float(dimension.low or 0), float(dimension.high or 0)]
+            low, high = min(ends + values), max(ends + values)
             if dimension.log:
-                ends = [float(dimension.low or 0), float(dimension.high or 0)]
                 axes.set_xscale("log")
                 axes.xaxis.set_major_locator(FixedLocator(ends))
                 axes.xaxis.set_minor_locator(NullLocator())
                 axes.set_xticklabels([f"{end:g}" for end in ends])
+                room = (high / low) ** 0.06
+                axes.set_xlim(low / room, high * room)
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(5, integer=dimension.whole))
+                axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
         axes.set_title(dimension.name, fontsize=7, loc="left")
         axes.tick_params(labelsize=7)
     for axes in grid[:, 0]:
@@ -315,17 +322,22 @@ def slices(search: Search, shown: Sequence[Standing], columns: int = 4) -> Figur
 
 
 def _dots(axes: Axes, where: Sequence[tuple[float, Standing]]) -> None:
+    """Draw the scores of complete trials; the others, after less training, at the foot."""
     axes.grid(axis="y", color=GRID, lw=0.6)
     axes.set_axisbelow(True)
     for x, s in where:
-        own, complete = s.trial.number == 0, s.state == "complete"
+        own = s.trial.number == 0
+        if s.state != "complete":
+            foot = axes.get_xaxis_transform()
+            axes.plot(x, 0.03, "o", ms=3.5, mfc="none", mec=RULE, mew=0.8, transform=foot)
+            continue
         axes.plot(
             x,
             s.score or 0.0,
             "D" if own else "o",
             ms=5.5 if own else 4,
-            mfc=(MEAN if own else POINT) if complete else "none",
-            mec=INK if own else (POINT if complete else RULE),
-            mew=0.8,
+            mfc=MEAN if own else POINT,
+            mec=INK if own else POINT,
             zorder=3 if own else 2,
         )
+    axes.margins(y=0.15)

@@ -1,7 +1,6 @@
 """Optuna's part: what to try next, when a trial is surely worse, and a mirror for its dashboard."""
 
 import contextlib
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -48,17 +47,20 @@ def ask(search: Search, standings: Sequence[Standing], count: int) -> list[Trial
             asked.append(Trial(0, batch, own_values(search)))
         tried = [s.trial.params for s in standings]
         while len(asked) < count:
-            trial = study.ask()
-            params: dict[str, Any] = {}
-            for dimension in search.space:
-                if applies(dimension, params, search.recipe):
-                    params[dimension.name] = _suggest(trial, dimension)
+            params = _draw(search, study.ask())
             if search.settings.sampler == "grid" and params in tried:
                 break
             tried.append(params)
-            notes = study.trials[trial.number].system_attrs
-            asked.append(Trial(number + len(asked), batch, params, json.loads(json.dumps(notes))))
+            asked.append(Trial(number + len(asked), batch, params))
     return asked
+
+
+def _draw(search: Search, trial: "optuna.Trial") -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for dimension in search.space:
+        if applies(dimension, params, search.recipe):
+            params[dimension.name] = _suggest(trial, dimension)
+    return params
 
 
 def own_values(search: Search) -> dict[str, Any]:
@@ -75,9 +77,34 @@ def as_study(search: Search, standings: Sequence[Standing], batch: int = 0) -> "
     import optuna
 
     directions = search.settings.directions
-    study = optuna.create_study(directions=directions, sampler=_sampler(search, batch))
-    study.add_trials([frozen(search, s) for s in standings if s.state != "running"])
+    study = optuna.create_study(directions=directions)
+    ended = [s for s in standings if s.state != "running"]
+    if search.settings.sampler == "cmaes":
+        _replay(search, study, ended)
+    elif search.settings.sampler == "grid":  # the arm's own recipe may be off the grid
+        study.add_trials([frozen(search, s) for s in ended if s.trial.number > 0])
+    else:
+        study.add_trials([frozen(search, s) for s in ended])
+    study.sampler = _sampler(search, batch)
     return study
+
+
+def _replay(search: Search, study: "optuna.study.Study", ended: Sequence[Standing]) -> None:
+    """Ask and tell it all again: CMA-ES keeps its state with the trials that it was asked for."""
+    for number in sorted({s.trial.batch for s in ended}):
+        study.sampler = _sampler(search, number)
+        batch = [s for s in ended if s.trial.batch == number]
+        asked = [(study.ask(), s) for s in batch if s.trial.number > 0]
+        for trial, standing in asked:
+            if _draw(search, trial) != standing.trial.params:
+                raise UserError(
+                    f"{search.file}: this Optuna tries other values than the one that began the "
+                    "search; go on with that one, or begin another with --sampler-seed"
+                )
+        study.add_trials([frozen(search, s) for s in batch if s.trial.number == 0])
+        for trial, standing in asked:
+            record = frozen(search, standing)
+            study.tell(trial, record.value, state=record.state)
 
 
 def frozen(search: Search, standing: Standing) -> "optuna.trial.FrozenTrial":
@@ -113,7 +140,6 @@ def frozen(search: Search, standing: Standing) -> "optuna.trial.FrozenTrial":
             NUMBER: standing.trial.number,
             **({"reason": standing.reason} if standing.reason else {}),
         },
-        system_attrs=dict(standing.trial.notes),
     )
 
 

@@ -36,12 +36,11 @@ Objective = Literal["accuracy", "cost"]
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried: parameters by the name of their dimension, and the sampler's own notes."""
+    """What was tried: parameters by the name of their dimension."""
 
     number: int
     batch: int
     params: dict[str, Any]
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,6 +211,8 @@ class Search:
             if record["step"] >= until and "validation_top1" in record:
                 rungs = [*standing.rungs, record["validation_top1"]]
                 return replace(standing, rungs=rungs, seconds=record["seconds"])
+        if finished := self._finished(run):  # its log is lost
+            return replace(standing, rungs=[*standing.rungs, finished[0]], seconds=finished[1])
         return replace(standing, wanted=[Task(run, until)])
 
     def _go_on(self, standing: Standing, best: Standing | None) -> Standing:
