@@ -1,94 +1,26 @@
 """A search: trials from the store, two ways to stop early, nothing lost to a kill."""
 
-import contextlib
 import json
-import multiprocessing
-import random
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import pytest
 import torch
-from fakes import fake_curve, fake_result, fake_runs
+from fakes import fake_runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from searches import SPACE, STUDENT, budget, do, finish, score, search
 
-from ns_bench.definition import load_profile, load_study
 from ns_bench.errors import UserError
 from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.plan import Task
 from ns_bench.recipe import Recipe
-from ns_bench.search import Budget, Driver, main
+from ns_bench.search import Budget, Driver
 from ns_bench.selftrain.train import EVALUATIONS
-from ns_bench.store import CHECKPOINT, Run, Store
-from ns_bench.tuning.arms import fingerprint, search_of, tuned
-from ns_bench.tuning.mirror import Mirror
+from ns_bench.store import Run, Store
 from ns_bench.tuning.sampler import NUMBER, SAMPLERS, as_study, ask, surely_worse
 from ns_bench.tuning.space import load_space
-from ns_bench.tuning.trials import RUNGS, Search, Settings, Standing, best_of, front_of
-
-ROOT = Path(__file__).resolve().parent.parent
-PROFILE = load_profile("smoke")
-STUDY = load_study("soft_vs_hard")
-DESIGN = STUDY.design(PROFILE)
-SPACE = tuple(
-    load_space(
-        {
-            "train.lr": {"low": 0.001, "high": 0.1, "log": True},
-            "noise.*.dropout": {"low": 0.0, "high": 0.5, "step": 0.1},
-            "train.ema": {"choices": [0.9, 0.99]},
-        },
-        "here",
-    )
-)
-STUDENT = "soft, whole pool"
-
-
-def search(root: Path, arm: str = "supervised", **changes) -> Search:
-    given = Settings("soft_vs_hard", "smoke", fingerprint(DESIGN), SPACE, seeds=4, batch=4)
-    found = search_of(replace(given, **changes), DESIGN, arm, Store(root), PROFILE)
-    assert found is not None
-    return found
-
-
-def score(recipe: Recipe) -> float:
-    """A made-up surface with a best learning rate, less dropout being better; seeds differ."""
-    off = abs(float(torch.log10(torch.tensor(recipe.train.lr))) + 1.7)
-    noise = random.Random(f"{recipe.id}").uniform(-0.4, 0.4)
-    return 90 - 8 * off - 6 * recipe.noise.labeled.dropout + 0.3 * (recipe.seed % 4) + noise
-
-
-def do(task: Task, surface: Callable[[Recipe], float] = score) -> None:
-    """What a worker leaves behind, without training."""
-    run = task.run
-    (run.path / "metrics.jsonl").unlink(missing_ok=True)
-    fake_curve(run, surface(run.recipe))
-    if task.until is None:
-        fake_result(run, surface(run.recipe))
-        return
-    log = (run.path / "metrics.jsonl").read_text().splitlines()
-    kept = [line for line in log if json.loads(line)["step"] <= task.until]
-    (run.path / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    (run.path / CHECKPOINT).write_bytes(b"state")
-
-
-def budget(trials: int) -> Budget:
-    return Budget(trials, None, None, time.monotonic())
-
-
-def finish(
-    found: Search, trials: int, surface: Callable[[Recipe], float] = score
-) -> list[Standing]:
-    driver = Driver([found], budget(trials))
-    while tasks := driver.wanted():
-        for task in tasks:
-            do(task, surface)
-    return found.standings(found.trials())
+from ns_bench.tuning.trials import RUNGS, best_of, front_of
 
 
 def test_rungs_are_steps_at_which_a_run_looks_at_its_validation_rows():
@@ -346,266 +278,6 @@ def test_budgets_of_hours_end_a_search(tmp_path):
     assert Driver([search(tmp_path / "other")], over).wanted() == []
 
 
-# tuned studies
-
-
-def two_searches(root: Path, trials: tuple[int, int] = (8, 8)) -> tuple[Search, Search]:
-    pair = (search(root), search(root, STUDENT))
-    for found, count in zip(pair, trials, strict=True):
-        finish(found, count)
-    return pair
-
-
-def arms() -> list[str]:
-    return [arm.name for arm in DESIGN.arms]
-
-
-def test_a_tuned_design_has_each_arms_best_recipe_and_its_teachers_as_they_were(tmp_path):
-    for arm in arms():
-        finish(search(tmp_path, arm), 8)
-    found = tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
-    for arm, before in zip(found.design.arms, DESIGN.arms, strict=True):
-        mine = search(tmp_path, arm.name)
-        best = best_of(mine.standings(mine.trials()))
-        assert arm.recipe == best.recipe
-        assert arm.recipe.teacher == before.recipe.teacher
-        assert found.choices[arm.name].trials == 8
-    assert found.before is DESIGN
-
-
-def test_arms_without_the_same_chance_are_refused(tmp_path):
-    with pytest.raises(UserError, match="has no search of soft_vs_hard"):
-        tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
-    for i, arm in enumerate(arms()[:-1]):
-        finish(search(tmp_path, arm), 8 if i else 4)
-    with pytest.raises(UserError, match="has nothing of"):
-        tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
-    finish(search(tmp_path, arms()[-1]), 8)
-    with pytest.raises(UserError, match="had not the same chance"):
-        tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
-    driver = Driver([search(tmp_path, arms()[0])], budget(8))
-    assert driver.wanted()
-    with pytest.raises(UserError, match="is not over"):
-        tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
-    with pytest.raises(UserError, match="did you mean"):
-        tuned(STUDY, PROFILE, DESIGN, Store(tmp_path), search(tmp_path).settings.id[:-1])
-
-
-# the mirror
-
-
-def trials_in(url: str, found: Search) -> list:
-    import optuna
-
-    name = f"{found.settings.id}/{found.slug}"
-    return optuna.load_study(study_name=name, storage=url).trials
-
-
-def test_a_mirror_shows_each_ended_trial_once(tmp_path):
-    found = search(tmp_path / "runs")
-    url = f"sqlite:///{tmp_path}/search.db"
-    for trials in (4, 12):
-        driver = Driver([found], budget(trials), Mirror(url, [found]).show)
-        while tasks := driver.wanted():
-            for task in tasks:
-                do(task)
-        shown = trials_in(url, found)
-        assert sorted(t.user_attrs[NUMBER] for t in shown) == list(range(trials))
-        assert all(t.state.is_finished() for t in shown)
-    Mirror(url, [found]).show(found, found.standings(found.trials()))
-    assert len(trials_in(url, found)) == 12
-
-
-def test_a_storage_of_another_study_or_space_is_refused(tmp_path):
-    import optuna
-
-    found = search(tmp_path / "runs")
-    url = f"sqlite:///{tmp_path}/search.db"
-    other = optuna.create_study(
-        study_name=f"{found.settings.id}/{found.slug}", storage=url, direction="maximize"
-    )
-    other.add_trial(optuna.trial.create_trial(value=1.0))
-    with pytest.raises(UserError, match="belongs to another study or space"):
-        Mirror(url, [found])
-    assert len(trials_in(url, found)) == 1
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:////nowhere/to/be/found/search.db",
-        "postgresql+psycopg://me:secret@127.0.0.1:1/none",
-        "postgresqll://x",
-        "what is this",
-    ],
-)
-def test_a_storage_that_cannot_be_reached_is_one_line_without_the_password(url, tmp_path, capsys):
-    words = ["teacher_size", "--profile", "smoke", "--runs", str(tmp_path / "runs")]
-    assert main([*words, "--storage", url]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert said.startswith("ns_bench: --storage ")
-    assert "secret" not in said
-    assert not list((tmp_path / "runs").glob("searches/*/*.json"))
-
-
-# the command
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["teacher_sise"], "did you mean 'teacher_size'"),
-        (["all"], "a search is of one study"),
-        (["teacher_size", "--arm", "supervized"], "did you mean 'supervised'"),
-        (["teacher_size", "--sampler", "cmaes", "--objectives", "accuracy,cost"], "one objective"),
-        (["teacher_size", "--sampler", "grid"], "train.lr needs a step or choices"),
-        (["teacher_size", "--space", "nowhere.toml"], "cannot be read"),
-        (["teacher_size", "--set", "train.ler=1"], "did you mean 'train.lr'"),
-    ],
-)
-def test_bad_input_is_one_line_and_nothing_is_stored(words, said, tmp_path, capsys):
-    assert main([*words, "--profile", "smoke", "--runs", str(tmp_path / "runs")]) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "runs" / "searches").exists()
-
-
-TWO_ARMS = """
-from ns_bench.definition import Arm, Design, Study, difference
-def design(p):
-    supervised = Arm('supervised', p.supervised('small'))
-    student = Arm('student', p.student('small', supervised.recipe))
-    claim = difference('It helps.', 'student', 'supervised', 0.5)
-    return Design([supervised, student], 'supervised', [claim])
-STUDY = Study('pair', 'Does it help?', 'a teacher', design, 'none')
-"""
-
-TINY = """
-train.lr = { low = 0.005, high = 0.08, log = true }
-"noise.*.dropout" = { low = 0.0, high = 0.5, step = 0.1 }
-"""
-
-
-def command(root: Path, *words: str) -> list[str]:
-    space, study = root.parent / "space.toml", root.parent / "pair.py"
-    space.write_text(TINY)
-    study.write_text(TWO_ARMS)
-    return [
-        *(sys.executable, "-m", "ns_bench.search", str(study), "--profile", "smoke"),
-        *("--space", str(space), "--runs", str(root), "--set", "train.epochs=4"),
-        *("--set", "pseudo.threshold=0", "--tuning-seeds", "2", "--batch", "4", *words),
-    ]
-
-
-def outcome(root: Path) -> dict[str, bytes]:
-    """What was tried and what came of it."""
-    trials = {str(p.relative_to(root)): p.read_bytes() for p in root.glob("searches/*/*.json")}
-    scores = {
-        path.parent.name: json.dumps(json.loads(path.read_bytes())["validation"]).encode()
-        for path in root.glob("*/result.json")
-    }
-    return {**trials, **scores}
-
-
-# Processes are forked from a server that has torch imported, so that each starts in no time.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "ns_bench.search", "optuna", "pytest"])
-
-
-def tiny(root: Path) -> Search:
-    profile = load_profile("smoke", {"train.epochs": "8", "pseudo.threshold": "0"})
-    design = STUDY.design(profile)
-    given = Settings("soft_vs_hard", "smoke", fingerprint(design), SPACE, seeds=2, batch=4)
-    found = search_of(given, design, STUDENT, Store(root), profile)
-    assert found is not None
-    return found
-
-
-def work(root: str, trials: int) -> None:
-    """A search that trains in its own process; the pool of processes has tests of its own."""
-    torch.set_num_threads(1)
-    driver = Driver([tiny(Path(root))], budget(trials))
-    while tasks := driver.wanted():
-        for task in tasks:
-            with contextlib.suppress(Paused):
-                run_one(task.run, until=task.until, checkpoint_seconds=0.0)
-
-
-def search_in_a_process(root: Path, trials: int) -> BaseProcess:
-    process = CONTEXT.Process(target=work, args=(str(root), trials), daemon=True)
-    process.start()
-    return process
-
-
-def test_a_search_killed_ten_times_ends_as_one_that_was_not(tmp_path):
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    search_in_a_process(straight, 9).join()
-    rng = random.Random(0)
-    for _ in range(10):
-        process = search_in_a_process(killed, 9)
-        process.join(rng.uniform(0.3, 1.5))
-        assert process.is_alive(), "it ended before it could be killed: give it more to do"
-        process.kill()
-        process.join()
-    last = search_in_a_process(killed, 9)
-    last.join()
-    assert last.exitcode == 0
-    assert outcome(killed) == outcome(straight)
-    assert len(tiny(killed).trials()) == 9
-    states = [s.state for s in tiny(killed).standings(tiny(killed).trials())]
-    assert set(states) == {"complete", "pruned"}
-    assert Driver([tiny(killed)], budget(9)).wanted() == []
-
-
-def test_a_search_a_tuned_study_and_a_recipe_from_the_command_line(tmp_path):
-    root = tmp_path / "runs"
-    words = ["--trials", "2", "--tuning-seeds", "1", "--per-arm"]
-    words += ["--storage", f"sqlite:///{tmp_path}/s.db"]
-    found = subprocess.run(command(root, *words), cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    pages = [Path(line.removeprefix("report: ")) for line in found.stdout.splitlines()]
-    pages = [page for page in pages if page.name == "search.md"]
-    assert len(pages) == 2
-    for page in pages:
-        text = page.read_text()
-        assert "no test row and no reporting seed was read" in text
-        assert "The arm's own recipe (trial 0" in text
-        for name in ("search.html", "trials.csv", "best.toml", "history.svg", "slices.png"):
-            assert (page.parent / name).exists()
-    study = [sys.executable, "-m", "ns_bench.study", str(tmp_path / "pair.py")]
-    study += ["--profile", "smoke"]
-    study += ["--seeds", "1", "--runs", str(root)]
-    sets = ["--set", "train.epochs=4", "--set", "pseudo.threshold=0"]
-    done = subprocess.run([*study, *sets, "--tuned"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    report = root / "reports" / "pair-smoke-tuned" / "report.md"
-    assert "What tuning did" in report.read_text()
-    assert f"--tuned {pages[0].parent.parent.name.removeprefix('search-')}" in report.read_text()
-    recipe = ["--recipe", str(pages[0].parent / "best.toml"), "--dry-run"]
-    dry = subprocess.run([*study, *recipe], cwd=ROOT, capture_output=True, text=True)
-    assert dry.returncode == 0, dry.stderr
-    (tmp_path / "bad.toml").write_text("train.ler = 1")
-    recipe = ["--recipe", str(tmp_path / "bad.toml"), "--dry-run"]
-    bad = subprocess.run([*study, *recipe], cwd=ROOT, capture_output=True, text=True)
-    assert bad.returncode == 2
-    assert "did you mean 'train.lr'" in bad.stderr
-
-
-def test_if_every_trial_fails_it_says_so_and_exits_1(tmp_path, capsys):
-    root = tmp_path / "runs"
-    own = search(root).recipe.at_seed(1000)
-    run = Store(root).run(own)
-    run.path.mkdir(parents=True)
-    run.fail("Diverged: not a finite number", "traceback")
-    words = ["soft_vs_hard", "--profile", "smoke", "--runs", str(root), "--trials", "1"]
-    assert main(words) == 1
-    assert "no trial of 'supervised' is complete: Diverged" in capsys.readouterr().err
-    page = next(root.glob("reports/search-*/*/search.md"))
-    assert "No trial is complete" in page.read_text()
-
-
 def test_a_paused_run_goes_on_bit_for_bit(tmp_path):
     torch.set_num_threads(1)
     recipe = Recipe().set({"train.epochs": 20, "train.ema": 0.9})
@@ -620,12 +292,6 @@ def test_a_paused_run_goes_on_bit_for_bit(tmp_path):
     assert resumed.artifacts == straight.artifacts
     assert resumed.validation == straight.validation
     assert run_one(run, until=1).validation == straight.validation  # done is done
-
-
-def test_help_needs_neither_torch_nor_optuna():
-    code = "import sys, ns_bench.search; print([m for m in ('torch','optuna') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_asking_returns_no_more_than_the_batch_and_the_budget(tmp_path):

@@ -705,3 +705,37 @@ def test_two_tasks_train_one_run_together(slurm, tmp_path):
         single = load_file(tmp_path / "alone" / path.parent.name / "model.safetensors")
         for name, value in single.items():
             torch.testing.assert_close(together[name], value, rtol=2e-4, atol=2e-4)
+
+
+# ------------------------------------------------------------------------------------- a search
+
+
+def test_a_search_killed_while_it_waits_goes_on_with_its_jobs(slurm, tmp_path):
+    (tmp_path / "two.py").write_text(TWO_STUDENTS)
+    (tmp_path / "space.toml").write_text("train.lr = { low = 0.005, high = 0.05, log = true }")
+    words = [sys.executable, "-m", "ns_bench.search", "two.py", *cluster_file(tmp_path)]
+    words += ["--profile", "smoke", "--space", "space.toml", "--arm", "hard", "--runs", "runs"]
+    words += ["--set", "train.epochs=4", "--set", "pseudo.threshold=0"]
+    words += ["--trials", "4", "--batch", "3", "--tuning-seeds", "1"]
+    environment = {**slurm, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    first = start()
+    until(lambda: arrays(slurm))
+    first.kill()
+    first.wait()
+    submitted = len(records(tmp_path))
+    again = start()
+    out, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, out
+    assert "best" in out
+    ids = [r for record in records(tmp_path) for pack in record["runs"] for r in pack]
+    assert len(ids) == len(set(ids)), "a run was submitted twice"
+    assert len(records(tmp_path)) > submitted  # the second batch
+    (trials,) = tmp_path.glob("runs/searches/*/hard-*.json")
+    assert len(json.loads(trials.read_bytes())["trials"]) == 4
+    assert not queue(slurm)  # no collector of a study's report either

@@ -85,7 +85,8 @@ def as_study(search: Search, standings: Sequence[Standing], batch: int = 0) -> "
         study.add_trials([frozen(search, s) for s in ended if s.trial.number > 0])
     else:
         study.add_trials([frozen(search, s) for s in ended])
-    study.sampler = _sampler(search, batch)
+    with quiet():
+        study.sampler = _sampler(search, batch)
     return study
 
 

@@ -1,0 +1,97 @@
+"""A search in an Optuna storage: SQLite, and a real PostgreSQL server."""
+
+import postgres
+import pytest
+from searches import budget, do, finish, search
+
+from ns_bench.errors import UserError
+from ns_bench.search import Driver, main
+from ns_bench.tuning.mirror import Mirror
+from ns_bench.tuning.sampler import NUMBER
+from ns_bench.tuning.trials import Search
+
+
+def trials_in(url: str, found: Search) -> list:
+    import optuna
+
+    name = f"{found.settings.id}/{found.slug}"
+    return optuna.load_study(study_name=name, storage=url).trials
+
+
+def shows_each_ended_trial_once(url: str, found: Search) -> None:
+    for trials in (4, 12):
+        driver = Driver([found], budget(trials), Mirror(url, [found]).show)
+        while tasks := driver.wanted():
+            for task in tasks:
+                do(task)
+        shown = trials_in(url, found)
+        assert sorted(t.user_attrs[NUMBER] for t in shown) == list(range(trials))
+        assert all(t.state.is_finished() for t in shown)
+    Mirror(url, [found]).show(found, found.standings(found.trials()))
+    assert len(trials_in(url, found)) == 12
+
+
+def test_sqlite_shows_each_ended_trial_once(tmp_path):
+    shows_each_ended_trial_once(f"sqlite:///{tmp_path}/search.db", search(tmp_path / "runs"))
+
+
+@pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing() or "installed")
+def test_postgresql_shows_each_ended_trial_once(tmp_path):
+    with postgres.server() as url:
+        shows_each_ended_trial_once(url, search(tmp_path / "runs"))
+        other = search(tmp_path / "other", seed=1)  # a second search beside it
+        shows_each_ended_trial_once(url, other)
+    with pytest.raises(UserError, match="cannot be used"):
+        Mirror(url, [other])
+
+
+def test_a_storage_that_goes_away_costs_no_trial(tmp_path):
+    """The search ends with a line; the next call goes on, and the mirror has it all."""
+    found, file = search(tmp_path / "runs"), tmp_path / "search.db"
+    mirror = Mirror(f"sqlite:///{file}", [found])
+    driver = Driver([found], budget(8), mirror.show)
+    for task in driver.wanted():
+        do(task)
+    content = file.read_bytes()
+    file.write_bytes(b"not a database" * 1000)
+    with pytest.raises(UserError, match="cannot be used"):
+        while tasks := driver.wanted():
+            for task in tasks:
+                do(task)
+    file.write_bytes(content)
+    finish(found, 8)
+    Mirror(f"sqlite:///{file}", [found]).show(found, found.standings(found.trials()))
+    assert len(trials_in(f"sqlite:///{file}", found)) == 8
+
+
+def test_a_storage_of_another_study_or_space_is_refused(tmp_path):
+    import optuna
+
+    found = search(tmp_path / "runs")
+    url = f"sqlite:///{tmp_path}/search.db"
+    other = optuna.create_study(
+        study_name=f"{found.settings.id}/{found.slug}", storage=url, direction="maximize"
+    )
+    other.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(UserError, match="belongs to another study or space"):
+        Mirror(url, [found])
+    assert len(trials_in(url, found)) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////nowhere/to/be/found/search.db",
+        "postgresql+psycopg://me:secret@127.0.0.1:1/none",
+        "postgresqll://x",
+        "what is this",
+    ],
+)
+def test_a_storage_that_cannot_be_reached_is_one_line_without_the_password(url, tmp_path, capsys):
+    words = ["teacher_size", "--profile", "smoke", "--runs", str(tmp_path / "runs")]
+    assert main([*words, "--storage", url]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("ns_bench: --storage ")
+    assert "secret" not in said
+    assert not list((tmp_path / "runs").glob("searches/*/*.json"))
