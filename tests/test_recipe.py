@@ -255,9 +255,10 @@ def test_fields_of_glyphs_count_for_glyphs_alone(name):
 def test_fields_of_files_count_for_sets_in_files_alone(name):
     change = {name: FILES[name]}
     assert Recipe.from_dict(full(change)).id == SUPERVISED.id
-    assert Recipe.from_dict(full({**change, "data.name": "glyphs"})).set(
-        {"data.name": "digits"}
-    ).id == SUPERVISED.id
+    assert (
+        Recipe.from_dict(full({**change, "data.name": "glyphs"})).set({"data.name": "digits"}).id
+        == SUPERVISED.id
+    )
     mine = Recipe.from_dict(full({"data.name": "mine"}))
     assert Recipe.from_dict(full({"data.name": "mine", **change})).id != mine.id
 

@@ -136,7 +136,8 @@ def build(name: str, channels: int, classes: int, seed: int, generation: int) ->
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
     Args:
-        name: one of `MICRO` or `SMALL`, or any name that `timm.create_model` takes (never pretrained).
+        name: one of `MICRO` or `SMALL`, or any name that `timm.create_model` takes (never
+            pretrained).
         channels: of the input images.
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
