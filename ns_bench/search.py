@@ -25,7 +25,7 @@ from ns_bench.errors import UserError
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.plan import Task, make_plan
 from ns_bench.store import Run, Store
-from ns_bench.study import at_least_one, parse_assignments
+from ns_bench.study import at_least_one, find_data, parse_assignments, parse_paths
 from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
 from ns_bench.tuning.space import load_space, read_space
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage", metavar="URL", help="show the trials in this Optuna storage, too")
     add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
+    add("--data", action="append", default=[], metavar="NAME=PATH", help="a local copy of the data")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
     add("--workers", type=at_least_one, metavar="N", help="processes (default: one a GPU or core)")
@@ -218,6 +219,7 @@ class Driver:
 def _run(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
     profile = load_profile(options.profile, parse_assignments(options.assignments))
+    paths = parse_paths(options.data, profile)
     store = Store(options.runs)
     searches = searches_of(options, store, profile)
     limits = (options.hours, options.gpu_hours)
@@ -232,6 +234,7 @@ def _run(options: argparse.Namespace) -> int:
     title = f"search {options.study} · {profile.name}"
     if options.retry_failed:
         _forgive(searches)
+    find_data([task.run.recipe for task in driver.wanted()], options.runs, paths)
     if cluster is None:
         _locally(options, title, profile, driver)
     else:
