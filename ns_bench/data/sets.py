@@ -176,7 +176,7 @@ def _decoded(spec: Data, files: Files, path: str | None) -> Path:
     folder = cache_folder() / f"{spec.name}-{key.hexdigest()[:16]}"
     if not (folder / "meta.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_suffix(".lock").open("a") as lock:
+        with (folder.parent / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes, one decodes
             if not (folder / "meta.json").is_file():
                 _decode_into(folder, spec, files, path)
@@ -185,7 +185,6 @@ def _decoded(spec: Data, files: Files, path: str | None) -> Path:
 
 def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> None:
     source = _Source(spec.name, path)
-    print(f"ns_bench: reading data set '{spec.name}' once, into {folder}", file=sys.stderr)
     unfinished = folder.with_suffix(f".{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -196,8 +195,10 @@ def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> No
             if not part.split:
                 continue
             columns, bad = _read(source, part.split, name, files, pixels_of(spec), unfinished)
-            labels = _labels(columns, source, part.split, name, files, classes)
             images = np.load(unfinished / f"{name}.images.npy", mmap_mode="r")
+            labels = np.full(len(images), -1)
+            if columns is not None:
+                labels = _labels(columns, source, part.split, name, files, classes)
             np.save(unfinished / f"{name}.labels.npy", labels)
             np.save(unfinished / f"{name}.hashes.npy", hashed := hashes(images))
             content.update(hashed.tobytes() + labels.tobytes())
@@ -232,12 +233,14 @@ def _read(
     part: Part = getattr(files, name)
     rows = source.open(split)
     columns = list(rows.features or {})
-    needed = [files.image, *([files.label] if name != "unlabeled" else [])]
-    for column in needed:
+    image, label = source.columns(files, columns)
+    for column in [image] if name == "unlabeled" else [image, label]:
         if column not in columns:
             raise unknown(f"column of {source}, split '{split}':", column, columns)
-    labeled = files.label in columns
-    chosen = [files.image, *([files.label] if labeled else [])]
+    if name == PARTS[0]:
+        print(f"ns_bench: {source} is read once, into {folder.parent}", file=sys.stderr)
+    labeled = label in columns
+    chosen = [image, label] if labeled else [image]
     shape = (part.images, files.channels, pixels, pixels)
     target = folder / f"{name}.images.npy"
     images = open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
@@ -247,15 +250,15 @@ def _read(
     for count, row in enumerate(source.rows(split, rows, chosen), start=1):
         if count > part.images:
             continue  # how many are there is worth knowing
-        cell = row[files.image]
+        cell = row[image]
         try:
             pixel = decode(cell, files.channels, pixels)
-        except (OSError, ValueError, SyntaxError, TypeError, KeyError) as error:
+        except Exception as error:  # of damaged files Pillow says nearly anything
             place = cell.get("path") if isinstance(cell, dict) else None
             bad.append(f"{Path(place).name if place else f'row {count - 1}'} ({error})")
             continue
         images[count - 1 - len(bad)] = pixel
-        labels.append(row[files.label] if labeled else None)
+        labels.append(row[label] if labeled else None)
     if count != part.images:
         raise UserError(
             f"{source}: split '{split}' has {count} images, its description says {part.images} "
@@ -271,7 +274,7 @@ def _read(
     if bad:
         np.save(folder / "whole.npy", images[: len(labels)])
         (folder / "whole.npy").replace(target)
-    return (_Labels(labels, _class_names(rows, files.label)) if labeled else None), len(bad)
+    return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad)
 
 
 def decode(cell: Mapping[str, Any] | None, channels: int, pixels: int) -> np.ndarray:
@@ -284,7 +287,7 @@ def decode(cell: Mapping[str, Any] | None, channels: int, pixels: int) -> np.nda
         cell: of an undecoded column of `datasets.Image`: {"bytes", "path"}.
 
     Raises:
-        OSError, ValueError, SyntaxError: it cannot be decoded (Pillow raises any of these).
+        Exception: it cannot be decoded; Pillow mostly raises OSError, ValueError or SyntaxError.
     """
     from PIL import Image, ImageOps
 
@@ -304,7 +307,7 @@ def _class_names(rows: Any, label: str) -> list[str] | None:
 
 
 def _labels(
-    found: _Labels | None,
+    found: _Labels,
     source: "_Source",
     split: str,
     name: str,
@@ -318,9 +321,6 @@ def _labels(
     Raises:
         UserError: a label that is none, or a class without images.
     """
-    part: Part = getattr(files, name)
-    if found is None:
-        return np.full(part.images, -1)
     values, names = found.values, found.names
     where = f"{source}, split '{split}'"
     if names is None and any(isinstance(value, str) for value in values):
@@ -389,8 +389,9 @@ class _Source:
         import datasets
 
         try:
-            rows = opened.select_columns(columns)
-            yield from rows.cast_column(columns[0], datasets.Image(decode=False))
+            # in this order: a selection decodes what it selects
+            rows = opened.cast_column(columns[0], datasets.Image(decode=False))
+            yield from rows.select_columns(columns)
         except UserError:
             raise
         except Exception as error:  # whatever reads the files has errors of its own
@@ -435,10 +436,12 @@ class _Source:
                     )
             if (folder / split).is_dir():
                 with self._readable(split):
+                    # every file: names like train-1.png are taken for splits otherwise
                     return datasets.load_dataset(
                         "imagefolder",
                         data_dir=str(folder / split),
-                        split="train",
+                        data_files={split: "**"},
+                        split=split,
                         streaming=True,
                     )
         folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
@@ -447,6 +450,12 @@ class _Source:
         raise UserError(
             f"{self}: expected a folder of save_to_disk, parquet files, or {split}/CLASS/image.png"
         )
+
+    def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:
+        """Return the names of the columns of images and labels."""
+        if self.path and self.name in hub_sets() and set(there) <= {"image", "label"}:
+            return "image", "label"  # folders name no columns: they may hold any set of the hub
+        return files.image, files.label
 
     def _inside(self, path: Path) -> Iterator[Path]:
         """Yield the folder of the configuration, as copies of the hub have it, and the folder."""

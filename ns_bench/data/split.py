@@ -159,7 +159,9 @@ def _split(whole: Arrays, spec: recipe.Data, seed: int) -> _Parts:
         pool_source = whole.unlabeled
         size = len(pool_source.labels)
         pool = torch.randperm(size, generator=stream(seed, "split", "unlabeled"))
-    seen = np.union1d(test_source.hashes[test.numpy()], source.hashes[validation.numpy()])
+    # of a test split the whole, so that the pool is the same however many of its rows are read
+    tested = test_source.hashes if whole.test is not None else test_source.hashes[test.numpy()]
+    seen = np.union1d(tested, source.hashes[validation.numpy()])
     new = torch.from_numpy(~np.isin(pool_source.hashes[pool.numpy()], seen))
     left_out = len(pool) - int(new.sum())
     pool = pool[new][: spec.unlabeled or None]
