@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ns_bench import study
+from ns_bench import search, study
 from ns_bench.data import sets
 from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size
 from ns_bench.data.sets import arrays, decode, hashes, prepare
@@ -436,7 +436,8 @@ def test_a_few_unreadable_images_are_left_out_and_counted(tmp_path):
     split = load(data, 0, tmp_path / "runs")
     assert split.facts["unreadable"] == 2
     assert len(split.unlabeled) == 119
-    labels = {image.tobytes(): n for image, n in zip(*vars(read.labeled).values(), strict=False)}
+    rows = zip(read.labeled.images, read.labeled.labels, strict=True)
+    labels = {image.tobytes(): label for image, label in rows}
     expected = {
         np.asarray(r["image"]).transpose(2, 0, 1).tobytes(): r["label"] for r in found["train"]
     }
@@ -624,9 +625,10 @@ def test_profile_files_that_are_not_there_or_have_a_taken_name(tmp_path):
         (["--profile", "cifar10"], "--data cifar10=cifar10"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", [study.main, search.main])
+def test_bad_input_is_one_line_and_exit_code_2(command, words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert study.main(["teacher_size", *words]) == 2
+    assert command(["teacher_size", *words]) == 2
     shown = capsys.readouterr()
     assert said in shown.err and shown.err.count("\n") == 1 and not shown.out
     assert not list(tmp_path.glob("runs/*-*"))
