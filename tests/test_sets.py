@@ -234,6 +234,27 @@ def test_a_copy_of_a_hub_set_has_its_columns_and_its_folder(tmp_path, monkeypatc
     assert one.test.images.shape == two.test.images.shape == (24, 3, 32, 32)
 
 
+def test_a_hub_set_is_asked_for_by_its_name_and_configuration(tmp_path, monkeypatch):
+    """The hub is not to be reached from here: a stand-in answers for it."""
+    known = hub_sets()["svhn"]
+    monkeypatch.setitem(
+        hub_sets(), "svhn", type(known)(known.hub, known.config, 8, spec(**POOL).files)
+    )
+    found, asked = photos({"train": 60, "test": 24, "extra": 30}), []
+
+    def load_dataset(*words: object, split: str):
+        asked.append((*words, split))
+        return found[split]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    data = Data("svhn", labeled=12, validation=9, test=24)
+    prepare([data], tmp_path / "runs", {})
+    name = ("ufldl-stanford/svhn", "cropped_digits")
+    assert asked == [(*name, "train"), (*name, "test"), (*name, "extra")]
+    assert len(load(data, 0, tmp_path / "runs").unlabeled) == 30
+    assert hidden_labels(data, 0, tmp_path / "runs").bincount().tolist() == [10, 10, 10]
+
+
 def test_a_set_is_decoded_once(tmp_path, monkeypatch, capsys):
     place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
     prepare([spec()], tmp_path / "runs", {"photos": str(place)})
