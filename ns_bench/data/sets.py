@@ -70,11 +70,9 @@ def arrays(spec: Data, store: Path) -> Arrays:
     Raises:
         UserError: as `prepare`.
     """
-    note = _noted(spec, store)
-    if not (Path(note.get("arrays", "")) / "meta.json").is_file():
+    if not _is_there(_noted(spec, store)):
         prepare([spec], store, {})
-        note = _noted(spec, store)
-    folder = Path(note["arrays"])
+    folder = Path(_noted(spec, store)["arrays"])
     meta = json.loads((folder / "meta.json").read_bytes())
 
     def table(part: str) -> Table | None:
@@ -108,6 +106,8 @@ def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> Non
             continue
         seen.add(what)
         note = _noted(spec, store)
+        if spec.name not in paths and _is_there(note):
+            continue
         path = paths.get(spec.name, note.get("path"))
         if path is not None:
             path = str(Path(path).expanduser().resolve())
@@ -116,8 +116,8 @@ def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> Non
         if note.get("fingerprint", fingerprint) != fingerprint:
             raise UserError(
                 f"data set '{spec.name}' in {path or 'the hub'} is not the one that the runs in "
-                f"{store} have (fingerprint {fingerprint}, not {note['fingerprint']}): give it "
-                "another data.name or use another store"
+                f"{store} have, or in another order (fingerprint {fingerprint}, not "
+                f"{note['fingerprint']}): give it another data.name or use another store"
             )
         file = _note_file(spec, files, store)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,10 @@ def _noted(spec: Data, store: Path) -> dict[str, Any]:
         return dict(json.loads(_note_file(spec, files, store).read_bytes()))
     except (OSError, ValueError):
         return {}
+
+
+def _is_there(note: Mapping[str, Any]) -> bool:
+    return "arrays" in note and (Path(note["arrays"]) / "meta.json").is_file()
 
 
 # --- decoding -------------------------------------------------------------------------------
@@ -185,7 +189,7 @@ def _decoded(spec: Data, files: Files, path: str | None) -> Path:
 
 def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> None:
     source = _Source(spec.name, path)
-    unfinished = folder.with_suffix(f".{os.getpid()}.tmp")
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:

@@ -206,7 +206,8 @@ def _stratified(labels: Tensor, spec: recipe.Data, seed: int) -> Tensor:
 
 def _take(source: Table, rows: Tensor) -> Labeled:
     index = rows.numpy()
-    return Labeled(torch.tensor(source.images[index]), torch.tensor(source.labels[index]))
+    # indexing copies what was mapped from disk
+    return Labeled(torch.from_numpy(source.images[index]), torch.from_numpy(source.labels[index]))
 
 
 def _shares(classes: int, imbalance: float, seed: int) -> Tensor:
