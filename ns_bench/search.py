@@ -24,7 +24,7 @@ from ns_bench.definition import (
 from ns_bench.errors import UserError
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.plan import Task, make_plan
-from ns_bench.store import Run, Store
+from ns_bench.store import Store
 from ns_bench.study import at_least_one, parse_assignments
 from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
@@ -231,22 +231,13 @@ def _run(options: argparse.Namespace) -> int:
         driver = Driver(searches, budget)
     title = f"search {options.study} · {profile.name}"
     if options.retry_failed:
-        _forgive(searches)
+        for search in searches:
+            search.forgive()
     if cluster is None:
         _locally(options, title, profile, driver)
     else:
         _on_cluster(title, store, profile, cluster, driver)
     return _finish(options, driver, profile)
-
-
-def _forgive(searches: Sequence[Search]) -> None:
-    for search in searches:
-        for standing in search.standings(search.trials()):
-            for seed in range(search.settings.seeds if standing.recipe else 0):
-                link: Run | None = search.run(standing, seed)
-                while link is not None:
-                    link.forgive()
-                    link = link.teacher
 
 
 def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: Driver) -> None:

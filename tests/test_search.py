@@ -224,6 +224,20 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path):
     assert [t.state.name for t in study.trials].count("FAIL") == len(failed)
 
 
+def test_failed_trials_are_done_again_on_demand(tmp_path):
+    found = search(tmp_path, pruning="none", seeds=1)
+    first, *rest = Driver([found], budget(4)).wanted()
+    first.run.path.mkdir(parents=True)
+    first.run.fail("no space", "traceback")
+    for task in rest:
+        do(task)
+    assert Driver([found], budget(4)).wanted() == []
+    found.forgive()
+    assert [task.run.id for task in Driver([found], budget(4)).wanted()] == [first.run.id]
+    do(first)
+    assert {s.state for s in found.standings(found.trials())} == {"complete"}
+
+
 def test_optuna_sees_every_trial_as_it_ended(tmp_path):
     found = search(tmp_path)
     standings = finish(found, 12)
