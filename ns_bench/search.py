@@ -21,7 +21,7 @@ from ns_bench.definition import (
     load_study,
     study_names,
 )
-from ns_bench.errors import UserError
+from ns_bench.errors import UserError, exit_code
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.plan import Task, make_plan
 from ns_bench.store import Store
@@ -41,14 +41,7 @@ QUEUE_SECONDS = 5.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (UserError, OSError) as error:
-        print(f"ns_bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nns_bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options), "stopped; the same command goes on from here")
 
 
 def _parser() -> argparse.ArgumentParser:
