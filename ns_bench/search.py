@@ -29,7 +29,7 @@ from ns_bench.study import at_least_one, parse_assignments
 from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
 from ns_bench.tuning.space import load_space, read_space
-from ns_bench.tuning.trials import Search, Settings, Standing, State, best_of
+from ns_bench.tuning.trials import Search, Settings, Standing, State, best_of, networks
 
 TRIALS = 20
 """How many trials an arm has where no budget is given."""
@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
     add("--workers", type=at_least_one, metavar="N", help="processes (default: one a GPU or core)")
     add("--hang-seconds", type=at_least_one, default=600, metavar="S", help="kill a silent run")
-    add("--retry-failed", action="store_true", help="do failed runs again, too")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--dry-run", action="store_true", help="show spaces and cost; do nothing")
+    mode.add_argument("--retry-failed", action="store_true", help="do failed runs again, too")
     return parser
 
 
@@ -211,11 +213,14 @@ class Driver:
 def _run(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
     profile = load_profile(options.profile, parse_assignments(options.assignments))
-    store = Store(options.runs)
+    store = Store(options.runs, read_only=options.dry_run)
     searches = searches_of(options, store, profile)
     limits = (options.hours, options.gpu_hours)
     trials = options.trials or (None if any(limits) else TRIALS)
     budget = Budget(trials, *limits, began=time.monotonic())
+    if options.dry_run:
+        _show_cost(searches, trials)
+        return 0
     if options.storage:
         from ns_bench.tuning.mirror import Mirror
 
@@ -231,6 +236,26 @@ def _run(options: argparse.Namespace) -> int:
     else:
         _on_cluster(title, store, profile, cluster, driver)
     return _finish(options, driver, profile)
+
+
+def _show_cost(searches: Sequence[Search], trials: int | None) -> None:
+    """Print what each arm is tuned over, and what its trials cost if none fails."""
+    total = 0.0
+    for search in searches:
+        settings, seconds = search.settings, search.estimate(search.recipe)
+        fields = ", ".join(dimension.name for dimension in search.space)
+        print(f"{search.arm}: {len(search.space)} parameters: {fields}")
+        if trials is None:
+            continue
+        trained = seconds * networks(settings, trials)
+        total += trained
+        print(
+            f"    {trials} trials by {settings.sampler}, {settings.seeds} seeds: at most "
+            f"{networks(settings, trials):.0f} trainings of about {seconds:.0f} s, "
+            f"{trained / 60:.1f} minutes on one worker"
+        )
+    if total:
+        print(f"all: {total / 60:.1f} minutes, and teachers, divided by the number of workers")
 
 
 def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: Driver) -> None:

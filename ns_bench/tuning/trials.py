@@ -280,6 +280,23 @@ def _failure(run: Run) -> str:
     return ""
 
 
+def networks(settings: Settings, trials: int) -> float:
+    """Return how many whole trainings the trials of an arm amount to, if no seed is spared."""
+    spent = 0.0
+    for first in range(0, trials, settings.batch):
+        racing = batch = min(settings.batch, trials - first)
+        if settings.pruning == "both":
+            racing = batch - (first == 0)  # trial 0 runs to the end
+            spent += settings.seeds * (first == 0)
+            for rung, before in zip(RUNGS, (0.0, *RUNGS), strict=False):
+                spent += racing * (rung - before)
+                racing = -(-racing // 2)
+            spent += racing * (1 - RUNGS[-1] + settings.seeds - 1)
+        else:
+            spent += racing * settings.seeds
+    return spent
+
+
 def best_of(standings: Sequence[Standing]) -> Standing | None:
     """Return the complete trial with the highest score, the earliest of equals."""
     return max(
