@@ -1,11 +1,28 @@
 """The one kind of error a user is meant to read: a line, no traceback, exit code 2."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
     """Bad input or a place that cannot be used. The message is one line, ready to print."""
+
+
+def exit_code(command: Callable[[], int], stopped: str) -> int:
+    """Return a command's exit code: 2 on an error that the user is to read, 130 on Ctrl-C.
+
+    Args:
+        stopped: what is said on Ctrl-C.
+    """
+    try:
+        return command()
+    except (UserError, OSError) as error:
+        print(f"ns_bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nns_bench: {stopped}", file=sys.stderr)
+        return 130
 
 
 def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:

@@ -21,15 +21,15 @@ from ns_bench.definition import (
     load_study,
     study_names,
 )
-from ns_bench.errors import UserError
+from ns_bench.errors import UserError, exit_code
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.plan import Task, make_plan
-from ns_bench.store import Run, Store
+from ns_bench.store import Store
 from ns_bench.study import at_least_one, find_data, parse_assignments, parse_paths
 from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
 from ns_bench.tuning.space import load_space, read_space
-from ns_bench.tuning.trials import Search, Settings, Standing, State, best_of
+from ns_bench.tuning.trials import Search, Settings, Standing, State, best_of, networks
 
 TRIALS = 20
 """How many trials an arm has where no budget is given."""
@@ -41,14 +41,7 @@ QUEUE_SECONDS = 5.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (UserError, OSError) as error:
-        print(f"ns_bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nns_bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options), "stopped; the same command goes on from here")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
     add("--workers", type=at_least_one, metavar="N", help="processes (default: one a GPU or core)")
     add("--hang-seconds", type=at_least_one, default=600, metavar="S", help="kill a silent run")
-    add("--retry-failed", action="store_true", help="do failed runs again, too")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--dry-run", action="store_true", help="show spaces and cost; do nothing")
+    mode.add_argument("--retry-failed", action="store_true", help="do failed runs again, too")
     return parser
 
 
@@ -220,11 +215,14 @@ def _run(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
     profile = load_profile(options.profile, parse_assignments(options.assignments))
     paths = parse_paths(options.data, profile)
-    store = Store(options.runs)
+    store = Store(options.runs, read_only=options.dry_run)
     searches = searches_of(options, store, profile)
     limits = (options.hours, options.gpu_hours)
     trials = options.trials or (None if any(limits) else TRIALS)
     budget = Budget(trials, *limits, began=time.monotonic())
+    if options.dry_run:
+        _show_cost(searches, trials)
+        return 0
     if options.storage:
         from ns_bench.tuning.mirror import Mirror
 
@@ -233,7 +231,8 @@ def _run(options: argparse.Namespace) -> int:
         driver = Driver(searches, budget)
     title = f"search {options.study} · {profile.name}"
     if options.retry_failed:
-        _forgive(searches)
+        for search in searches:
+            search.forgive()
     find_data([task.run.recipe for task in driver.wanted()], options.runs, paths)
     if cluster is None:
         _locally(options, title, profile, driver)
@@ -242,14 +241,24 @@ def _run(options: argparse.Namespace) -> int:
     return _finish(options, driver, profile)
 
 
-def _forgive(searches: Sequence[Search]) -> None:
+def _show_cost(searches: Sequence[Search], trials: int | None) -> None:
+    """Print what each arm is tuned over, and what its trials cost if none fails."""
+    total = 0.0
     for search in searches:
-        for standing in search.standings(search.trials()):
-            for seed in range(search.settings.seeds if standing.recipe else 0):
-                link: Run | None = search.run(standing, seed)
-                while link is not None:
-                    link.forgive()
-                    link = link.teacher
+        settings, seconds = search.settings, search.estimate(search.recipe)
+        fields = ", ".join(dimension.name for dimension in search.space)
+        print(f"{search.arm}: {len(search.space)} parameters: {fields}")
+        if trials is None:
+            continue
+        trained = seconds * networks(settings, trials)
+        total += trained
+        print(
+            f"    {trials} trials by {settings.sampler}, {settings.seeds} seeds: at most "
+            f"{networks(settings, trials):.0f} trainings of about {seconds:.0f} s, "
+            f"{trained / 60:.1f} minutes on one worker"
+        )
+    if total:
+        print(f"all: {total / 60:.1f} minutes, and teachers, divided by the number of workers")
 
 
 def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: Driver) -> None:

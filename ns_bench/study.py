@@ -24,7 +24,7 @@ from ns_bench.definition import (
     profile_names,
     study_names,
 )
-from ns_bench.errors import UserError, unknown
+from ns_bench.errors import UserError, exit_code, unknown
 from ns_bench.execute.cluster import load_cluster
 from ns_bench.plan import Plan, make_plan
 from ns_bench.recipe import NO_FILES, Recipe
@@ -37,21 +37,15 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.list:
-            return _list()
-        if not options.study:
-            raise UserError(f"which study? One of {', '.join(study_names())} (or --list)")
-        return _reconcile(options)
-    except UserError as error:
-        print(f"ns_bench: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"ns_bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nns_bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options), "stopped; the same command goes on from here")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.list:
+        return _list()
+    if not options.study:
+        raise UserError(f"which study? One of {', '.join(study_names())} (or --list)")
+    return _reconcile(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -88,4 +88,7 @@ STUDY = Study(
     factor="noise on unlabeled images",
     design=design,
     source="Table 6",
+    # --pilot 6: at a standard deviation of 1.26 points "augmentation carries the most" takes 23
+    # seeds to find one point; the other claims take 15 or fewer.
+    seeds={"digits": 23},
 )

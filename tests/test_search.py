@@ -20,7 +20,7 @@ from ns_bench.selftrain.train import EVALUATIONS
 from ns_bench.store import Run, Store
 from ns_bench.tuning.sampler import NUMBER, SAMPLERS, as_study, ask, surely_worse
 from ns_bench.tuning.space import load_space
-from ns_bench.tuning.trials import RUNGS, best_of, front_of
+from ns_bench.tuning.trials import RUNGS, best_of, front_of, networks
 
 
 def test_rungs_are_steps_at_which_a_run_looks_at_its_validation_rows():
@@ -59,6 +59,16 @@ def test_the_worse_half_of_a_batch_stops_at_each_rung(tmp_path):
     at_second = sorted(at_first[:4], key=lambda s: -s.rungs[1])
     assert [len(s.rungs) for s in at_second] == [2] * 4
     assert [bool(s.values) for s in at_second] == [True, True, False, False]
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 20), st.sampled_from(["both", "none"]), st.integers(1, 7))
+def test_the_cost_is_what_the_trials_trained(tmp_path_factory, trials, pruning, batch):
+    """But for seeds that are spared: with two there are none to spare."""
+    found = search(tmp_path_factory.mktemp("runs"), pruning=pruning, batch=batch, seeds=2)
+    standings = finish(found, trials)
+    trained = sum(s.seconds for s in standings) / 10  # a whole run of `do` takes 10 s
+    assert networks(found.settings, trials) == pytest.approx(trained)
 
 
 def test_a_stopped_run_keeps_its_checkpoint(tmp_path):
@@ -222,6 +232,20 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path):
     assert best_of(standings) is not None
     study = as_study(found, standings)
     assert [t.state.name for t in study.trials].count("FAIL") == len(failed)
+
+
+def test_failed_trials_are_done_again_on_demand(tmp_path):
+    found = search(tmp_path, pruning="none", seeds=1)
+    first, *rest = Driver([found], budget(4)).wanted()
+    first.run.path.mkdir(parents=True)
+    first.run.fail("no space", "traceback")
+    for task in rest:
+        do(task)
+    assert Driver([found], budget(4)).wanted() == []
+    found.forgive()
+    assert [task.run.id for task in Driver([found], budget(4)).wanted()] == [first.run.id]
+    do(first)
+    assert {s.state for s in found.standings(found.trials())} == {"complete"}
 
 
 def test_optuna_sees_every_trial_as_it_ended(tmp_path):

@@ -157,6 +157,16 @@ def test_a_search_a_tuned_study_and_a_recipe_from_the_command_line(tmp_path, cap
     assert "did you mean 'train.lr'" in capsys.readouterr().err
 
 
+def test_a_dry_run_shows_spaces_and_cost_and_does_nothing(tmp_path, capsys):
+    root = tmp_path / "runs"
+    words = ["teacher_size", "--per-arm", "--trials", "8", "--runs", str(root), "--dry-run"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "small teacher: 12 parameters: train.lr" in said
+    assert said.count("minutes on one worker") == 4
+    assert not root.exists()
+
+
 def test_if_every_trial_fails_it_says_so_and_exits_1(tmp_path, capsys):
     root = tmp_path / "runs"
     own = search(root).recipe.at_seed(1000)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ns_bench.definition import Profile, Study, profile_names, study_names
-from ns_bench.errors import UserError
+from ns_bench.errors import UserError, exit_code
 from ns_bench.report.sources import TRIAL, from_store, from_tables, load_all, usual_profiles
 
 if TYPE_CHECKING:
@@ -25,23 +25,20 @@ LIVE_SECONDS = 5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if words[:1] == ["compare"]:
-            from ns_bench.report.compare import run as compare
+    return exit_code(lambda: _run(words), "stopped")
 
-            return compare(words[1:])
-        if words[:1] == ["export"]:
-            from ns_bench.report.export import run as export
 
-            return export(words[1:])
-        options = _parser().parse_args(words)
-        return _live(options) if options.live else _report(options)
-    except (UserError, OSError) as error:
-        print(f"ns_bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nns_bench: stopped", file=sys.stderr)
-        return 130
+def _run(words: list[str]) -> int:
+    if words[:1] == ["compare"]:
+        from ns_bench.report.compare import run as compare
+
+        return compare(words[1:])
+    if words[:1] == ["export"]:
+        from ns_bench.report.export import run as export
+
+        return export(words[1:])
+    options = _parser().parse_args(words)
+    return _live(options) if options.live else _report(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Optuna's part: what to try next, when a trial is surely worse, and a mirror for its dashboard."""
 
 import contextlib
+import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ NUMBER = "ns_bench trial"
 
 def check(sampler: str, space: Sequence[Dimension], objectives: int) -> None:
     """Raise UserError where a sampler cannot do what is asked of it."""
+    if sampler == "cmaes" and importlib.util.find_spec("cmaes") is None:
+        raise UserError("--sampler cmaes needs the package cmaes: pip install 'ns_bench[cmaes]'")
     if sampler == "cmaes" and objectives > 1:
         raise UserError("--sampler cmaes has one objective only; tpe, gp and random take two")
     if sampler == "grid":

@@ -132,6 +132,7 @@ class Search:
     space: tuple[Dimension, ...]
     estimate: Callable[[Recipe], float]
     _seen: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
+    _over: dict[int, list[Standing]] = field(default_factory=dict, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -176,9 +177,24 @@ class Search:
         """Return where every trial stands; a batch is judged by itself and those before it."""
         found: list[Standing] = []
         for number in sorted({trial.batch for trial in trials}):
-            best = best_of(found)
-            found += self._batch([t for t in trials if t.batch == number], best)
+            batch = [t for t in trials if t.batch == number]
+            standings = self._over.get(number, [])
+            if [s.trial for s in standings] != batch:
+                standings = self._batch(batch, best_of(found))
+                if all(s.state != "running" for s in standings):
+                    self._over[number] = standings  # nothing changes any more
+            found += standings
         return found
+
+    def forgive(self) -> None:
+        """Let failed runs of its trials be done again."""
+        for standing in self.standings(self.trials()):
+            for seed in range(self.settings.seeds if standing.recipe else 0):
+                link: Run | None = self.run(standing, seed)
+                while link is not None:
+                    link.forgive()
+                    link = link.teacher
+        self._over.clear()
 
     def _batch(self, trials: Sequence[Trial], best: Standing | None) -> list[Standing]:
         begun = {trial.number: self._begin(trial) for trial in trials}
@@ -262,6 +278,23 @@ def _failure(run: Run) -> str:
             return why if link is run else f"its teacher {link.id} failed: {why}"
         link = link.teacher
     return ""
+
+
+def networks(settings: Settings, trials: int) -> float:
+    """Return how many whole trainings the trials of an arm amount to, if no seed is spared."""
+    spent = 0.0
+    for first in range(0, trials, settings.batch):
+        racing = batch = min(settings.batch, trials - first)
+        if settings.pruning == "both":
+            racing = batch - (first == 0)  # trial 0 runs to the end
+            spent += settings.seeds * (first == 0)
+            for rung, before in zip(RUNGS, (0.0, *RUNGS), strict=False):
+                spent += racing * (rung - before)
+                racing = -(-racing // 2)
+            spent += racing * (1 - RUNGS[-1] + settings.seeds - 1)
+        else:
+            spent += racing * settings.seeds
+    return spent
 
 
 def best_of(standings: Sequence[Standing]) -> Standing | None:
