@@ -98,10 +98,7 @@ class Profile:
 
     def base(self, field: str) -> Any:
         """Return the value of a dotted field in this profile's students, e.g. `train.epochs`."""
-        place: Any = Recipe.of(self.fields, Recipe.of(self.fields))
-        for name in field.split("."):
-            place = getattr(place, name)
-        return place
+        return Recipe.of(self.fields, Recipe.of(self.fields)).field(field)
 
 
 TUNING_SEEDS = 1000

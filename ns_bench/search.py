@@ -25,7 +25,13 @@ from ns_bench.errors import UserError, exit_code
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.plan import Task, make_plan
 from ns_bench.store import Store
-from ns_bench.study import at_least_one, find_data, parse_assignments, parse_paths
+from ns_bench.study import (
+    add_run_options,
+    at_least_one,
+    find_data,
+    parse_assignments,
+    parse_paths,
+)
 from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
 from ns_bench.tuning.space import load_space, read_space
@@ -57,7 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--trials", type=at_least_one, metavar="N", help=f"trials an arm (default: {TRIALS})")
     add("--hours", type=_hours, metavar="H", help="ask for no more trials after H hours")
     add("--gpu-hours", type=_hours, metavar="H", help="nor after H hours of training an arm")
-    add("--profile", default="digits", help="scale at which to run (default: digits)")
     add("--space", type=Path, metavar="FILE", help="fields and ranges (default: the profile's)")
     add("--sampler", choices=SAMPLERS, default="tpe", help="default: tpe")
     add("--sampler-seed", type=int, default=0, metavar="N", help="of the sampler (default: 0)")
@@ -77,13 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="accuracy (default), or the best of both, without pruning",
     )
     add("--storage", metavar="URL", help="show the trials in this Optuna storage, too")
-    add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
-    add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
-    add("--data", action="append", default=[], metavar="NAME=PATH", help="a local copy of the data")
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
-    add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
-    add("--workers", type=at_least_one, metavar="N", help="processes (default: one a GPU or core)")
-    add("--hang-seconds", type=at_least_one, default=600, metavar="S", help="kill a silent run")
+    add_run_options(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--dry-run", action="store_true", help="show spaces and cost; do nothing")
     mode.add_argument("--retry-failed", action="store_true", help="do failed runs again, too")

@@ -56,17 +56,41 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("study", nargs="?", help="a study (see --list), `all`, or a file that defines one")
     add("--list", action="store_true", help="list studies and profiles")
-    add(
-        "--profile",
-        default="digits",
-        help="scale at which to run (default: digits), or a TOML file with a profile of your own",
-    )
     add("--seeds", type=at_least_one, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
     add(
         "--pilot",
         type=at_least_one,
         metavar="K",
         help="run K tuning seeds: how many do claims need?",
+    )
+    add("--recipe", type=Path, metavar="FILE", help="fields from a TOML file, as --set would")
+    add(
+        "--tuned",
+        nargs="?",
+        const="",
+        metavar="SEARCH",
+        help="each arm with the best recipe of its search, beside the study as it is",
+    )
+    add_run_options(parser)
+    mode = parser.add_mutually_exclusive_group()
+    flag = mode.add_argument
+    flag("--dry-run", action="store_true", help="show runs, dependencies and cost; do nothing")
+    flag("--retry-failed", action="store_true", help="do failed runs again, too")
+    flag("--force", metavar="RUN", help="do this finished run again")
+    flag("--read-only", action="store_true", help="train nothing: report what the store has")
+    flag("--status", action="store_true", help="SLURM: where every run stands")
+    flag("--cancel", action="store_true", help="SLURM: cancel what is still queued of the study")
+    flag("--logs", metavar="RUN", help="SLURM: print the log of a run's last job")
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that trains takes: at which scale, where, and by what."""
+    add = parser.add_argument
+    add(
+        "--profile",
+        default="digits",
+        help="scale at which to run (default: digits), or a TOML file with a profile of your own",
     )
     add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
@@ -76,14 +100,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=PATH",
         help="a local copy of a data set (save_to_disk, parquet, or SPLIT/CLASS/image.png)",
-    )
-    add("--recipe", type=Path, metavar="FILE", help="fields from a TOML file, as --set would")
-    add(
-        "--tuned",
-        nargs="?",
-        const="",
-        metavar="SEARCH",
-        help="each arm with the best recipe of its search, beside the study as it is",
     )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
@@ -100,16 +116,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="kill a silent run after S",
     )
-    mode = parser.add_mutually_exclusive_group()
-    flag = mode.add_argument
-    flag("--dry-run", action="store_true", help="show runs, dependencies and cost; do nothing")
-    flag("--retry-failed", action="store_true", help="do failed runs again, too")
-    flag("--force", metavar="RUN", help="do this finished run again")
-    flag("--read-only", action="store_true", help="train nothing: report what the store has")
-    flag("--status", action="store_true", help="SLURM: where every run stands")
-    flag("--cancel", action="store_true", help="SLURM: cancel what is still queued of the study")
-    flag("--logs", metavar="RUN", help="SLURM: print the log of a run's last job")
-    return parser
 
 
 def at_least_one(text: str) -> int:

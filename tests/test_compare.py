@@ -100,15 +100,15 @@ def test_a_changed_verdict_makes_the_exit_code_1(tmp_path, capsys):
 def test_a_verdict_that_is_gone_is_a_change_and_a_new_one_is_not(tmp_path):
     a = store(tmp_path / "a", 3.0)
     shutil.copytree(a, tmp_path / "b")
-    filled(tmp_path / "b", "noise")
+    filled(tmp_path / "b", "noise_schedule")
     assert main(["compare", str(a), str(tmp_path / "b"), "--fail-on-change"]) == 0
     assert main(["compare", str(tmp_path / "b"), str(a), "--fail-on-change"]) == 1
     same = ["--fail-on-change", "--study", "teacher_size"]
     assert main(["compare", str(tmp_path / "b"), str(a), *same]) == 0
-    found = compare(Source(tmp_path / "b"), Source(a), ["teacher_size", "noise"], PAIR)
-    assert [only.study for only in found.only] == ["noise"]
-    assert len(found.only[0].runs[0]) == 48 and found.only[0].runs[1] == []  # the rest are shared
-    assert {c.words[1] for c in found.changes if c.study == "noise"} == {"incomplete"}
+    found = compare(Source(tmp_path / "b"), Source(a), ["teacher_size", "noise_schedule"], PAIR)
+    assert [only.study for only in found.only] == ["noise_schedule"]
+    assert len(found.only[0].runs[0]) == 16 and found.only[0].runs[1] == []  # the rest are shared
+    assert {c.words[1] for c in found.changes if c.study == "noise_schedule"} == {"incomplete"}
 
 
 def test_runs_that_only_one_has(tmp_path):

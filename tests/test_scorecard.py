@@ -28,8 +28,9 @@ NOT_WORSE = "Leaving out unsure images (below 0.3) is no worse than using all of
 GAINS = {"supervised": 88.0, "large teacher": 93.5, "medium teacher": 92.9}
 
 
-def table(name: str, profile: str = "digits", seeds: int = SEEDS) -> pd.DataFrame:
-    """Made-up runs of a shipped study with the ids that it gives them."""
+def table(name: str, profile: str = "digits", seeds: int | None = None) -> pd.DataFrame:
+    """Made-up runs of a shipped study with the ids that it gives them, at as many seeds."""
+    seeds = seeds or definition.load_study(name).seeds.get(profile, SEEDS)
     design = definition.load_study(name).design(definition.load_profile(profile))
     arms = [arm.name for arm in design.arms]
     rows = [

@@ -10,8 +10,8 @@ from ns_bench.definition import Design, Profile, Study
 from ns_bench.errors import UserError, unknown
 from ns_bench.store import Store
 from ns_bench.tuning.sampler import check
-from ns_bench.tuning.space import Dimension, for_arm, varied_fields
-from ns_bench.tuning.trials import Search, Settings, best_of, tuned_fields
+from ns_bench.tuning.space import Dimension, changes, for_arm, varied_fields
+from ns_bench.tuning.trials import Search, Settings, best_of
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,9 @@ def _choice(search: Search | None) -> Choice:
         raise UserError(
             f"--tuned: the search {search.settings.id} of '{search.arm}' is not over: call it again"
         )
-    fields = dict(tuned_fields(search, standings))
     best = best_of(standings)
-    assert best is not None
+    if best is None:
+        raise UserError(f"--tuned: no trial of '{search.arm}' in {search.settings.id} is complete")
+    fields = changes(search.space, best.trial.params)
     own = standings[0].score if standings[0].state == "complete" else None
     return Choice(fields, best.trial.number, len(standings), best.score, own)

@@ -13,7 +13,7 @@ seeds). The arm's own recipe, trial 0, always runs to the end. A stopped run kee
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -314,14 +314,6 @@ def front_of(standings: Sequence[Standing]) -> list[Standing]:
         if not front or (s.score or 0.0) > (front[-1].score or 0.0):
             front.append(s)
     return front
-
-
-def tuned_fields(search: Search, standings: Sequence[Standing]) -> Mapping[str, Any]:
-    """Return the best trial's recipe fields. UserError: no trial is complete."""
-    best = best_of(standings)
-    if best is None:
-        raise UserError(f"search {search.settings.id}: no trial of '{search.arm}' is complete")
-    return changes(search.space, best.trial.params)
 
 
 def _sha256(text: str) -> str:
