@@ -32,6 +32,8 @@ class Profile:
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
         run_megabytes: that a run takes in the store, with its checkpoint; for estimates.
         space: what a search may change, see `ns_bench.tuning.space`.
+        file: of a profile of one's own, as it was given; "" for those that come with the package.
+        paths: {data set: where its files are}, unless --data says another place.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Profile:
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
     run_megabytes: float = 1.0
     space: dict[str, Any] = field(default_factory=dict)
+    file: str = ""
+    paths: dict[str, str] = field(default_factory=dict)
 
     @property
     def rungs(self) -> list[str]:
@@ -268,47 +272,115 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in _PROFILES.glob("*.toml"))
 
 
-def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Profile:
-    """Load a profile and apply `--set` assignments to its base recipe.
+_KEYS: dict[str, tuple[Any, str]] = {
+    "title": (str, "text"),
+    "seeds": (int, "a whole number"),
+    "smallest_effect": ((int, float), "a number"),
+    "ladder": (dict, "a table {rung = model}"),
+    "recipe": (dict, "a table of recipe fields"),
+    "estimate": (dict, "a table"),
+    "search": (dict, "a table"),
+    "data": (dict, "a table with path"),
+    "verdict": (bool, "true or false"),
+    "extends": (str, "the name of a profile"),
+}
+"""What a profile's file may hold: its type, and that type in words."""
 
-    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [estimate]; and
-    `extends`, the name of a profile whose entries it overrides.
+_NEEDED = ("title", "seeds", "smallest_effect", "ladder", "recipe")
+
+
+def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Profile:
+    """Load a profile, or the one in the file `name` if it ends in `.toml`, and apply `--set`
+    assignments to its base recipe.
+
+    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [estimate],
+    [search], [data] with the path of the data set's files; and `extends`, the name of a profile
+    (or another file) whose entries it overrides.
 
     Raises:
         UserError: unknown profile or field, or a value of the wrong type or range.
     """
-    if name not in profile_names():
-        raise unknown("profile", name, profile_names())
+    own = name.endswith(".toml")
+    short = Path(name).stem if own else name
+    if own and short in profile_names():
+        raise UserError(f"profile {name}: '{short}' is a profile already, give yours another name")
     values = _read_profile(name)
+    for key in _NEEDED:
+        if key not in values:
+            raise UserError(
+                f'profile {name}: there is no {key}; a line like extends = "digits" takes what '
+                "is not there from another profile"
+            )
     fields = {**dotted(values["recipe"]), **(assignments or {})}
-    Recipe.of(fields, Recipe.of(fields))  # a wrong field is named here, before any study is built
+    recipe = Recipe.of(fields, Recipe.of(fields))  # a wrong field is named before a study is built
     ladder = values["ladder"]
     if assignments and "model" in assignments:
         raise UserError(
             f"'model' is not set by hand: profile '{name}' maps its ladder to models "
             f"({', '.join(f'{rung} = {model}' for rung, model in ladder.items())})"
         )
+    estimate = {
+        "machine": "",
+        "step_seconds": {},
+        "run_megabytes": 1.0,
+        **values.get("estimate", {}),
+    }
+    measured = estimate["step_seconds"]
+    path = values.get("data", {}).get("path")
     return Profile(
-        name=name,
+        name=short,
         title=values["title"],
         fields=fields,
         ladder=ladder,
         seeds=values["seeds"],
         smallest_effect=values["smallest_effect"],
         verdict=values.get("verdict", True),
-        machine=values["estimate"]["machine"],
-        step_seconds=values["estimate"]["step_seconds"],
-        run_megabytes=values["estimate"]["run_megabytes"],
+        machine=estimate["machine"],
+        step_seconds={model: measured[model] for model in ladder.values() if model in measured},
+        run_megabytes=estimate["run_megabytes"],
         space=values.get("search", {}),
+        file=name if own else "",
+        paths={} if path is None else {recipe.data.name: path},
     )
 
 
-def _read_profile(name: str) -> dict[str, Any]:
-    values = tomllib.loads((_PROFILES / f"{name}.toml").read_text())
+def _read_profile(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not name.endswith(".toml"):
+        if name not in profile_names():
+            raise unknown("profile", name, profile_names())
+        path = _PROFILES / f"{name}.toml"
+    else:
+        path = Path(name)
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"profile {name} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"profile {name} is not TOML: {error}") from None
+    for key, value in values.items():
+        if key not in _KEYS:
+            raise unknown(f"key of profile {name}:", key, _KEYS)
+        kind, wanted = _KEYS[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"profile {name}: {key} = {value!r}: expected {wanted}")
+    for rung, model in values.get("ladder", {}).items():
+        if not isinstance(model, str):
+            raise UserError(f"profile {name}: ladder.{rung} = {model!r}: expected a model's name")
+    place = values.get("data", {})
+    for key, value in place.items():
+        if key != "path":
+            raise unknown(f"key of [data] in profile {name}:", key, ["path"])
+        if not isinstance(value, str):
+            raise UserError(f"profile {name}: data.path = {value!r}: expected text")
+        place[key] = str(path.parent / Path(value).expanduser())
     if "extends" not in values:
         return values
-    merged = _read_profile(values.pop("extends"))
-    return _merge(merged, values)
+    below = values.pop("extends")
+    if below.endswith(".toml"):
+        below = str(path.parent / below)
+    if below in (name, *above):
+        raise UserError(f"profile {name}: it extends itself")
+    return _merge(_read_profile(below, (name, *above)), values)
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from ns_bench.errors import UserError, unknown
 SCHEMA = 1
 """Version of the recipe format; part of every id."""
 
+NO_FILES = ("digits", "glyphs")
+"""Data sets that come with installed packages; every other one is in files."""
+
 
 @dataclass(frozen=True)
 class Glyphs:
@@ -42,14 +45,49 @@ class Glyphs:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A split of a data set in files, by its name there, and how many images it has."""
+
+    split: str = ""
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is in the files of a data set of one's own; idle for the sets of the catalog.
+
+    Where the files are is no part of it: that differs from machine to machine.
+
+    Attributes:
+        image, label: names of the columns. A folder of images has `image` and `label`.
+        classes: number of classes; 0 is a set of the catalog.
+        channels: 3 (colour) or 1 (grey), to which every image is converted.
+        labeled: labeled and validation rows are drawn from it; test rows and the unlabeled pool,
+            too, where they have no split of their own.
+        test, unlabeled: splits of their own; an empty name is none.
+    """
+
+    image: str = "image"
+    label: str = "label"
+    classes: int = 0
+    channels: int = 3
+    labeled: Part = field(default_factory=Part)
+    test: Part = field(default_factory=Part)
+    unlabeled: Part = field(default_factory=Part)
+
+
+@dataclass(frozen=True)
 class Data:
     """Which images, and how many rows of each part.
 
     Attributes:
+        labeled: the same number of each class; or, where it is as many as the other parts leave of
+            the set, all of them.
         unlabeled: images in the pool; 0 is all that the other parts leave of the set.
         imbalance: of the pool: its most frequent class has this many times the images of its
             rarest, the others in between on an exponential; which class is which is the seed's.
         out_of_domain: share of the pool that shows none of the classes.
+        pixels: side to which the images of a set in files are resized; 0 is as they are.
     """
 
     name: str = "digits"
@@ -60,6 +98,8 @@ class Data:
     imbalance: float = 1.0
     out_of_domain: float = 0.0
     glyphs: Glyphs = field(default_factory=Glyphs)
+    pixels: int = 0
+    files: Files = field(default_factory=Files)
 
 
 @dataclass(frozen=True)
@@ -70,6 +110,7 @@ class RowNoise:
         randaugment_n: operations an image (N); 0 turns RandAugment off.
         randaugment_m: magnitude (M); 10 is the nominal maximum, 27 is 2.7 times that.
         crop_padding: pixels of reflect padding before a random crop (the standard augmentation).
+        flip: whether every second image, at random, is mirrored left to right.
         cutout: side in pixels of a grey square; 0 turns it off.
         dropout: rate before the classifier.
         stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it.
@@ -81,6 +122,7 @@ class RowNoise:
     cutout: int = 0
     dropout: float = 0.2
     stochastic_depth: float = 0.2
+    flip: bool = False
 
 
 @dataclass(frozen=True)
@@ -321,6 +363,19 @@ HISTORICAL_DEFAULTS: dict[str, Any] = {
     "pseudo.noised_teacher": False,
     "train.rows": "joint",
     "train.start": "scratch",
+    "noise.labeled.flip": False,
+    "noise.unlabeled.flip": False,
+    "data.pixels": 0,
+    "data.files.image": "image",
+    "data.files.label": "label",
+    "data.files.classes": 0,
+    "data.files.channels": 3,
+    "data.files.labeled.split": "",
+    "data.files.labeled.images": 0,
+    "data.files.test.split": "",
+    "data.files.test.images": 0,
+    "data.files.unlabeled.split": "",
+    "data.files.unlabeled.images": 0,
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
 dataclass default must not change an id, and a new field at its old meaning must not either."""
@@ -350,6 +405,8 @@ def _idle(taught: bool, rows: str, data: str) -> tuple[str, ...]:
         prefixes = ("noise.labeled.", "train.loss") if rows == "unlabeled" else ()
     if data != "glyphs":
         prefixes += ("data.glyphs.",)
+    if data in NO_FILES:
+        prefixes += ("data.pixels", "data.files.")
     return tuple(name for name in HISTORICAL_DEFAULTS if name.startswith(prefixes))
 
 
@@ -363,6 +420,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "data.glyphs.classes": (2, 36, "from 2 to 36"),
     "data.glyphs.pixels": (8, 64, "from 8 to 64"),
     "data.glyphs.difficulty": (0, 2, "from 0 to 2"),
+    "data.pixels": (0, 1024, "from 0 to 1024"),
+    "data.files.classes": (0, 1e6, "from 2 to 1000000"),
+    "data.files.channels": (1, 3, "of 1 (grey) or 3 (colour)"),
+    **{
+        f"data.files.{part}.images": (0, 1e12, "at least 0")
+        for part in ("labeled", "test", "unlabeled")
+    },
     "noise.*.randaugment_n": (0, 32, "from 0 to 32"),
     "noise.*.randaugment_m": (0, 100, "from 0 to 100"),
     "noise.*.crop_padding": (0, 512, "from 0 to 512"),

@@ -25,7 +25,13 @@ from ns_bench.errors import UserError, exit_code
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.plan import Task, make_plan
 from ns_bench.store import Store
-from ns_bench.study import add_run_options, at_least_one, parse_assignments
+from ns_bench.study import (
+    add_run_options,
+    at_least_one,
+    find_data,
+    parse_assignments,
+    parse_paths,
+)
 from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
 from ns_bench.tuning.space import load_space, read_space
@@ -207,6 +213,7 @@ class Driver:
 def _run(options: argparse.Namespace) -> int:
     cluster = None if options.cluster == "local" else load_cluster(options.cluster)
     profile = load_profile(options.profile, parse_assignments(options.assignments))
+    paths = parse_paths(options.data, profile)
     store = Store(options.runs, read_only=options.dry_run)
     searches = searches_of(options, store, profile)
     limits = (options.hours, options.gpu_hours)
@@ -225,6 +232,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.retry_failed:
         for search in searches:
             search.forgive()
+    find_data([task.run.recipe for task in driver.wanted()], options.runs, paths)
     if cluster is None:
         _locally(options, title, profile, driver)
     else:

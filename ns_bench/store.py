@@ -22,7 +22,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,7 @@ class Result:
         artifacts: {file: {"sha256", "bytes"}}.
         teacher_logits: SHA-256 of the logits that this student learned from, or None.
         seconds: of training, over all attempts; `images` went through the network in them.
+        data: facts of a data set in files, see `ns_bench.data.split.Dataset`.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Result:
     resumed: int
     provenance: dict[str, Any]
     schema: int = SCHEMA
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def _record(line: bytes) -> list[Any]:
@@ -132,7 +134,9 @@ def _parse(path: Path, *stat: int) -> Result:
         raise Corrupt("result.json is not this run's")
     _refuse_newer(path, values.get("schema"))
     try:
-        result = Result(**{f.name: values[f.name] for f in fields(Result)})
+        # results from before there were sets in files have no facts of one
+        result = Result(**{f.name: values[f.name] for f in fields(Result) if f.name != "data"})
+        result = replace(result, data=values.get("data", {}))
         for name in (MODEL, LOGITS):
             _ = result.artifacts[name]["bytes"], result.artifacts[name]["sha256"]
     except (KeyError, TypeError) as damage:

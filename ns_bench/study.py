@@ -24,10 +24,10 @@ from ns_bench.definition import (
     profile_names,
     study_names,
 )
-from ns_bench.errors import UserError, exit_code
+from ns_bench.errors import UserError, exit_code, unknown
 from ns_bench.execute.cluster import load_cluster
 from ns_bench.plan import Plan, make_plan
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import NO_FILES, Recipe
 from ns_bench.store import Corrupt, Store
 
 if TYPE_CHECKING:
@@ -87,9 +87,20 @@ def _parser() -> argparse.ArgumentParser:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that trains takes: at which scale, where, and by what."""
     add = parser.add_argument
-    add("--profile", default="digits", help="scale at which to run (default: digits)")
+    add(
+        "--profile",
+        default="digits",
+        help="scale at which to run (default: digits), or a TOML file with a profile of your own",
+    )
     add("--cluster", default="local", help="local (default), or a file slurm/NAME.toml")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments")
+    add(
+        "--data",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a local copy of a data set (save_to_disk, parquet, or SPLIT/CLASS/image.png)",
+    )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
     add("--out", type=Path, metavar="DIR", help="folder of reports (default: in the store)")
     add(
@@ -123,6 +134,28 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
         if not equals or not value:
             raise UserError(f"--set {text}: expected FIELD=VALUE, for example train.lr=0.1")
     return {field.strip(): value.strip() for field, _, value in pairs}
+
+
+def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
+    """Return {data set: where its files are} of a profile and of `--data`, which goes first.
+
+    Raises:
+        UserError: --data is not NAME=PATH, or of a set that the profile does not use.
+    """
+    used = Recipe.of(profile.fields).data.name
+    paths = dict(profile.paths)
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UserError(f"--data {text}: expected NAME=PATH, for example {used}=data/{used}")
+        if used in NO_FILES:
+            raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
+        if name != used:
+            raise unknown(f"data set of profile '{profile.name}'", name, [used])
+        if not Path(path).expanduser().is_dir():
+            raise UserError(f"--data {text}: there is no such folder")
+        paths[name] = path
+    return paths
 
 
 def read_recipe(path: Path | None) -> dict[str, Any]:
@@ -174,6 +207,7 @@ def _reconcile(options: argparse.Namespace) -> int:
     if (options.seeds or 0) > TUNING_SEEDS:
         raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
     profile = load_profile(options.profile, assignments)
+    paths = parse_paths(options.data, profile)
     if options.read_only and not options.runs.is_dir():
         raise UserError(f"store {options.runs}: there is no such folder to read from")
     looks_only = options.dry_run or options.read_only or options.status or options.logs
@@ -210,6 +244,8 @@ def _reconcile(options: argparse.Namespace) -> int:
     if not options.read_only:
         _prepare(options, store, plan)
         plan = make_plan(store, recipes)
+        if plan.missing:
+            find_data([run.recipe for run in plan.missing], options.runs, paths)
         if plan.missing and cluster is None:
             _execute(options, title, profile, plan)
         elif cluster is not None:
@@ -224,6 +260,19 @@ def _reconcile(options: argparse.Namespace) -> int:
         report = _pilot if options.pilot else _report
         code = max(code, report(options, item, profile, plan, assignments))
     return code
+
+
+def find_data(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> None:
+    """Have the data sets in files that recipes need ready, before any run starts.
+
+    Raises:
+        UserError: one is not there, or not as it is described.
+    """
+    specs = [recipe.data for recipe in recipes if recipe.data.name not in NO_FILES]
+    if specs:
+        from ns_bench.data.sets import prepare
+
+        prepare(specs, store, paths)
 
 
 def _prepare(options: argparse.Namespace, store: Store, plan: Plan) -> None:

@@ -301,6 +301,7 @@ def test_mean_and_std_are_by_channel(monkeypatch):
     images = torch.zeros(40, 3, 2, 2, dtype=torch.uint8)
     images[:, 1] = 100
     images[::2, 2] = 200
+    images[:, 0, 0, 0] = torch.arange(40)  # no two alike, as no two digits are
     labels = torch.arange(40) // 2 % 2
     add_source(monkeypatch, "colour", images, labels)
     split = load(Data("colour", labeled=10, validation=0, test=4), 0)

@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
             ("cutout", 2),
             ("dropout", 0.5),
             ("stochastic_depth", 0.0),
+            ("flip", True),
         )
     },
     "pseudo.kind": "hard",
@@ -85,6 +86,20 @@ GLYPHS = {
     "data.glyphs.foreign": "noise",
 }
 """The same, of fields that only the data set `glyphs` uses."""
+
+FILES = {
+    "data.pixels": 16,
+    "data.files.image": "img",
+    "data.files.label": "fine_label",
+    "data.files.classes": 3,
+    "data.files.channels": 1,
+    **{
+        f"data.files.{part}.{name}": value
+        for part in ("labeled", "test", "unlabeled")
+        for name, value in (("split", "extra"), ("images", 70))
+    },
+}
+"""The same, of fields that only data sets in files use."""
 
 IDLE = {name for name in OTHER if name.startswith(("pseudo.", "noise.unlabeled"))} | {
     "train.ratio",
@@ -223,8 +238,8 @@ def test_the_order_of_fields_does_not_matter():
 
 
 def test_every_field_has_another_value_in_these_tests():
-    assert OTHER.keys() | GLYPHS.keys() == HISTORICAL_DEFAULTS.keys()
-    every = {**OTHER, **GLYPHS}
+    every = {**OTHER, **GLYPHS, **FILES}
+    assert every.keys() == HISTORICAL_DEFAULTS.keys()
     assert not [name for name, value in every.items() if value == HISTORICAL_DEFAULTS[name]]
 
 
@@ -234,6 +249,18 @@ def test_fields_of_glyphs_count_for_glyphs_alone(name):
     assert Recipe.from_dict(full(change)).id == SUPERVISED.id
     drawn = Recipe.from_dict(full({"data.name": "glyphs"}))
     assert Recipe.from_dict(full({"data.name": "glyphs", **change})).id != drawn.id
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_fields_of_files_count_for_sets_in_files_alone(name):
+    change = {name: FILES[name]}
+    assert Recipe.from_dict(full(change)).id == SUPERVISED.id
+    assert (
+        Recipe.from_dict(full({**change, "data.name": "glyphs"})).set({"data.name": "digits"}).id
+        == SUPERVISED.id
+    )
+    mine = Recipe.from_dict(full({"data.name": "mine"}))
+    assert Recipe.from_dict(full({"data.name": "mine", **change})).id != mine.id
 
 
 def ids(*changes: dict[str, Any]) -> set[str]:
@@ -648,7 +675,7 @@ def test_set_leaves_the_teacher_and_the_original_alone():
         ("pseudo.treshold", "1", "unknown field 'pseudo.treshold': did you mean"),
         ("train", "1", "unknown field 'train': did you mean 'train."),
         ("noise.labeled", "1", "unknown field 'noise.labeled': did you mean 'noise.labeled."),
-        ("xyzzy", "1", "unknown field 'xyzzy': valid: data.glyphs.classes, "),
+        ("xyzzy", "1", "unknown field 'xyzzy': valid: data.files.channels, "),
         ("train.epochs", "2.5", "train.epochs=2.5: expected a whole number"),
         ("train.epochs", 2.5, "train.epochs=2.5: expected a whole number"),
         ("train.epochs", "many", "train.epochs=many: expected a whole number"),

@@ -343,7 +343,16 @@ def test_a_result_with_other_artifacts_teaches_nobody(store, artifacts):
     assert student.state() in ("done", "partial")
 
 
-@pytest.mark.parametrize("name", sorted(fake for fake in store_module.Result.__annotations__))
+def test_a_result_from_before_there_were_sets_in_files_is_done(run):
+    fake_result(run)
+    path = run.path / "result.json"
+    values = json.loads(path.read_bytes())
+    del values["data"]
+    publish_json(path, values)
+    assert run.result().data == {}
+
+
+@pytest.mark.parametrize("name", sorted(store_module.Result.__annotations__.keys() - {"data"}))
 def test_a_result_that_lacks_a_field_is_not_done(run, name):
     fake_result(run)
     path = run.path / "result.json"

@@ -633,9 +633,9 @@ def test_hidden_labels_do_not_reach_the_student(
     run_one(plain)
     true_labels, really_train, trained = ns_bench.data.split.hidden_labels, executed.train, []
 
-    def poisonous(spec: Any, seed: int) -> Tensor:
+    def poisonous(spec: Any, seed: int, store: Path) -> Tensor:
         assert trained, "hidden labels were read before the training was over"
-        return true_labels(spec, seed).roll(100)
+        return true_labels(spec, seed, store).roll(100)
 
     def watched(*arguments: Any, **options: Any) -> Any:
         net = really_train(*arguments, **options)

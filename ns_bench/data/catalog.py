@@ -1,32 +1,132 @@
 """What is known of each data set without loading it, so that a plan can be checked in no time."""
 
+import re
+import tomllib
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from ns_bench.errors import UserError, unknown
-from ns_bench.recipe import Data, Recipe
+from ns_bench.recipe import NO_FILES, Data, Files, Part, Recipe
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a whole data set: images and classes, None where there are as many as asked for."""
+    """Of a whole data set: images and classes, None where there are as many as asked for.
+
+    `test` and `unlabeled` are images in splits of their own, None where there is no such split.
+    """
 
     images: int | None
     classes: int | None
     out_of_domain: bool = False
+    test: int | None = None
+    unlabeled: int | None = None
 
 
 CATALOG = {
     "digits": Facts(images=1797, classes=10),
     "glyphs": Facts(images=None, classes=None, out_of_domain=True),
 }
-"""By the name that `data.name` takes."""
+"""By the name that `data.name` takes: sets that come with installed packages."""
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """A data set on the Hugging Face hub: `sets/NAME.toml`.
+
+    Attributes:
+        config: name of its configuration, which is the folder of its files; "" is none.
+        pixels: side of its images as they are.
+    """
+
+    hub: str
+    config: str
+    pixels: int
+    files: Files
+
+
+@cache
+def hub_sets() -> dict[str, HubSet]:
+    """Return the data sets on the hub by the name that `data.name` takes."""
+    found = {}
+    for path in sorted((Path(__file__).parent / "sets").glob("*.toml")):
+        values = tomllib.loads(path.read_text())
+        labeled, test, unlabeled = (
+            Part(**values.get(part, {})) for part in ("labeled", "test", "unlabeled")
+        )
+        files = Files(
+            image=values["image"],
+            label=values["label"],
+            classes=values["classes"],
+            labeled=labeled,
+            test=test,
+            unlabeled=unlabeled,
+        )
+        hub, config = values["hub"], values.get("config", "")
+        found[path.stem] = HubSet(hub, config, values["pixels"], files)
+    return found
+
+
+def files_of(spec: Data) -> Files | None:
+    """Return what is in the files of a data set; None for one that comes with a package.
+
+    Raises:
+        UserError: unknown data set, or a description of one's own that cannot be.
+    """
+    own = spec.files != Files()
+    if spec.name in NO_FILES or spec.name in CATALOG:
+        return None
+    if spec.name in hub_sets():
+        if own:
+            raise UserError(
+                f"data.files describes a data set of one's own: '{spec.name}' has its own "
+                "description; give yours another data.name"
+            )
+        return hub_sets()[spec.name].files
+    if not own:
+        raise unknown("data set", spec.name, [*CATALOG, *hub_sets()])
+    _check_own(spec)
+    return spec.files
+
+
+def _check_own(spec: Data) -> None:
+    files = spec.files
+    if not re.fullmatch(r"[\w.-]*\w", spec.name):
+        raise UserError(f"data.name={spec.name}: expected letters, digits, '-', '_' and '.'")
+    if files.classes < 2:
+        raise UserError(f"data.files.classes={files.classes}: expected at least 2")
+    if files.channels == 2:
+        raise UserError("data.files.channels=2: expected 3 (colour) or 1 (grey)")
+    if not spec.pixels:
+        raise UserError(
+            f"data.pixels=0: expected the side to which the images of '{spec.name}' are resized"
+        )
+    for name in ("labeled", "test", "unlabeled"):
+        part: Part = getattr(files, name)
+        if bool(part.split) != bool(part.images) or (name == "labeled" and not part.split):
+            raise UserError(
+                f"data.files.{name}: expected the name of a split and how many images it has, for "
+                f'example {{ split = "train", images = 500 }}'
+            )
+
+
+def pixels_of(spec: Data) -> int:
+    """Return the side of the images of a data set in files."""
+    return spec.pixels or hub_sets()[spec.name].pixels
 
 
 def facts(spec: Data) -> Facts:
     """Return what is known of the data set. UserError: there is none of this name."""
-    if spec.name not in CATALOG:
-        raise unknown("data set", spec.name, CATALOG)
-    return CATALOG[spec.name]
+    files = files_of(spec)
+    if files is None:
+        return CATALOG[spec.name]
+    return Facts(
+        images=files.labeled.images,
+        classes=files.classes,
+        test=files.test.images if files.test.split else None,
+        unlabeled=files.unlabeled.images if files.unlabeled.split else None,
+    )
 
 
 def classes_of(spec: Data) -> int:
@@ -39,17 +139,25 @@ def class_shares(classes: int, imbalance: float) -> list[float]:
     return [imbalance ** (-i / max(classes - 1, 1)) for i in range(classes)]
 
 
+def takes_all(spec: Data) -> bool:
+    """Whether every image that validation and test rows leave is a labeled one."""
+    known = facts(spec)
+    test = 0 if known.test is not None else spec.test
+    return known.unlabeled is not None and spec.labeled + spec.validation + test == known.images
+
+
 def pool_size(spec: Data) -> int:
     """Return how many images the unlabeled pool has.
 
-    Exact unless `imbalance` thins a finite set, where it depends on the seed by a few images.
+    Exact unless `imbalance` thins a finite set, where it depends on the seed by a few images, or
+    images of the pool are also test or validation images, which are left out.
 
     Raises:
         UserError: unknown data set, or parts that do not fit into it.
     """
     known = facts(spec)
     classes = classes_of(spec)
-    if spec.labeled % classes:
+    if spec.labeled % classes and not takes_all(spec):
         raise UserError(
             f"data.labeled={spec.labeled}: expected a multiple of the {classes} classes of "
             f"'{spec.name}', since the labeled set is class-stratified"
@@ -67,14 +175,28 @@ def pool_size(spec: Data) -> int:
                 "number in the pool"
             )
         return spec.unlabeled
-    pool = known.images - spec.labeled - spec.validation - spec.test
-    if pool < max(spec.unlabeled, 1):
-        left = f"only {pool} images for the" if pool > 0 else "no"
-        asked = f" (data.unlabeled={spec.unlabeled})" if spec.unlabeled else ""
+    if known.test is not None and spec.test > known.test:
         raise UserError(
-            f"data.labeled={spec.labeled}, data.validation={spec.validation} and "
-            f"data.test={spec.test} leave {left} unlabeled pool{asked} in the {known.images} "
-            f"images of '{spec.name}'"
+            f"data.test={spec.test}: the test split of '{spec.name}' has {known.test} images"
+        )
+    asked = {"data.labeled": spec.labeled, "data.validation": spec.validation}
+    if known.test is None:
+        asked["data.test"] = spec.test
+    *first, last = [f"{name}={count}" for name, count in asked.items()]
+    parts = f"{', '.join(first)} and {last}"
+    pool = known.images - sum(asked.values())
+    wanted = f" (data.unlabeled={spec.unlabeled})" if spec.unlabeled else ""
+    if known.unlabeled is not None:
+        if pool < 0:
+            raise UserError(f"{parts} are more than the {known.images} images of '{spec.name}'")
+        pool = known.unlabeled
+        if pool < spec.unlabeled:
+            raise UserError(f"the pool of '{spec.name}' has only {pool} images{wanted}")
+    elif pool < max(spec.unlabeled, 1):
+        left = f"only {pool} images for the" if pool > 0 else "no"
+        raise UserError(
+            f"{parts} leave {left} unlabeled pool{wanted} in the {known.images} images of "
+            f"'{spec.name}'"
         )
     pool = spec.unlabeled or pool
     return round(pool * sum(class_shares(classes, spec.imbalance)) / classes)

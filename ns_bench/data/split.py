@@ -1,16 +1,19 @@
 """One seed's split of a data set: labeled, unlabeled, validation and test rows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ns_bench import recipe
-from ns_bench.data import glyphs
-from ns_bench.data.catalog import class_shares, classes_of, pool_size
+from ns_bench.data import glyphs, sets
+from ns_bench.data.catalog import class_shares, classes_of, pool_size, takes_all
+from ns_bench.data.sets import Arrays, Table
 from ns_bench.errors import UserError
 from ns_bench.streams import stream
 
@@ -41,7 +44,9 @@ class Dataset:
     """One seed's split.
 
     `mean` and `std` ([C, 1, 1], float32, in units of 0-255) are those of the pixels that may be
-    trained on: labeled and unlabeled rows, never validation or test.
+    trained on: labeled and unlabeled rows, never validation or test. `facts` of a set in files are
+    for its result: its fingerprint, how many images of the pool were the same as a test or
+    validation image and left out, and how many of the whole set could not be read.
     """
 
     classes: int
@@ -51,38 +56,46 @@ class Dataset:
     test: Labeled
     mean: Tensor
     std: Tensor
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def load(spec: recipe.Data, seed: int) -> Dataset:
+def load(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Dataset:
     """Load one seed's split of the data set `spec.name`.
 
     Of a finite set, a permutation by the stream "split" gives test, then validation; the labeled
     rows are the first `labeled / classes` of each class among the rest, and what is left is the
-    unlabeled pool. `glyphs` draws each part for the seed, from a stream of its own.
+    unlabeled pool, but for images that are also test or validation images. Test rows and the pool
+    are from splits of their own where there are such. `glyphs` draws each part for the seed, from
+    a stream of its own.
+
+    Args:
+        store: where the files of a set in files are noted; see `ns_bench.data.sets`.
 
     Raises:
-        UserError: unknown data set, or parts that do not fit into it.
+        UserError: unknown data set, or parts that do not fit into it, or files that are not there.
     """
-    parts = _parts(spec, seed)
-    train = torch.cat([parts.labeled.images, parts.unlabeled.images]).float()
+    parts = _parts(spec, seed, store)
+    mean, std = (_exact_moments if parts.facts else _moments)(parts)
     return Dataset(
         classes=classes_of(spec),
         labeled=parts.labeled,
         unlabeled=Unlabeled(parts.unlabeled.images),
         validation=parts.validation,
         test=parts.test,
-        mean=train.mean((0, 2, 3)).view(-1, 1, 1),
-        std=train.std((0, 2, 3)).view(-1, 1, 1),
+        mean=mean.view(-1, 1, 1),
+        std=std.view(-1, 1, 1),
+        facts=parts.facts,
     )
 
 
-def hidden_labels(spec: recipe.Data, seed: int) -> Tensor:
+def hidden_labels(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Tensor | None:
     """Return the true labels, int64 [N], of the unlabeled pool: for diagnostics after training.
 
-    An image out of domain has -1. Nothing that trains may call this; tests permute what it returns
-    and expect the same student.
+    An image out of domain has -1; None is a pool of which nothing is known. Nothing that trains may
+    call this; tests permute what it returns and expect the same student.
     """
-    return _parts(spec, seed).unlabeled.labels
+    truth = _parts(spec, seed, store).unlabeled.labels
+    return truth if (truth >= 0).any() else None
 
 
 class _Parts(NamedTuple):
@@ -92,40 +105,109 @@ class _Parts(NamedTuple):
     unlabeled: Labeled
     validation: Labeled
     test: Labeled
+    facts: dict[str, Any]
 
 
-def _parts(spec: recipe.Data, seed: int) -> _Parts:
+def _parts(spec: recipe.Data, seed: int, store: Path) -> _Parts:
     pool_size(spec)
-    return _drawn(spec, seed) if spec.name == "glyphs" else _split(spec, seed)
+    if spec.name == "glyphs":
+        return _drawn(spec, seed)
+    if spec.name in SOURCES:
+        return _split(Arrays(_table(SOURCES[spec.name]()), None, None, "", 0), spec, seed)
+    return _split(sets.arrays(spec, store), spec, seed)
 
 
-def _split(spec: recipe.Data, seed: int) -> _Parts:
-    everything = SOURCES[spec.name]()
-    classes = classes_of(spec)
-    order = torch.randperm(len(everything), generator=stream(seed, "split"))
-    test, validation, rest = (
-        order[: spec.test],
-        order[spec.test : spec.test + spec.validation],
-        order[spec.test + spec.validation :],
+def _table(part: Labeled) -> Table:
+    images = part.images.numpy()
+    return Table(images, part.labels.numpy(), sets.hashes(images))
+
+
+def _moments(parts: _Parts) -> tuple[Tensor, Tensor]:
+    train = torch.cat([parts.labeled.images, parts.unlabeled.images]).float()
+    return train.mean((0, 2, 3)), train.std((0, 2, 3))
+
+
+def _exact_moments(parts: _Parts) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation by channel from how often each of the 256 values is there:
+    exact, and without a copy of a large pool as floats."""
+    channels = parts.labeled.images.shape[1]
+    counts = torch.zeros(channels, 256, dtype=torch.float64)
+    for part in (parts.labeled, parts.unlabeled):
+        for chunk in part.images.split(8192):
+            for channel in range(channels):
+                counts[channel] += chunk[:, channel].flatten().bincount(minlength=256)
+    value, total = torch.arange(256, dtype=torch.float64), counts.sum(1)
+    mean = (counts * value).sum(1) / total
+    variance = (counts * (value - mean[:, None]) ** 2).sum(1) / (total - 1)
+    return mean.float(), variance.sqrt().float()
+
+
+def _split(whole: Arrays, spec: recipe.Data, seed: int) -> _Parts:
+    classes, source = classes_of(spec), whole.labeled
+    order = torch.randperm(len(source.labels), generator=stream(seed, "split"))
+    if whole.test is None:
+        test_source, test, order = source, order[: spec.test], order[spec.test :]
+    else:
+        test_source = whole.test
+        every = torch.randperm(len(test_source.labels), generator=stream(seed, "split", "test"))
+        test = every[: spec.test]
+    validation, rest = order[: spec.validation], order[spec.validation :]
+    chosen = _stratified(torch.tensor(source.labels[rest.numpy()]), spec, seed)
+    if whole.unlabeled is None:
+        pool_source, pool = source, rest[~chosen]
+    else:
+        pool_source = whole.unlabeled
+        size = len(pool_source.labels)
+        pool = torch.randperm(size, generator=stream(seed, "split", "unlabeled"))
+    # of a test split the whole, so that the pool is the same however many of its rows are read
+    tested = test_source.hashes if whole.test is not None else test_source.hashes[test.numpy()]
+    seen = np.union1d(tested, source.hashes[validation.numpy()])
+    new = torch.from_numpy(~np.isin(pool_source.hashes[pool.numpy()], seen))
+    left_out = len(pool) - int(new.sum())
+    pool = pool[new][: spec.unlabeled or None]
+    if spec.imbalance > 1:
+        truth = torch.tensor(pool_source.labels[pool.numpy()])
+        if (truth < 0).any():
+            raise UserError(
+                f"data.imbalance={spec.imbalance:g}: the pool of '{spec.name}' has no labels to "
+                "thin it by"
+            )
+        pool = pool[_thinned(truth, classes, spec.imbalance, seed)]
+    facts = {
+        "fingerprint": whole.fingerprint,
+        "duplicates_left_out": left_out,
+        "unreadable": whole.unreadable,
+    }
+    return _Parts(
+        _take(source, rest[chosen]),
+        _take(pool_source, pool),
+        _take(source, validation),
+        _take(test_source, test),
+        facts if whole.fingerprint else {},
     )
+
+
+def _stratified(labels: Tensor, spec: recipe.Data, seed: int) -> Tensor:
+    """Return which of the rows, bool [N], are labeled ones: the first of each class, or all."""
+    if takes_all(spec):
+        return torch.ones(len(labels), dtype=torch.bool)
+    classes = classes_of(spec)
     per_class = spec.labeled // classes
     # rank of each remaining row within its class, in permuted order
-    one_hot = torch.nn.functional.one_hot(everything.labels[rest], classes)
-    rank = (one_hot.cumsum(0) * one_hot).sum(1) - 1
-    chosen = rank < per_class
+    one_hot = torch.nn.functional.one_hot(labels, classes)
     if int(one_hot.sum(0).min()) < per_class:
         raise UserError(
             f"data.labeled={spec.labeled}: seed {seed} leaves a class fewer than {per_class} "
             f"images of '{spec.name}' beside data.validation and data.test"
         )
-    pool = rest[~chosen][: spec.unlabeled or None]
-    if spec.imbalance > 1:
-        pool = pool[_thinned(everything.labels[pool], classes, spec.imbalance, seed)]
+    rank = (one_hot.cumsum(0) * one_hot).sum(1) - 1
+    return rank < per_class
 
-    def take(rows: Tensor) -> Labeled:
-        return Labeled(everything.images[rows], everything.labels[rows])
 
-    return _Parts(take(rest[chosen]), take(pool), take(validation), take(test))
+def _take(source: Table, rows: Tensor) -> Labeled:
+    index = rows.numpy()
+    # indexing copies what was mapped from disk
+    return Labeled(torch.from_numpy(source.images[index]), torch.from_numpy(source.labels[index]))
 
 
 def _shares(classes: int, imbalance: float, seed: int) -> Tensor:
@@ -178,6 +260,7 @@ def _drawn(spec: recipe.Data, seed: int) -> _Parts:
         Labeled(images, truth),
         part("validation", even(spec.validation)),
         part("test", even(spec.test)),
+        {},
     )
 
 
@@ -192,4 +275,4 @@ def _digits() -> Labeled:
 
 
 SOURCES: dict[str, Callable[[], Labeled]] = {"digits": _digits}
-"""Loaders of finite sets by their name: every image with its label, in a fixed order."""
+"""Loaders of sets in packages by their name: every image with its label, in a fixed order."""

@@ -122,7 +122,7 @@ def _do(
 ) -> Result:
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
-    dataset = split.load(recipe.data, recipe.seed)
+    dataset = split.load(recipe.data, recipe.seed, run.path.parent)
     teaching = _teaching(run, dataset)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
@@ -192,7 +192,7 @@ def _do(
         for name, content in artifacts.items():
             publish(run.path / name, content)
         # Only now, when nothing trains any more, may the hidden labels be looked at.
-        truth = split.hidden_labels(recipe.data, recipe.seed)
+        truth = split.hidden_labels(recipe.data, recipe.seed, run.path.parent)
         result = Result(
             id=run.id,
             recipe=recipe.to_dict(),
@@ -210,6 +210,7 @@ def _do(
             images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
             resumed=resumed,
             provenance={**provenance(device), "processes": parallel.world()},
+            data=dataset.facts,
         )
         lease.renew()  # whoever took over publishes; this process must not do so too
         publish_json(run.path / "result.json", to_json(result))

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -273,7 +274,10 @@ def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -
 
 def _collect(options: argparse.Namespace) -> list[str]:
     """Return the arguments with which the collector writes the report of this command."""
-    words = [options.study, "--profile", options.profile, "--runs", str(options.runs.resolve())]
+    profile = options.profile
+    if profile.endswith(".toml"):
+        profile = str(Path(profile).resolve())
+    words = [options.study, "--profile", profile, "--runs", str(options.runs.resolve())]
     for assignment in options.assignments:
         words += ["--set", assignment]
     if options.recipe:

@@ -75,7 +75,8 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--profile",
         action="append",
         metavar="PROFILE",
-        help=f"may be given several times (default: all with results but {TRIAL})",
+        help="or a TOML file with a profile of your own; may be given several times (default: all "
+        f"with results but {TRIAL})",
     )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
     add(
@@ -128,7 +129,7 @@ def analyses_of(options: argparse.Namespace, *, empty: bool = False) -> "list[An
     there = {analysis.profile.name for analysis in analyses}
     source = options.tables or options.runs
     for name in options.profile or ([] if there else [" or ".join(usual_profiles())]):
-        if name not in there:
+        if Path(name).name.removesuffix(".toml") not in there:
             raise UserError(f"{source}: no results of {options.study} in profile {name}")
     return analyses
 

@@ -35,7 +35,7 @@ TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
     *("host", "device", "git", "dirty", "torch", "timm"),
     *("pseudo_per_class_pool", "pseudo_per_class_used"),
-    *("pseudo_per_tenth", "pseudo_per_tenth_right"),
+    *("pseudo_per_tenth", "pseudo_per_tenth_right", "data_fingerprint"),
 ]
 """Columns of the table of runs that hold words; "" where there is none."""
 
@@ -307,6 +307,7 @@ def _columns(result: Result | None) -> dict[str, object]:
             f"pseudo_{name}": " ".join(map(str, value)) if isinstance(value, list) else value
             for name, value in (result.pseudo or {}).items()
         },
+        **{f"data_{name}": value for name, value in result.data.items()},
         "steps": result.steps,
         "images": result.images,
         "seconds": result.seconds,

@@ -98,6 +98,7 @@ def content(analysis: Analysis) -> Page:
         ),
         *_learning(analysis),
         *_paper(analysis),
+        *_reported(analysis),
         *_pseudo(analysis),
         Heading("Cost"),
         *_cost(analysis),
@@ -308,6 +309,24 @@ def _paper(analysis: Analysis) -> list[Block]:
     ]
 
 
+def _reported(analysis: Analysis) -> list[Block]:
+    """Return what was published of the profile's data set with its recipe, whatever the study."""
+    published = [row for row in paper.rows(analysis.profile.name) if row.metric == "top1"]
+    if not published:
+        return []
+    rows: list[list[Text]] = [
+        [
+            row.arm,
+            points(row.value),
+            row.source + ("" if row.verified else " (unverified)"),
+            row.note or MISSING,
+        ]
+        for row in published
+    ]
+    title = f"Reported for {analysis.profile.name}"
+    return [Heading(title), Table(title, ["arm", "top-1 (%)", "source", "note"], rows)]
+
+
 def _pseudo(analysis: Analysis) -> list[Block]:
     runs = analysis.runs
     if "pseudo_accuracy_used" not in runs:
@@ -449,6 +468,25 @@ def _held(analysis: Analysis) -> str:
         f"these and are compared in pairs. Held: {spec['data.labeled']} labels, "
         f"{spec['data.validation']} validation and {spec['data.test']} test rows, and the recipe. "
         "The test rows are read once, by the averaged weights after the last step."
+        f"{_files(analysis.runs)}"
+    )
+
+
+def _files(runs: pd.DataFrame) -> str:
+    """Return what is to be known of a data set in files: what was left out, and which one it is."""
+    if "data_fingerprint" not in runs:
+        return ""
+    done = runs[runs["data_fingerprint"] != ""]
+
+    def most(column: str) -> str:
+        low, high = (int(done[column].agg(f)) for f in ("min", "max"))
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+    return (
+        f" Left out of the pool, since they are also test or validation images (equal pixels): "
+        f"{most('data_duplicates_left_out')} images a seed. Unreadable images of the whole set: "
+        f"{most('data_unreadable')}. Fingerprint of the data: "
+        f"{', '.join(sorted(set(done['data_fingerprint'])))}."
     )
 
 
@@ -483,7 +521,7 @@ def _runs(analysis: Analysis) -> list[Block]:
 
 
 def _commands(analysis: Analysis) -> list[Block]:
-    study, profile = analysis.study.name, analysis.profile.name
+    study, profile = analysis.study.name, analysis.profile.file or analysis.profile.name
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
     again: list[Block] = [
         Paragraph("This report again, from its own tables, in the folder above its own:"),

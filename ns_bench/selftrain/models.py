@@ -33,6 +33,28 @@ as the official `small_image_model` lowers the first strides. Only a block that 
 a shortcut, and only a shortcut lets stochastic depth drop the block: hence two blocks a stage."""
 
 
+SMALL = {
+    "small-b0": (1.0, 1.0),
+    "small-b1": (1.0, 1.1),
+    "small-b2": (1.1, 1.2),
+    "small-b3": (1.2, 1.4),
+    "small-b4": (1.4, 1.8),
+}
+"""The same coefficients, of the official `small_image_model` for images of 32 pixels: EfficientNet
+at its full width, of which the second and third stage keep their resolution (32 pixels go to 16, 8
+and 4)."""
+
+_SMALL_STAGES = [
+    ["ds_r1_k3_s1_e1_c16_se0.25"],
+    ["ir_r2_k3_s1_e6_c24_se0.25"],
+    ["ir_r2_k5_s1_e6_c40_se0.25"],
+    ["ir_r3_k3_s2_e6_c80_se0.25"],
+    ["ir_r3_k5_s1_e6_c112_se0.25"],
+    ["ir_r4_k5_s2_e6_c192_se0.25"],
+    ["ir_r1_k3_s1_e6_c320_se0.25"],
+]
+
+
 class RowDropPath(nn.Module):
     """Stochastic depth with one drop decision for each row, drawn by `NoisedNet`."""
 
@@ -114,7 +136,8 @@ def build(name: str, channels: int, classes: int, seed: int, generation: int) ->
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
     Args:
-        name: one of `MICRO`, or any name that `timm.create_model` takes (never pretrained).
+        name: one of `MICRO` or `SMALL`, or any name that `timm.create_model` takes (never
+            pretrained).
         channels: of the input images.
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
@@ -126,8 +149,10 @@ def build(name: str, channels: int, classes: int, seed: int, generation: int) ->
         torch.manual_seed(stream_seed(seed, "init", generation))
         if name in MICRO:
             return NoisedNet(_micro(*MICRO[name], channels, classes))
+        if name in SMALL:
+            return NoisedNet(_small(*SMALL[name], channels, classes))
         if not timm.is_model(name):
-            raise unknown("model", name, [*MICRO, *timm.list_models()])
+            raise unknown("model", name, [*MICRO, *SMALL, *timm.list_models()])
         options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
         try:
             net = timm.create_model(name, **options, drop_path_rate=1.0)
@@ -153,3 +178,17 @@ def _micro(width: float, depth: float, channels: int, classes: int) -> nn.Module
     )
     net.conv_stem.stride = (1, 1)  # timm fixes the stem's stride at 2, too much for 8x8 images
     return net
+
+
+def _small(width: float, depth: float, channels: int, classes: int) -> nn.Module:
+    scale = partial(round_channels, multiplier=width, divisor=8)
+    return EfficientNet(
+        decode_arch_def(_SMALL_STAGES, depth_multiplier=depth),
+        in_chans=channels,
+        num_classes=classes,
+        num_features=scale(1280),
+        round_chs_fn=scale,
+        act_layer=nn.SiLU,
+        norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01),  # TensorFlow's 0.99
+        drop_path_rate=1.0,
+    )

@@ -13,7 +13,8 @@ def augment(
 ) -> Tensor:
     """Return noised uint8 images [B, C, H, W], each row with draws of its own.
 
-    RandAugment, then cutout, then the padded crop: the order of the official small-image code.
+    RandAugment, then cutout, then the padded crop: the order of the official small-image code,
+    which mirrors nothing, for it knows digits alone; mirroring comes last.
     With a `share`, `images` are those rows of a larger batch, for all of which draws are made.
     """
     if noise.randaugment_n:
@@ -22,7 +23,16 @@ def augment(
         images = cutout(images, noise.cutout, generator, share)
     if noise.crop_padding:
         images = padded_crop(images, noise.crop_padding, generator, share)
+    if noise.flip:
+        images = mirrored(images, generator, share)
     return images
+
+
+def mirrored(images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+    """Mirror each image [B, C, H, W] left to right with probability 1/2."""
+    batch, rows = share or Share(len(images))
+    drawn = torch.rand(batch, 1, 1, 1, generator=generator, device=generator.device)
+    return torch.where((drawn[rows] < 0.5).to(images.device), images.flip(3), images)
 
 
 def padded_crop(

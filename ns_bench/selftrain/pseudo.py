@@ -89,10 +89,11 @@ def smooth_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
     return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)
 
 
-def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int]]:
+def quality(labeled: PseudoLabeled, truth: Tensor | None) -> dict[str, float | list[int]]:
     """Compare pseudo-labels with the hidden truth, int64 [pool]: a diagnostic, after training.
 
-    An image out of domain has truth -1: no label of it is right.
+    An image out of domain has truth -1: no label of it is right. Without a truth, what needs one
+    is left out.
 
     Returns pool (images in it), rows (seen in an epoch, repeats counted), coverage (share of the
     pool that is seen), accuracy over the pool and over the rows, share out of domain of both, mean
@@ -100,15 +101,16 @@ def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int
     by tenths of confidence how many of the pool there are, and how many of these are right.
     """
     confidence, label = labeled.probabilities.max(1)
+    known = torch.full_like(label, -1) if truth is None else truth
     used = labeled.rows.unique()
-    right = (label == truth).float()
-    foreign = (truth < 0).float()
+    right = (label == known).float()
+    foreign = (known < 0).float()
     classes = labeled.probabilities.shape[1]
     tenth = (confidence * 10).long().clamp(max=9)
-    return {
-        "pool": len(truth),
+    found = {
+        "pool": len(known),
         "rows": len(labeled.rows),
-        "coverage": len(used) / len(truth),
+        "coverage": len(used) / len(known),
         "accuracy_pool": right.mean().item(),
         "accuracy_used": right[labeled.rows].mean().item(),
         "foreign_pool": foreign.mean().item(),
@@ -119,3 +121,5 @@ def quality(labeled: PseudoLabeled, truth: Tensor) -> dict[str, float | list[int
         "per_tenth": tenth.bincount(minlength=10).tolist(),
         "per_tenth_right": tenth[right.bool()].bincount(minlength=10).tolist(),
     }
+    needs = () if truth is not None else ("accuracy", "foreign", "per_tenth_right")
+    return {name: value for name, value in found.items() if not name.startswith(needs)}

@@ -1,0 +1,480 @@
+"""Data sets in files: on the Hugging Face hub, a local copy of one of these, or one's own.
+
+Every image is decoded and resized once, into a folder that runs map into memory:
+
+    $HF_HOME/ns_bench/NAME-<16 hex>/labeled.images.npy   uint8 [N, C, H, W]
+                                    labeled.labels.npy   int64 [N], -1 where there is none
+                                    labeled.hashes.npy   uint64 [N], of the decoded pixels
+                                    test.*, unlabeled.*  the same, of splits of their own
+                                    meta.json            fingerprint, unreadable images
+
+Where a set's files are is no part of a recipe. It is noted in the store, where workers and jobs on
+other machines find it: `<store>/data/NAME-<8 hex>.json`.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ns_bench.data.catalog import files_of, hub_sets, pixels_of
+from ns_bench.errors import UserError, unknown
+from ns_bench.recipe import Data, Files, Part
+from ns_bench.store import publish_json
+
+UNREADABLE = 0.01
+"""Share of a split's images that may be unreadable: they are left out, and counted."""
+
+PARTS = ("labeled", "test", "unlabeled")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The images of one split, mapped from disk: uint8 [N, C, H, W]; labels int64 [N]; hashes."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    hashes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A whole data set. `test` and `unlabeled` are None where they have no split of their own.
+
+    Attributes:
+        fingerprint: 16 hex digits of the images and labels, whatever files they were in.
+        unreadable: images that could not be decoded, and are not there.
+    """
+
+    labeled: Table
+    test: Table | None
+    unlabeled: Table | None
+    fingerprint: str
+    unreadable: int
+
+
+def arrays(spec: Data, store: Path) -> Arrays:
+    """Return the data set `spec.name`, decoding it first where `prepare` has not.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    if not _is_there(_noted(spec, store)):
+        prepare([spec], store, {})
+    folder = Path(_noted(spec, store)["arrays"])
+    meta = json.loads((folder / "meta.json").read_bytes())
+
+    def table(part: str) -> Table | None:
+        if not (folder / f"{part}.images.npy").is_file():
+            return None
+        names = ("images", "labels", "hashes")
+        return Table(*(np.load(folder / f"{part}.{name}.npy", mmap_mode="r") for name in names))
+
+    labeled = table("labeled")
+    assert labeled is not None
+    return Arrays(
+        labeled, table("test"), table("unlabeled"), meta["fingerprint"], meta["unreadable"]
+    )
+
+
+def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> None:
+    """Download and decode what data sets are in files, and note in `store` where they are.
+
+    Args:
+        paths: {name: local copy}: a folder of `save_to_disk`, of parquet files, or of folders
+            SPLIT/CLASS/image.png. What was noted before stands where there is none.
+
+    Raises:
+        UserError: a set is not there and cannot be downloaded, or is not as it is described, or is
+            another than that of the runs in the store.
+    """
+    seen = set()
+    for spec in specs:
+        files = files_of(spec)
+        if files is None or (what := _what(spec, files)) in seen:
+            continue
+        seen.add(what)
+        note = _noted(spec, store)
+        if spec.name not in paths and _is_there(note):
+            continue
+        path = paths.get(spec.name, note.get("path"))
+        if path is not None:
+            path = str(Path(path).expanduser().resolve())
+        folder = _decoded(spec, files, path)
+        fingerprint = json.loads((folder / "meta.json").read_bytes())["fingerprint"]
+        if note.get("fingerprint", fingerprint) != fingerprint:
+            raise UserError(
+                f"data set '{spec.name}' in {path or 'the hub'} is not the one that the runs in "
+                f"{store} have, or in another order (fingerprint {fingerprint}, not "
+                f"{note['fingerprint']}): give it another data.name or use another store"
+            )
+        file = _note_file(spec, files, store)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        now = {"path": path, "arrays": str(folder), "fingerprint": fingerprint}
+        if now != note:
+            publish_json(file, now)
+
+
+def hashes(images: np.ndarray) -> np.ndarray:
+    """Return a hash of each image, uint64 [N]; of a million, two are alike once in 4 10^7 sets."""
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)
+
+
+def _what(spec: Data, files: Files) -> str:
+    return json.dumps([spec.name, asdict(files), pixels_of(spec)], sort_keys=True)
+
+
+def _note_file(spec: Data, files: Files, store: Path) -> Path:
+    key = hashlib.sha256(_what(spec, files).encode()).hexdigest()[:8]
+    return store / "data" / f"{spec.name}-{key}.json"
+
+
+def _noted(spec: Data, store: Path) -> dict[str, Any]:
+    files = files_of(spec)
+    assert files is not None
+    try:
+        return dict(json.loads(_note_file(spec, files, store).read_bytes()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_there(note: Mapping[str, Any]) -> bool:
+    return "arrays" in note and (Path(note["arrays"]) / "meta.json").is_file()
+
+
+# --- decoding -------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Return the folder of decoded sets, beside what `datasets` downloads."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("HF_HOME", f"{home}/huggingface")).expanduser() / "ns_bench"
+
+
+def _decoded(spec: Data, files: Files, path: str | None) -> Path:
+    """Return the folder of arrays, of which all is there or nothing."""
+    if path is None and spec.name not in hub_sets():
+        raise UserError(
+            f"where is data set '{spec.name}'? --data {spec.name}=PATH says it, or path in the "
+            "table [data] of its profile"
+        )
+    if path is not None and not Path(path).is_dir():
+        raise UserError(f"data set '{spec.name}': there is no folder {path}")
+    key = hashlib.sha256(_what(spec, files).encode())
+    if path is not None:
+        for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
+            stat = file.stat()
+            key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    folder = cache_folder() / f"{spec.name}-{key.hexdigest()[:16]}"
+    if not (folder / "meta.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes, one decodes
+            if not (folder / "meta.json").is_file():
+                _decode_into(folder, spec, files, path)
+    return folder
+
+
+def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> None:
+    source = _Source(spec.name, path)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        content, unreadable, classes = hashlib.sha256(), 0, list[str]()
+        for name in PARTS:
+            part: Part = getattr(files, name)
+            if not part.split:
+                continue
+            columns, bad = _read(source, part.split, name, files, pixels_of(spec), unfinished)
+            images = np.load(unfinished / f"{name}.images.npy", mmap_mode="r")
+            labels = np.full(len(images), -1)
+            if columns is not None:
+                labels = _labels(columns, source, part.split, name, files, classes)
+            np.save(unfinished / f"{name}.labels.npy", labels)
+            np.save(unfinished / f"{name}.hashes.npy", hashed := hashes(images))
+            content.update(hashed.tobytes() + labels.tobytes())
+            unreadable += bad
+        meta = {"fingerprint": content.hexdigest()[:16], "unreadable": unreadable}
+        publish_json(unfinished / "meta.json", meta)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A split's labels as they are in its files, and the names of classes, if it has any."""
+
+    values: list[Any]
+    names: list[str] | None
+
+
+def _read(
+    source: "_Source", split: str, name: str, files: Files, pixels: int, folder: Path
+) -> tuple[_Labels | None, int]:
+    """Decode a split into `folder`; returns its labels, if it has any, and unreadable images.
+
+    Raises:
+        UserError: a column is missing, too many images are unreadable or their number is not the
+            described one.
+    """
+    from numpy.lib.format import open_memmap
+
+    part: Part = getattr(files, name)
+    rows = source.open(split)
+    columns = list(rows.features or {})
+    image, label = source.columns(files, columns)
+    for column in [image] if name == "unlabeled" else [image, label]:
+        if column not in columns:
+            raise unknown(f"column of {source}, split '{split}':", column, columns)
+    if name == PARTS[0]:
+        print(f"ns_bench: {source} is read once, into {folder.parent}", file=sys.stderr)
+    labeled = label in columns
+    chosen = [image, label] if labeled else [image]
+    shape = (part.images, files.channels, pixels, pixels)
+    target = folder / f"{name}.images.npy"
+    images = open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    labels: list[Any] = []
+    bad: list[str] = []
+    count = 0
+    for count, row in enumerate(source.rows(split, rows, chosen), start=1):
+        if count > part.images:
+            continue  # how many are there is worth knowing
+        cell = row[image]
+        try:
+            pixel = decode(cell, files.channels, pixels)
+        except Exception as error:  # of damaged files Pillow says nearly anything
+            place = cell.get("path") if isinstance(cell, dict) else None
+            bad.append(f"{Path(place).name if place else f'row {count - 1}'} ({error})")
+            continue
+        images[count - 1 - len(bad)] = pixel
+        labels.append(row[label] if labeled else None)
+    if count != part.images:
+        raise UserError(
+            f"{source}: split '{split}' has {count} images, its description says {part.images} "
+            f"(data.files.{name}.images)"
+        )
+    if len(bad) > UNREADABLE * count:
+        listed = "; ".join(" ".join(line.split()) for line in bad[:10])
+        raise UserError(
+            f"{source}: {len(bad)} of {count} images of split '{split}' cannot be read, more than "
+            f"{UNREADABLE:.0%}: {listed}" + (" ..." if len(bad) > 10 else "")
+        )
+    images.flush()
+    if bad:
+        np.save(folder / "whole.npy", images[: len(labels)])
+        (folder / "whole.npy").replace(target)
+    return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad)
+
+
+def decode(cell: Mapping[str, Any] | None, channels: int, pixels: int) -> np.ndarray:
+    """Return an image, uint8 [channels, pixels, pixels], of any mode and size.
+
+    Grey, palette, RGBA and CMYK images are converted. What is not square is cropped in its middle;
+    another size is resized (bilinear, antialiased).
+
+    Args:
+        cell: of an undecoded column of `datasets.Image`: {"bytes", "path"}.
+
+    Raises:
+        Exception: it cannot be decoded; Pillow mostly raises OSError, ValueError or SyntaxError.
+    """
+    from PIL import Image, ImageOps
+
+    if cell is None:
+        raise ValueError("it is empty")
+    raw = cell["bytes"]
+    with Image.open(cell["path"] if raw is None else io.BytesIO(raw)) as image:
+        upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+    if upright.size != (pixels, pixels):
+        upright = ImageOps.fit(upright, (pixels, pixels), Image.Resampling.BILINEAR)
+    return np.asarray(upright).reshape(pixels, pixels, channels).transpose(2, 0, 1)
+
+
+def _class_names(rows: Any, label: str) -> list[str] | None:
+    names = getattr(rows.features[label], "names", None)
+    return None if names is None else list(names)
+
+
+def _labels(
+    found: _Labels,
+    source: "_Source",
+    split: str,
+    name: str,
+    files: Files,
+    classes: list[str],
+) -> np.ndarray:
+    """Return labels as int64 [N]. `classes` takes the names of the labeled split's classes.
+
+    Classes that are words are numbered in their order; in a pool, what is no class has -1.
+
+    Raises:
+        UserError: a label that is none, or a class without images.
+    """
+    values, names = found.values, found.names
+    where = f"{source}, split '{split}'"
+    if names is None and any(isinstance(value, str) for value in values):
+        names = sorted({str(value) for value in values if value is not None})
+        values = [None if value is None else names.index(str(value)) for value in values]
+    if name == "labeled":
+        classes += names or []
+        if names is not None and len(names) != files.classes:
+            listed = ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
+            raise UserError(
+                f"{where}: {len(names)} classes ({listed}), the description says {files.classes} "
+                "(data.files.classes)"
+            )
+    elif names is not None and classes and names != classes:
+        for word in names if name == "test" else []:
+            if word not in classes:
+                raise unknown(f"class in {where}:", word, classes)
+        numbers = [classes.index(word) if word in classes else -1 for word in names]
+        values = [None if v is None or v < 0 else numbers[v] for v in values]
+    lowest = -1 if name == "unlabeled" else 0
+    labels = np.full(len(values), -1)
+    for row, value in enumerate(values):
+        if value is None and name == "unlabeled":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UserError(f"{where}: label {value!r} of row {row}: expected a whole number")
+        if not lowest <= value < files.classes:
+            raise UserError(
+                f"{where}: label {value} of row {row}: expected 0 to {files.classes - 1}"
+            )
+        labels[row] = value
+    if name == "labeled":
+        for number, images in enumerate(np.bincount(labels, minlength=files.classes)):
+            if not images:
+                word = f" ('{classes[number]}')" if classes else ""
+                raise UserError(f"{where}: class {number}{word} has no images")
+    return labels
+
+
+# --- where images come from -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A data set on the hub, or in the folder `path`."""
+
+    name: str
+    path: str | None
+
+    def __str__(self) -> str:
+        return f"data set '{self.name}'" + (f" in {self.path}" if self.path else "")
+
+    def open(self, split: str) -> Any:
+        """Return a split as a `datasets.Dataset` or, of files, an `IterableDataset` over them."""
+        import datasets
+        import huggingface_hub
+
+        datasets.logging.set_verbosity_error()
+        huggingface_hub.logging.set_verbosity_error()
+        if not sys.stderr.isatty():
+            datasets.disable_progress_bars()
+        return self._local(split, Path(self.path)) if self.path else self._hub(split)
+
+    def rows(self, split: str, opened: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield rows with their images undecoded, so that a bad one is not the end."""
+        import datasets
+
+        try:
+            # in this order: a selection decodes what it selects
+            rows = opened.cast_column(columns[0], datasets.Image(decode=False))
+            yield from rows.select_columns(columns)
+        except UserError:
+            raise
+        except Exception as error:  # whatever reads the files has errors of its own
+            raise UserError(f"{self}: split '{split}' cannot be read: {_line(error)}") from error
+
+    def _hub(self, split: str) -> Any:
+        import datasets
+
+        known = hub_sets()[self.name]
+        try:
+            return datasets.load_dataset(known.hub, known.config or None, split=split)
+        except (OSError, ValueError) as error:
+            only = f" --include '{known.config}/*'" if known.config else ""
+            raise UserError(
+                f"{self} is not on this machine and cannot be downloaded ({_line(error)}): where "
+                f"there is a network run `hf download {known.hub} --repo-type dataset{only} "
+                f"--local-dir {self.name}`, bring that folder here and add "
+                f"--data {self.name}={self.name}"
+            ) from None
+
+    def _local(self, split: str, path: Path) -> Any:
+        import datasets
+
+        for folder in self._inside(path):
+            if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+                with self._readable(split):
+                    found = datasets.load_from_disk(str(folder))
+                there: dict[Any, Any] = found if isinstance(found, dict) else {"train": found}
+                if split not in there:
+                    raise unknown(f"split of {self}:", split, there)
+                return there[split]
+            parquet = sorted(folder.rglob("*.parquet"))
+            if parquet:
+                # hub copies have train-00000-of-00001.parquet, converters name them SET-train
+                word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-])")
+                mine = [str(f) for f in parquet if word.search(f.relative_to(folder).as_posix())]
+                if not mine:
+                    raise unknown(f"split of {self}:", split, {f.stem for f in parquet})
+                with self._readable(split):
+                    return datasets.load_dataset(
+                        "parquet", data_files={split: mine}, split=split, streaming=True
+                    )
+            if (folder / split).is_dir():
+                with self._readable(split):
+                    # every file: names like train-1.png are taken for splits otherwise
+                    return datasets.load_dataset(
+                        "imagefolder",
+                        data_dir=str(folder / split),
+                        data_files={split: "**"},
+                        split=split,
+                        streaming=True,
+                    )
+        folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
+        if folders:
+            raise unknown(f"split of {self}:", split, folders)
+        raise UserError(
+            f"{self}: expected a folder of save_to_disk, parquet files, or {split}/CLASS/image.png"
+        )
+
+    def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:
+        """Return the names of the columns of images and labels."""
+        if self.path and self.name in hub_sets() and set(there) <= {"image", "label"}:
+            return "image", "label"  # folders name no columns: they may hold any set of the hub
+        return files.image, files.label
+
+    def _inside(self, path: Path) -> Iterator[Path]:
+        """Yield the folder of the configuration, as copies of the hub have it, and the folder."""
+        config = hub_sets()[self.name].config if self.name in hub_sets() else ""
+        if config and (path / config).is_dir():
+            yield path / config
+        yield path
+
+    @contextlib.contextmanager
+    def _readable(self, split: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever reads the files has errors of its own
+            raise UserError(f"{self}: split '{split}' cannot be read: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
