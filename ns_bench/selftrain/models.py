@@ -12,6 +12,8 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from ns_bench.errors import unknown
+from ns_bench.recipe import Recipe
+from ns_bench.selftrain.consistency import CoTraining
 from ns_bench.streams import stream_seed
 
 MICRO = {
@@ -132,7 +134,18 @@ class NoisedNet(nn.Module):
         return logits
 
 
-def build(name: str, channels: int, classes: int, seed: int, generation: int) -> NoisedNet:
+def network(recipe: Recipe, channels: int, classes: int) -> nn.Module:
+    """Build what a recipe trains: a `NoisedNet`, or two of them where it is co-training."""
+    name, seed = recipe.model, recipe.seed
+    net = build(name, channels, classes, seed, recipe.generation)
+    if recipe.teacher is None and recipe.consistency.method == "co-training":
+        return CoTraining(net, build(name, channels, classes, seed, recipe.generation, "right"))
+    return net
+
+
+def build(
+    name: str, channels: int, classes: int, seed: int, generation: int, *more: str
+) -> NoisedNet:
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
     Args:
@@ -141,12 +154,13 @@ def build(name: str, channels: int, classes: int, seed: int, generation: int) ->
         channels: of the input images.
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
+        more: names that keep one of several networks of a run apart from the first.
 
     Raises:
         UserError: a name that neither knows; the nearest is named.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, "init", generation))
+        torch.manual_seed(stream_seed(seed, "init", generation, *more))
         if name in MICRO:
             return NoisedNet(_micro(*MICRO[name], channels, classes))
         if name in SMALL:
