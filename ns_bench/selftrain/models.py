@@ -9,6 +9,7 @@ import torch
 from timm.layers import DropPath
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
+from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from ns_bench.errors import unknown
@@ -55,6 +56,11 @@ _SMALL_STAGES = [
     ["ir_r4_k5_s2_e6_c192_se0.25"],
     ["ir_r1_k3_s1_e6_c320_se0.25"],
 ]
+
+
+RESNET = {"micro-resnet8": 1, "micro-resnet14": 2, "micro-resnet20": 3}
+"""Blocks a stage: the 6n + 2 layers of He et al. 2015 (arXiv 1512.03385, section 4.2), but for the
+stem, which is ResNet-D's of three 3x3 convolutions."""
 
 
 class RowDropPath(nn.Module):
@@ -149,7 +155,7 @@ def build(
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
     Args:
-        name: one of `MICRO` or `SMALL`, or any name that `timm.create_model` takes (never
+        name: one of `MICRO`, `SMALL` or `RESNET`, or any name that `timm.create_model` takes (never
             pretrained).
         channels: of the input images.
         classes: of the output.
@@ -165,8 +171,10 @@ def build(
             return NoisedNet(_micro(*MICRO[name], channels, classes))
         if name in SMALL:
             return NoisedNet(_small(*SMALL[name], channels, classes))
+        if name in RESNET:
+            return NoisedNet(_resnet(RESNET[name], channels, classes))
         if not timm.is_model(name):
-            raise unknown("model", name, [*MICRO, *SMALL, *timm.list_models()])
+            raise unknown("model", name, [*MICRO, *SMALL, *RESNET, *timm.list_models()])
         options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
         try:
             net = timm.create_model(name, **options, drop_path_rate=1.0)
@@ -191,6 +199,23 @@ def _micro(width: float, depth: float, channels: int, classes: int) -> nn.Module
         drop_path_rate=1.0,
     )
     net.conv_stem.stride = (1, 1)  # timm fixes the stem's stride at 2, too much for 8x8 images
+    return net
+
+
+def _resnet(blocks: int, channels: int, classes: int) -> nn.Module:
+    """Three stages of 16, 32 and 64 channels; 8x8 images go to 8, 4 and 2 pixels."""
+    net: Any = ResNet(
+        BasicBlock,
+        (blocks,) * 3,
+        channels=(16, 32, 64),
+        in_chans=channels,
+        num_classes=classes,
+        stem_type="deep",
+        stem_width=8,
+        drop_path_rate=1.0,
+    )
+    net.conv1[0].stride = (1, 1)
+    net.maxpool, net.layer4 = nn.Identity(), nn.Identity()  # timm's has a fourth stage
     return net
 
 
