@@ -90,7 +90,7 @@ def ramp(spec: Consistency, step: int, steps: int) -> float:
 
     It rises by the Gaussian exp(-5 (1 - t)^2) of Laine & Aila 2017, section 3, t from 0 to 1.
     """
-    passed = min(step / max(spec.ramp * steps, 1e-9), 1.0)
+    passed = min(step / (spec.ramp * steps), 1.0) if spec.ramp else 1.0
     return spec.weight * math.exp(-5 * (1 - passed) ** 2)
 
 

@@ -204,8 +204,9 @@ def _micro(width: float, depth: float, channels: int, classes: int) -> nn.Module
 
 def _resnet(blocks: int, channels: int, classes: int) -> nn.Module:
     """Three stages of 16, 32 and 64 channels; 8x8 images go to 8, 4 and 2 pixels."""
+    block: Any = BasicBlock  # timm says it takes an instance
     net: Any = ResNet(
-        BasicBlock,
+        block,
         (blocks,) * 3,
         channels=(16, 32, 64),
         in_chans=channels,
