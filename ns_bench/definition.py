@@ -32,6 +32,9 @@ class Profile:
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
         run_megabytes: that a run takes in the store, with its checkpoint; for estimates.
         space: what a search may change, see `ns_bench.tuning.space`.
+        architectures: {architecture: model}, about as large as each other, where the profile has
+            several families of networks.
+        other_pool: data set of another domain that an unlabeled pool can be from; "" is none.
         file: of a profile of one's own, as it was given; "" for those that come with the package.
         paths: {data set: where its files are}, unless --data says another place.
     """
@@ -47,6 +50,8 @@ class Profile:
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
     run_megabytes: float = 1.0
     space: dict[str, Any] = field(default_factory=dict)
+    architectures: dict[str, str] = field(default_factory=dict)
+    other_pool: str = ""
     file: str = ""
     paths: dict[str, str] = field(default_factory=dict)
 
@@ -90,6 +95,12 @@ class Profile:
     def pool(self) -> int:
         """Images in the unlabeled pool."""
         return pool_size(Recipe.of(self.fields).data)
+
+    @property
+    def other_images(self) -> int:
+        """Images that a pool from `other_pool` has, and the profile's own has as well."""
+        fields = {**self.fields, "data.source": self.other_pool, "data.unlabeled": 0}
+        return min(self.pool, pool_size(Recipe.of(fields).data))
 
     @property
     def out_of_domain(self) -> bool:
@@ -278,6 +289,8 @@ _KEYS: dict[str, tuple[Any, str]] = {
     "smallest_effect": ((int, float), "a number"),
     "ladder": (dict, "a table {rung = model}"),
     "recipe": (dict, "a table of recipe fields"),
+    "architectures": (dict, "a table {architecture = model}"),
+    "other_pool": (str, "the name of a data set"),
     "estimate": (dict, "a table"),
     "search": (dict, "a table"),
     "data": (dict, "a table with path"),
@@ -326,6 +339,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         **values.get("estimate", {}),
     }
     measured = estimate["step_seconds"]
+    architectures = values.get("architectures", {})
     path = values.get("data", {}).get("path")
     return Profile(
         name=short,
@@ -336,9 +350,15 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         smallest_effect=values["smallest_effect"],
         verdict=values.get("verdict", True),
         machine=estimate["machine"],
-        step_seconds={model: measured[model] for model in ladder.values() if model in measured},
+        step_seconds={
+            model: measured[model]
+            for model in (*ladder.values(), *architectures.values())
+            if model in measured
+        },
         run_megabytes=estimate["run_megabytes"],
         space=values.get("search", {}),
+        architectures=architectures,
+        other_pool=values.get("other_pool", ""),
         file=name if own else "",
         paths={} if path is None else {recipe.data.name: path},
     )

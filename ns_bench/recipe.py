@@ -88,6 +88,8 @@ class Data:
             rarest, the others in between on an exponential; which class is which is the seed's.
         out_of_domain: share of the pool that shows none of the classes.
         pixels: side to which the images of a set in files are resized; 0 is as they are.
+        source: data set of another domain that the pool is from; empty is the same set. Of it
+            `unlabeled` images are taken, with 0 as many as the pool would have else.
     """
 
     name: str = "digits"
@@ -100,6 +102,7 @@ class Data:
     glyphs: Glyphs = field(default_factory=Glyphs)
     pixels: int = 0
     files: Files = field(default_factory=Files)
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,9 @@ class PseudoLabels:
             classes.
         noised_teacher: label with the noise that the teacher was trained with, instead of clean
             images and the whole network (Table 6, last row).
+        views: predictions of the teacher that a label is the mean of: of the clean image, and of
+            this many less one weakly augmented copies (data distillation, Radosavovic et al. 2018,
+            arXiv 1712.04440).
     """
 
     kind: Literal["soft", "hard"] = "soft"
@@ -165,6 +171,43 @@ class PseudoLabels:
     balance: bool = True
     per_class: int = 0
     noised_teacher: bool = False
+    views: int = 1
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Knowledge distillation on labeled rows (Hinton et al. 2015, arXiv 1503.02531, section 2).
+
+    Attributes:
+        weight: of the cross entropy with the teacher's distribution, which takes the place of this
+            share of the cross entropy with the labels; 0 is a student that learns from labels.
+        temperature: of both distributions; the gradient is scaled by its square, as there.
+    """
+
+    weight: float = 0.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Unlabeled rows without a teacher before: labels are made in each step, of another view.
+
+    The noised view is that of a noisy student (`noise.unlabeled`); the loss is the mean cross
+    entropy of the labeled rows and `weight` times the mean loss of the unlabeled ones. See
+    `ns_bench.selftrain.consistency` for each method and its source.
+
+    Attributes:
+        weight: of the unlabeled rows' loss, after the ramp.
+        ramp: share of the steps over which the weight rises to that, by a Gaussian.
+        threshold: unlabeled rows that are labeled with less confidence have no loss.
+        temperature: that sharpens UDA's labels.
+    """
+
+    method: Literal["none", "pi-model", "mean-teacher", "uda", "fixmatch", "co-training"] = "none"
+    weight: float = 1.0
+    ramp: float = 0.0
+    threshold: float = 0.0
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -202,7 +245,8 @@ class Train:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. `teacher is None` is a supervised run; else this is its noisy student.
+    """One training run. Without a teacher it is supervised, or labels unlabeled rows itself
+    (`consistency`); with one it is its noisy student.
 
     Raises:
         UserError: a field has a value outside its range; the line names field and range.
@@ -213,11 +257,13 @@ class Recipe:
     noise: Noise = field(default_factory=Noise)
     pseudo: PseudoLabels = field(default_factory=PseudoLabels)
     train: Train = field(default_factory=Train)
+    distillation: Distillation = field(default_factory=Distillation)
+    consistency: Consistency = field(default_factory=Consistency)
     seed: int = 0
     teacher: "Recipe | None" = None
 
     def __post_init__(self) -> None:
-        for name in ("data", "model", "noise", "pseudo", "train", "seed"):
+        for name in (f.name for f in dataclasses.fields(self) if f.name != "teacher"):
             # 27 where the field is 27.0 must be the same recipe, however it was made
             value = _typed(getattr(self, name), _hints(Recipe)[name], name)
             object.__setattr__(self, name, value)
@@ -230,7 +276,7 @@ class Recipe:
 
     @property
     def generation(self) -> int:
-        """0 for a supervised run, 1 for its student, and so on."""
+        """0 for a run without a teacher, 1 for its student, and so on."""
         return 0 if self.teacher is None else self.teacher.generation + 1
 
     def field(self, name: str) -> Any:
@@ -246,9 +292,10 @@ class Recipe:
     def batch(self) -> tuple[int, int]:
         """Labeled and unlabeled rows of a batch."""
         labeled, kind = self.train.batch_size, self.train.rows
-        if self.teacher is None or kind == "labeled":
-            return labeled, 0
-        return 0 if kind == "unlabeled" else labeled, labeled * self.train.ratio
+        unlabeled = labeled * self.train.ratio
+        if self.teacher is None:
+            return labeled, 0 if self.consistency.method == "none" else unlabeled
+        return 0 if kind == "unlabeled" else labeled, 0 if kind == "labeled" else unlabeled
 
     @property
     def images(self) -> int:
@@ -261,7 +308,9 @@ class Recipe:
         cached = self.__dict__.get("_id")
         if cached is None:
             of = "" if self.teacher is None else f"-of-{self.teacher.model}"
-            role = "sup" if self.teacher is None else f"gen{self.generation}"
+            method = self.consistency.method
+            alone = "sup" if method == "none" else method
+            role = alone if self.teacher is None else f"gen{self.generation}"
             slug = f"{self.data.name}-{self.model}-{role}{of}"
             slug = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in slug)
             digits = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
@@ -376,6 +425,15 @@ HISTORICAL_DEFAULTS: dict[str, Any] = {
     "data.files.test.images": 0,
     "data.files.unlabeled.split": "",
     "data.files.unlabeled.images": 0,
+    "data.source": "",
+    "pseudo.views": 1,
+    "distillation.weight": 0.0,
+    "distillation.temperature": 1.0,
+    "consistency.method": "none",
+    "consistency.weight": 1.0,
+    "consistency.ramp": 0.0,
+    "consistency.threshold": 0.0,
+    "consistency.temperature": 1.0,
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
 dataclass default must not change an id, and a new field at its old meaning must not either."""
@@ -392,23 +450,48 @@ _UNLABELED = (
 
 def idle_fields(recipe: "Recipe") -> tuple[str, ...]:
     """Return the fields that this run does not use; they are at their historical defaults."""
-    return _idle(recipe.teacher is not None, recipe.train.rows, recipe.data.name)
+    return _idle(
+        recipe.teacher is not None,
+        recipe.train.rows,
+        "glyphs" in (recipe.data.name, recipe.data.source),
+        recipe.data.name in NO_FILES,
+        recipe.distillation.weight > 0,
+        recipe.consistency.method,
+    )
 
 
 @functools.cache
-def _idle(taught: bool, rows: str, data: str) -> tuple[str, ...]:
+def _idle(
+    taught: bool, rows: str, drawn: bool, packaged: bool, distilled: bool, method: str
+) -> tuple[str, ...]:
+    prefixes: tuple[str, ...]
     if not taught:
-        prefixes: tuple[str, ...] = (*_UNLABELED, "train.rows", "train.start")
+        prefixes = ("pseudo.", "train.loss", "train.rows", "train.start", "distillation.")
+        prefixes += _UNLABELED if method == "none" else ()
+        prefixes += _CONSISTENCY_IDLE[method]
     elif rows == "labeled":
-        prefixes = _UNLABELED
+        prefixes = (*_UNLABELED, "consistency.")
+    elif rows == "unlabeled":
+        prefixes = ("noise.labeled.", "train.loss", "distillation.", "consistency.")
     else:
-        prefixes = ("noise.labeled.", "train.loss") if rows == "unlabeled" else ()
-    if data != "glyphs":
+        prefixes = ("consistency.",)
+    if not distilled:
+        prefixes += ("distillation.temperature",)
+    if not drawn:
         prefixes += ("data.glyphs.",)
-    if data in NO_FILES:
+    if packaged:
         prefixes += ("data.pixels", "data.files.")
     return tuple(name for name in HISTORICAL_DEFAULTS if name.startswith(prefixes))
 
+
+_CONSISTENCY_IDLE: dict[str, tuple[str, ...]] = {
+    "none": ("consistency.",),
+    "pi-model": ("consistency.threshold", "consistency.temperature"),
+    "mean-teacher": ("consistency.threshold", "consistency.temperature"),
+    "uda": (),
+    "fixmatch": ("consistency.temperature",),
+    "co-training": ("consistency.temperature",),
+}
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "data.labeled": (1, 1e12, "at least 1"),
@@ -438,6 +521,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "pseudo.ceiling": (1e-4, 1, "above 0, at most 1"),
     "pseudo.limit": (0, 1e12, "at least 0"),
     "pseudo.per_class": (0, 1e12, "at least 0"),
+    "pseudo.views": (1, 1000, "from 1 to 1000"),
+    "distillation.weight": (0, 1, "from 0 to 1"),
+    "distillation.temperature": (1e-3, 1e3, "from 0.001 to 1000"),
+    "consistency.weight": (0, 1e6, "from 0 to 1000000"),
+    "consistency.ramp": (0, 1, "from 0 to 1"),
+    "consistency.threshold": (0, 0.9999, "from 0 to below 1"),
+    "consistency.temperature": (1e-3, 1e3, "from 0.001 to 1000"),
     "train.epochs": (1, 1e9, "at least 1"),
     "train.batch_size": (2, 1e9, "at least 2 (batch statistics need two rows)"),
     "train.ratio": (1, 1000, "from 1 to 1000"),
@@ -555,10 +645,21 @@ def _check(recipe: Recipe) -> None:
             f"train.start=teacher: model {recipe.model} cannot take the weights of its teacher's "
             f"{recipe.teacher.model}"
         )
-    if recipe.train.start == "scratch" and recipe.train.rows == "labeled":
+    if recipe.train.start == "teacher" and recipe.teacher.consistency.method == "co-training":
         raise UserError(
-            "train.rows=labeled: expected train.start=teacher with it, since a student from "
-            "scratch on labels alone learns nothing from its teacher"
+            "train.start=teacher: its teacher is a pair of networks (consistency.method="
+            "co-training), of which one network cannot take the weights"
+        )
+    alone = recipe.train.start == "scratch" and recipe.train.rows == "labeled"
+    if alone and not recipe.distillation.weight:
+        raise UserError(
+            "train.rows=labeled: expected train.start=teacher or a distillation.weight with it, "
+            "since a student from scratch on labels alone learns nothing from its teacher"
+        )
+    if recipe.pseudo.noised_teacher and recipe.pseudo.views > 1:
+        raise UserError(
+            "pseudo.views: expected 1 with pseudo.noised_teacher, whose labels are of one noised "
+            "image each"
         )
     if recipe.teacher.seed != recipe.seed:
         raise UserError(

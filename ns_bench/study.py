@@ -148,10 +148,11 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
         name, equals, path = text.partition("=")
         if not equals or not path:
             raise UserError(f"--data {text}: expected NAME=PATH, for example {used}=data/{used}")
-        if used in NO_FILES:
+        sources = [name for name in catalog.hub_sets() if name != used]
+        if used in NO_FILES and name not in sources:
             raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
-        if name != used:
-            raise unknown(f"data set of profile '{profile.name}'", name, [used])
+        if name not in (used, *sources):
+            raise unknown(f"data set of profile '{profile.name}'", name, [used, *sources])
         if not Path(path).expanduser().is_dir():
             raise UserError(f"--data {text}: there is no such folder")
         paths[name] = path
@@ -268,7 +269,9 @@ def find_data(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> 
     Raises:
         UserError: one is not there, or not as it is described.
     """
-    specs = [recipe.data for recipe in recipes if recipe.data.name not in NO_FILES]
+    data = [recipe.data for recipe in recipes]
+    data += [catalog.source_spec(spec) for spec in data if spec.source]
+    specs = [spec for spec in data if spec.name not in NO_FILES]
     if specs:
         from ns_bench.data.sets import prepare
 

@@ -498,3 +498,59 @@ def test_a_pool_larger_than_the_set():
     message = "leave only 1147 images for the unlabeled pool \\(data.unlabeled=1200\\) in the 1797"
     with pytest.raises(UserError, match=message):
         pool_size(Recipe.of({"data.unlabeled": 1200}).data)
+
+
+# --- a pool of another data set -------------------------------------------------------------
+
+
+def test_only_the_pool_is_of_the_other_set():
+    own, other = load(DIGITS, 3), load(Data(source="glyphs"), 3)
+    for part in ("labeled", "validation", "test"):
+        assert torch.equal(getattr(own, part).images, getattr(other, part).images)
+    assert other.unlabeled.images.shape == own.unlabeled.images.shape == (1147, 1, 8, 8)
+    assert not set(keys(other.unlabeled.images)) & set(keys(everything()[0]))
+    assert not torch.equal(own.mean, other.mean)  # of what may be trained on
+
+
+def test_a_pool_of_the_other_set_is_the_seeds_and_of_the_size_asked_for():
+    spec = Data(source="glyphs", unlabeled=300)
+    assert pool_size(spec) == len(load(spec, 0).unlabeled) == 300
+    assert same(load(spec, 0), load(spec, 0))
+    one, two = (keys(load(spec, seed).unlabeled.images) for seed in (0, 1))
+    assert sum((one & two).values()) < 30
+
+
+def test_the_truth_of_a_pool_is_known_where_both_sets_show_the_same_classes():
+    truth = hidden_labels(Data(source="glyphs"), 0)
+    assert truth.bincount().tolist() == [115] * 7 + [114] * 3
+    letters = dataclasses.replace(Data().glyphs, classes=25)
+    assert hidden_labels(Data(source="glyphs", glyphs=letters), 0) is None
+
+
+def test_a_pool_of_digits_for_glyphs():
+    spec = glyphs_of(source="digits", unlabeled=500)
+    data = load(spec, 0)
+    assert pool_size(spec) == len(data.unlabeled) == 500
+    assert not set(keys(data.unlabeled.images)) - set(keys(everything()[0]))
+    assert pool_size(glyphs_of(source="digits", unlabeled=0)) == 1797
+    assert len(load(glyphs_of(source="digits", unlabeled=0), 0).unlabeled) == 1797
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (Data(source="glyphz"), "unknown data set for data.source: 'glyphz': did you mean"),
+        (Data(source="digits"), "data.source=digits: expected another data set than data.name"),
+        (glyphs_of(source="digits", unlabeled=1798), "the pool of 'digits' has only 1797 images"),
+        (glyphs_of(source="digits", imbalance=10), "expected data.out_of_domain=0 and"),
+    ],
+)
+def test_pools_that_are_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        pool_size(spec)
+
+
+def test_a_pool_of_images_of_another_size_is_refused():
+    larger = dataclasses.replace(Data().glyphs, pixels=12)
+    with pytest.raises(UserError, match=r"its images are 1x12x12 .* expected 1x8x8"):
+        load(Data(source="glyphs", glyphs=larger), 0)

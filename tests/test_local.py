@@ -96,6 +96,15 @@ def sends(sent: signal.Signals) -> Callable[[int], None]:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("most", "expected"), [("", 4), ("3", 3), ("8", 4), ("0", 4), ("many", 4)])
+def test_a_worker_has_its_share_of_the_cores_or_what_the_environment_says(
+    monkeypatch, most, expected
+):
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", most)
+    assert local.threads(2) == expected
+
+
 def test_teachers_come_before_their_students(tmp_path: Path) -> None:
     recipes = []
     for seed in (0, 1):

@@ -13,14 +13,14 @@ from ns_bench.resources import folder
 
 COLUMNS = ["study", "arm", "metric", "value", "unit", "version", "source", "verified", "note"]
 STUDIES = {
-    "architecture",
+    "models",
     "balancing",
     "batch_ratio",
     "iterations",
     "joint_vs_finetune",
     "key_results",
     "noise",
-    "other_architecture",
+    "architecture",
     "related_methods",
     "robustness",
     "small_scale",
@@ -49,10 +49,10 @@ GOLDEN = [
     ("key_results", "previous state of the art", "mfr", "v4", 27.8),
     ("key_results", "NST L2", "imagenet_a_top1", "v4", 83.7),
     ("key_results", "NST L2 475px", "top1", "tpu", 88.2),
-    ("architecture", "L1", "params", "v1", 273),
-    ("architecture", "L2", "train_resolution", "v1", 475),
-    ("architecture", "B6", "depth", "code", 2.6),
-    ("architecture", "B0", "dropout", "code", 0.2),
+    ("models", "L1", "params", "v1", 273),
+    ("models", "L2", "train_resolution", "v1", 475),
+    ("models", "B6", "depth", "code", 2.6),
+    ("models", "B0", "dropout", "code", 0.2),
     ("related_methods", "GPipe", "params", "v4", 557),
     ("related_methods", "BiT-L", "top5", "v4", 98.5),
     ("related_methods", "ResNeXt-101 WSL", "extra_images", "v4", 3500),
@@ -98,7 +98,7 @@ GOLDEN = [
     ("batch_ratio", "L2 (87.0) 1:1", "top1", "v2", 86.7),
     ("batch_ratio", "L2 (87.4) 6:1", "top1", "v2", 87.9),
     ("warm_start", "B0 from teacher 140 epochs", "top1", "unknown", 77.7),
-    ("other_architecture", "ResNet-50 student", "top5", "unknown", 94.3),
+    ("architecture", "ResNet-50 student", "top5", "unknown", 94.3),
     ("svhn", "B0 supervised", "top1", "code", 97.9),
     ("svhn", "B0 supervised", "top1", "unknown", 98.1),
     ("unlabeled_source", "YFCC100M", "images_before_balancing", "unknown", 34),
@@ -135,7 +135,7 @@ FROM_MEMORY = {
     *(("warm_start", f"B0 from teacher {n} epochs", "top1") for n in (35, 70, 140, 280)),
     ("warm_start", "B0 from scratch 350 epochs", "top1"),
     *(
-        ("other_architecture", f"ResNet-50 {arm}", metric)
+        ("architecture", f"ResNet-50 {arm}", metric)
         for arm, metric in itertools.product(("supervised", "student"), ("top1", "top5"))
     ),
     ("svhn", "B0 supervised", "top1"),

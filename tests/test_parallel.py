@@ -55,6 +55,8 @@ NOISY = {
 TEACHER = Recipe().set({**NOISY, "train.epochs": 2})
 # 14 steps of 7 labeled and 21 unlabeled rows: neither can be halved
 STUDENT = Recipe(teacher=TEACHER).set({**NOISY, "train.epochs": 2, "train.batch_size": 7})
+# the same rows, labeled while it trains
+ALONE = TEACHER.set({"train.batch_size": 7, "train.epochs": 1})
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
@@ -267,7 +269,11 @@ def trained(recipe: Recipe) -> dict[str, Any]:
     def keep(step: int, state: Callable[[], dict[str, Any]]) -> None:
         nets.append({name: value.clone() for name, value in state()["net"].items()})
 
-    average = train(recipe, data, pseudo, log=lambda r: losses.append(r["loss"]), after_step=keep)
+    distilled = None
+    if recipe.distillation.weight:
+        distilled = 2 * torch.randn(len(data.labeled), data.classes, generator=seeded(1))
+    more = {"distilled": distilled, "after_step": keep}
+    average = train(recipe, data, pseudo, log=lambda r: losses.append(r["loss"]), **more)
     images = (data.test.images[:50] - data.mean) / data.std
     with torch.inference_mode():
         logits = average(images)
@@ -281,8 +287,12 @@ def trained(recipe: Recipe) -> dict[str, Any]:
         (2, STUDENT),
         (3, STUDENT.set({"train.loss": "sum", "model": "micro-b1"})),
         (2, TEACHER.set({"train.batch_size": 5, "train.epochs": 1})),
+        (2, STUDENT.set({"distillation.weight": 0.5, "distillation.temperature": 2.0})),
+        (2, ALONE.set({"consistency.method": "fixmatch", "consistency.threshold": 0.2})),
+        (2, ALONE.set({"consistency.method": "mean-teacher", "consistency.weight": 10.0})),
+        (2, ALONE.set({"consistency.method": "co-training", "consistency.threshold": 0.2})),
     ],
-    ids=["student", "on three", "teacher"],
+    ids=["student", "on three", "teacher", "distilled", "fixmatch", "mean-teacher", "co-training"],
 )
 def test_the_network_does_not_depend_on_the_number_of_processes(
     tmp_path: Path, processes: int, recipe: Recipe

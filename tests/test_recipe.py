@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from ns_bench import recipe as recipe_module
 from ns_bench.errors import UserError
 from ns_bench.recipe import (
     HISTORICAL_DEFAULTS,
+    Consistency,
     Data,
     Noise,
     PseudoLabels,
@@ -76,6 +78,9 @@ OTHER: dict[str, Any] = {
     "pseudo.noised_teacher": True,
     "train.rows": "unlabeled",
     "train.start": "teacher",
+    "data.source": "glyphs",
+    "pseudo.views": 4,
+    "distillation.weight": 0.5,
 }
 """Another valid value of every field. A new field needs one, or the tests below fail."""
 
@@ -101,11 +106,20 @@ FILES = {
 }
 """The same, of fields that only data sets in files use."""
 
+ONLINE = {
+    "consistency.weight": 2.0,
+    "consistency.ramp": 0.5,
+    "consistency.threshold": 0.7,
+    "consistency.temperature": 0.4,
+}
+"""The same, of fields that only runs use which label unlabeled rows themselves."""
+
 IDLE = {name for name in OTHER if name.startswith(("pseudo.", "noise.unlabeled"))} | {
     "train.ratio",
     "train.loss",
     "train.rows",
     "train.start",
+    "distillation.weight",
 }
 """What no supervised run uses."""
 
@@ -170,7 +184,7 @@ SUPERVISED = Recipe.from_dict(full())
 STUDENT = Recipe.from_dict(full(teacher=full()))
 
 
-def future(monkeypatch: pytest.MonkeyPatch, *edits: tuple[str, str]) -> Any:
+def future(monkeypatch: pytest.MonkeyPatch, *edits: tuple[str, Any]) -> Any:
     """Return recipe.py as a later version of it would be: each (pattern, replacement) once."""
     source = Path(recipe_module.__file__).read_text()
     for pattern, replacement in edits:
@@ -238,7 +252,8 @@ def test_the_order_of_fields_does_not_matter():
 
 
 def test_every_field_has_another_value_in_these_tests():
-    every = {**OTHER, **GLYPHS, **FILES}
+    every = {**OTHER, **GLYPHS, **FILES, **ONLINE}
+    every |= {"consistency.method": "uda", "distillation.temperature": 4.0}
     assert every.keys() == HISTORICAL_DEFAULTS.keys()
     assert not [name for name, value in every.items() if value == HISTORICAL_DEFAULTS[name]]
 
@@ -249,6 +264,44 @@ def test_fields_of_glyphs_count_for_glyphs_alone(name):
     assert Recipe.from_dict(full(change)).id == SUPERVISED.id
     drawn = Recipe.from_dict(full({"data.name": "glyphs"}))
     assert Recipe.from_dict(full({"data.name": "glyphs", **change})).id != drawn.id
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_fields_of_consistency_count_for_the_methods_that_use_them(name):
+    change = {name: ONLINE[name]}
+    for recipe in (SUPERVISED, STUDENT):
+        assert recipe.set(change).id == recipe.id
+    for method in ("pi-model", "mean-teacher", "uda", "fixmatch", "co-training"):
+        recipe = SUPERVISED.set({"consistency.method": method})
+        thresholds = method in ("uda", "fixmatch", "co-training")
+        used = {"threshold": thresholds, "temperature": method == "uda"}.get(name[12:], True)
+        assert (recipe.set(change).id != recipe.id) == used
+
+
+def test_a_run_that_labels_itself_has_unlabeled_rows_and_no_other_teaching():
+    recipe = SUPERVISED.set({"consistency.method": "fixmatch"})
+    assert recipe.id.startswith("digits-micro-b0-fixmatch-s0-")
+    assert recipe.batch == (50, 150) and SUPERVISED.batch == (50, 0)
+    assert recipe.set({"noise.unlabeled.dropout": 0.5}).id != recipe.id
+    assert recipe.set({"pseudo.kind": "hard", "distillation.weight": 0.5}).id == recipe.id
+    taught = Recipe(teacher=recipe)  # a student of it has its teacher's labels
+    assert taught.set({"consistency.method": "uda"}).id == taught.id != STUDENT.id
+
+
+def test_distillation_is_a_students_and_its_temperature_counts_with_it():
+    assert STUDENT.set({"distillation.temperature": 4.0}).id == STUDENT.id
+    distilled = STUDENT.set({"distillation.weight": 0.5})
+    assert distilled.set({"distillation.temperature": 4.0}).id != distilled.id
+    alone = distilled.set({"train.rows": "labeled"})  # without it: refused
+    assert alone.batch == (50, 0)
+    with pytest.raises(UserError, match=r"distillation\.weight"):
+        STUDENT.set({"train.rows": "labeled"})
+
+
+def test_a_pair_of_networks_starts_no_student():
+    pair = Recipe(consistency=Consistency("co-training"))
+    with pytest.raises(UserError, match="pair of networks"):
+        Recipe(teacher=pair).set({"train.start": "teacher"})
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -338,9 +391,11 @@ def test_unused_fields_of_a_teacher_do_not_split_its_students(name):
 
 
 def test_a_supervised_recipe_of_a_students_parts_leaves_the_student_alone():
-    student = STUDENT.set({name: OTHER[name] for name in IDLE})
+    together = IDLE - {"pseudo.views"}  # refused with a noised teacher
+    student = STUDENT.set({name: OTHER[name] for name in together})
     before = student.to_dict()
-    parts = {name: getattr(student, name) for name in ("data", "noise", "pseudo", "train")}
+    names = ("data", "noise", "pseudo", "train", "distillation")
+    parts = {name: getattr(student, name) for name in names}
     assert Recipe(**parts) == SUPERVISED
     assert student.to_dict() == before
     assert Recipe(**parts, teacher=SUPERVISED).to_dict() == before
@@ -441,7 +496,7 @@ def new_field(before: str, line: str) -> tuple[str, str]:
 PLACES = {  # of a new field: the field it is put in front of
     "data.extra": "labeled",
     "noise.labeled.extra": "randaugment_n",
-    "pseudo.extra": "temperature",
+    "pseudo.extra": "kind",
     "train.extra": "epochs",
     "extra": "model",
 }
@@ -483,8 +538,13 @@ def test_a_new_field_with_another_default_changes_no_old_id(monkeypatch, name):
 
 def ids_after_changing_default(monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[str, str]:
     """Return the ids of the supervised recipe and its student with every field spelled out."""
-    leaf = name.rpartition(".")[2]
-    edit = (rf"^    ({leaf}: (?!.*field\().+) = .+$", rf"    \1 = {OTHER[name]!r}")
+    part, _, leaf = name.rpartition(".")
+    cls = type(operator.attrgetter(part)(STUDENT) if part else STUDENT).__name__
+    within = rf"^class {cls}:(?:\n(?!class ).*)*?"
+    edit = (
+        rf"({within}\n    {leaf}: (?!.*field\().+) = .+$",
+        lambda match: f"{match[1]} = {OTHER[name]!r}",
+    )
     later = future(monkeypatch, edit)
     assert leaves(later.Recipe(teacher=later.Recipe()).to_dict())[name] == OTHER[name]
     student = later.Recipe.from_dict(full(teacher=full()))
@@ -675,7 +735,7 @@ def test_set_leaves_the_teacher_and_the_original_alone():
         ("pseudo.treshold", "1", "unknown field 'pseudo.treshold': did you mean"),
         ("train", "1", "unknown field 'train': did you mean 'train."),
         ("noise.labeled", "1", "unknown field 'noise.labeled': did you mean 'noise.labeled."),
-        ("xyzzy", "1", "unknown field 'xyzzy': valid: data.files.channels, "),
+        ("xyzzy", "1", "unknown field 'xyzzy': valid: consistency.method, "),
         ("train.epochs", "2.5", "train.epochs=2.5: expected a whole number"),
         ("train.epochs", 2.5, "train.epochs=2.5: expected a whole number"),
         ("train.epochs", "many", "train.epochs=many: expected a whole number"),
@@ -727,6 +787,8 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "pseudo.ceiling": (0, -0.1, 1.1),
     "pseudo.limit": (-1,),
     "pseudo.per_class": (-1,),
+    "pseudo.views": (0, 1001),
+    "distillation.weight": (-0.1, 1.1),
     "train.epochs": (0, -1),
     "train.batch_size": (0, 1),
     "train.ratio": (0, 1001),

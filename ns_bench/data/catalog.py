@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -117,16 +117,46 @@ def pixels_of(spec: Data) -> int:
 
 
 def facts(spec: Data) -> Facts:
-    """Return what is known of the data set. UserError: there is none of this name."""
+    """Return what is known of the data set, its pool that of its source.
+
+    Raises:
+        UserError: there is none of this name, or its pool cannot be from that source.
+    """
     files = files_of(spec)
     if files is None:
-        return CATALOG[spec.name]
-    return Facts(
-        images=files.labeled.images,
-        classes=files.classes,
-        test=files.test.images if files.test.split else None,
-        unlabeled=files.unlabeled.images if files.unlabeled.split else None,
-    )
+        known = CATALOG[spec.name]
+    else:
+        known = Facts(
+            images=files.labeled.images,
+            classes=files.classes,
+            test=files.test.images if files.test.split else None,
+            unlabeled=files.unlabeled.images if files.unlabeled.split else None,
+        )
+    if not spec.source:
+        return known
+    if spec.source not in (names := [*CATALOG, *hub_sets()]):
+        raise unknown("data set for data.source:", spec.source, names)
+    if spec.source == spec.name:
+        raise UserError(f"data.source={spec.source}: expected another data set than data.name")
+    other = facts(source_spec(spec))
+    if other.images is None:
+        own = pool_size(replace(spec, source="", imbalance=1.0))
+        return replace(known, unlabeled=spec.unlabeled or own)
+    return replace(known, unlabeled=other.unlabeled or other.images)
+
+
+def source_spec(spec: Data) -> Data:
+    """Return the data set that the pool of `spec` is from, at the same side of images."""
+    if spec.source in hub_sets():
+        return Data(name=spec.source, pixels=side_of(spec))
+    return Data(name=spec.source, unlabeled=spec.unlabeled, glyphs=spec.glyphs)
+
+
+def side_of(spec: Data) -> int:
+    """Return the side of the images of a data set, in pixels."""
+    if spec.name in NO_FILES:
+        return spec.glyphs.pixels if spec.name == "glyphs" else 8
+    return pixels_of(spec)
 
 
 def classes_of(spec: Data) -> int:
@@ -168,13 +198,24 @@ def pool_size(spec: Data) -> int:
             f"data.out_of_domain={spec.out_of_domain:g}: '{spec.name}' has no images out of "
             f"domain; {having} has"
         )
-    if known.images is None:
+    if spec.source and (spec.out_of_domain or spec.imbalance > 1):
+        raise UserError(
+            f"data.source={spec.source}: expected data.out_of_domain=0 and data.imbalance=1 with "
+            "it, since that pool is taken as it is"
+        )
+    if known.images is None and not spec.source:
         if not spec.unlabeled:
             raise UserError(
                 f"data.unlabeled=0: '{spec.name}' has as many images as asked for; expected the "
                 "number in the pool"
             )
         return spec.unlabeled
+    if known.unlabeled is not None and known.unlabeled < spec.unlabeled:
+        wanted = f" (data.unlabeled={spec.unlabeled})"
+        of = spec.source or spec.name
+        raise UserError(f"the pool of '{of}' has only {known.unlabeled} images{wanted}")
+    if known.images is None:
+        return spec.unlabeled or known.unlabeled or 0
     if known.test is not None and spec.test > known.test:
         raise UserError(
             f"data.test={spec.test}: the test split of '{spec.name}' has {known.test} images"
@@ -190,8 +231,6 @@ def pool_size(spec: Data) -> int:
         if pool < 0:
             raise UserError(f"{parts} are more than the {known.images} images of '{spec.name}'")
         pool = known.unlabeled
-        if pool < spec.unlabeled:
-            raise UserError(f"the pool of '{spec.name}' has only {pool} images{wanted}")
     elif pool < max(spec.unlabeled, 1):
         left = f"only {pool} images for the" if pool > 0 else "no"
         raise UserError(
@@ -207,9 +246,9 @@ def check(recipe: Recipe) -> None:
     pool = pool_size(recipe.data)
     if recipe.teacher is not None:
         check(recipe.teacher)
-        size = recipe.batch[1]
-        if size > pool:
-            raise UserError(
-                f"train.batch_size={recipe.train.batch_size} x train.ratio={recipe.train.ratio}: "
-                f"a batch of {size} unlabeled rows is larger than the pool ({pool})"
-            )
+    size = recipe.batch[1]
+    if size > pool:
+        raise UserError(
+            f"train.batch_size={recipe.train.batch_size} x train.ratio={recipe.train.ratio}: "
+            f"a batch of {size} unlabeled rows is larger than the pool ({pool})"
+        )

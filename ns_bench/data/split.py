@@ -1,7 +1,7 @@
 """One seed's split of a data set: labeled, unlabeled, validation and test rows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,14 @@ from torch import Tensor
 
 from ns_bench import recipe
 from ns_bench.data import glyphs, sets
-from ns_bench.data.catalog import class_shares, classes_of, pool_size, takes_all
+from ns_bench.data.catalog import (
+    class_shares,
+    classes_of,
+    facts,
+    pool_size,
+    source_spec,
+    takes_all,
+)
 from ns_bench.data.sets import Arrays, Table
 from ns_bench.errors import UserError
 from ns_bench.streams import stream
@@ -111,10 +118,39 @@ class _Parts(NamedTuple):
 def _parts(spec: recipe.Data, seed: int, store: Path) -> _Parts:
     pool_size(spec)
     if spec.name == "glyphs":
-        return _drawn(spec, seed)
+        return _drawn(spec, seed, store)
     if spec.name in SOURCES:
-        return _split(Arrays(_table(SOURCES[spec.name]()), None, None, "", 0), spec, seed)
-    return _split(sets.arrays(spec, store), spec, seed)
+        whole = Arrays(_table(SOURCES[spec.name]()), None, None, "", 0)
+    else:
+        whole = sets.arrays(spec, store)
+    if spec.source:
+        whole = replace(whole, unlabeled=_source(spec, seed, store, whole.labeled.images.shape[1:]))
+    return _split(whole, spec, seed)
+
+
+def _source(spec: recipe.Data, seed: int, store: Path, shape: tuple[int, ...]) -> Table:
+    """Return every image that the data set `spec.source` has for a pool, or as many as are drawn.
+
+    Labels are kept where both sets show the same classes, for diagnostics; else they are -1.
+    """
+    other = source_spec(spec)
+    if spec.source == "glyphs":
+        count = facts(spec).unlabeled or 0
+        labels = torch.arange(count) % spec.glyphs.classes
+        found = _table(_glyphs(spec.glyphs, "source", labels, seed))
+    elif spec.source in SOURCES:
+        found = _table(SOURCES[spec.source]())
+    else:
+        whole = sets.arrays(other, store)
+        found = whole.unlabeled or whole.labeled
+    if found.images.shape[1:] != shape:
+        ours, theirs = ("x".join(map(str, s)) for s in (shape, found.images.shape[1:]))
+        raise UserError(
+            f"data.source={spec.source}: its images are {theirs} (channels, height, width), "
+            f"expected {ours} as '{spec.name}' has"
+        )
+    alike = {spec.name, spec.source} == {"digits", "glyphs"} and spec.glyphs.classes == 10
+    return found if alike else replace(found, labels=np.full_like(found.labels, -1))
 
 
 def _table(part: Labeled) -> Table:
@@ -224,44 +260,58 @@ def _thinned(labels: Tensor, classes: int, imbalance: float, seed: int) -> Tenso
     return rank < keep[labels]
 
 
-def _drawn(spec: recipe.Data, seed: int) -> _Parts:
+def _glyphs(look: recipe.Glyphs, part: str, labels: Tensor, seed: int) -> Labeled:
+    drawn = glyphs.images(
+        labels,
+        classes=look.classes,
+        pixels=look.pixels,
+        difficulty=look.difficulty,
+        generator=stream(seed, "glyphs", part),
+    )
+    return Labeled(drawn, labels)
+
+
+def _drawn(spec: recipe.Data, seed: int, store: Path) -> _Parts:
     """Draw every part: classes in equal numbers, but for a pool that is to be imbalanced.
 
     Drawn anew for every run: 10,000 images take less time than reading them from a disk would.
     """
     look = spec.glyphs
-    options: dict[str, Any] = {
-        "classes": look.classes,
-        "pixels": look.pixels,
-        "difficulty": look.difficulty,
-    }
 
-    def part(name: str, labels: Tensor) -> Labeled:
-        images = glyphs.images(labels, generator=stream(seed, "glyphs", name), **options)
-        return Labeled(images, labels)
+    def part(name: str, count: int) -> Labeled:
+        return _glyphs(look, name, torch.arange(count) % look.classes, seed)
 
-    def even(count: int) -> Tensor:
-        return torch.arange(count) % look.classes
+    labeled = part("labeled", spec.labeled)
+    if spec.source:
+        other = _source(spec, seed, store, labeled.images.shape[1:])
+        order = torch.randperm(len(other.labels), generator=stream(seed, "split", "unlabeled"))
+        pool = _take(other, order[: spec.unlabeled or None])
+    else:
+        pool = _drawn_pool(spec, seed)
+    validation, test = part("validation", spec.validation), part("test", spec.test)
+    return _Parts(labeled, pool, validation, test, {})
 
+
+def _drawn_pool(spec: recipe.Data, seed: int) -> Labeled:
+    look = spec.glyphs
     foreign = round(spec.unlabeled * spec.out_of_domain)
     shares = _shares(look.classes, spec.imbalance, seed)
     edges = (shares.cumsum(0) / shares.sum() * (spec.unlabeled - foreign)).round().long()
     labels = torch.repeat_interleave(edges.diff(prepend=torch.zeros(1, dtype=torch.long)))
-    pool = part("unlabeled", labels)
+    pool = _glyphs(look, "unlabeled", labels, seed)
     strangers = glyphs.out_of_domain(
-        foreign, look.foreign, generator=stream(seed, "glyphs", "foreign"), **options
+        foreign,
+        look.foreign,
+        classes=look.classes,
+        pixels=look.pixels,
+        difficulty=look.difficulty,
+        generator=stream(seed, "glyphs", "foreign"),
     )
     # shuffled, so that a row's place tells nothing of its class
     order = torch.randperm(spec.unlabeled, generator=stream(seed, "glyphs", "order"))
     images = torch.cat([pool.images, strangers])[order]
     truth = torch.cat([labels, torch.full((foreign,), -1)])[order]
-    return _Parts(
-        part("labeled", even(spec.labeled)),
-        Labeled(images, truth),
-        part("validation", even(spec.validation)),
-        part("test", even(spec.test)),
-        {},
-    )
+    return Labeled(images, truth)
 
 
 @lru_cache(maxsize=1)

@@ -76,6 +76,13 @@ def cores() -> int:
     return min(here, int(os.environ.get("SLURM_CPUS_PER_TASK", here)))
 
 
+def threads(workers: int) -> int:
+    """Return how many threads a worker gets: its share of the cores, OMP_NUM_THREADS at the most."""
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, cores() // workers)
+    return min(share, int(most)) if most.isdecimal() and int(most) else share
+
+
 def execute(
     runs: list[Run],
     seconds: Callable[[Recipe], float],
@@ -117,7 +124,7 @@ class _Pool:
         self.seconds, self.hang_seconds, self.show = seconds, hang_seconds, show
         self.more, self.until, self.ended = more, dict[str, int | None](), more is not None
         self.count = workers if more else min(workers, max(len(runs), 1))
-        self.threads = max(1, cores() // workers)
+        self.threads = threads(workers)
         self.gpus = gpus()
         self.workers: list[_Worker] = []
         self.look_again: dict[str, float] = {}

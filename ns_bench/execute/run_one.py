@@ -28,8 +28,8 @@ from ns_bench.errors import UserError
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import parallel
-from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised
-from ns_bench.selftrain.models import build
+from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
+from ns_bench.selftrain.models import network
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
 from ns_bench.selftrain.train import Diverged, train
 from ns_bench.store import (
@@ -123,7 +123,7 @@ def _do(
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
     dataset = split.load(recipe.data, recipe.seed, run.path.parent)
-    teaching = _teaching(run, dataset)
+    teaching = _teaching(run, dataset, device)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
@@ -169,6 +169,7 @@ def _do(
         dataset,
         pseudo,
         first=teaching.first,
+        distilled=teaching.distilled,
         device=device,
         resume=resume,
         log=log,
@@ -233,32 +234,43 @@ class _Teaching:
     Attributes:
         labels: of the pool, where it trains on them.
         first: weights to start from, where it does.
+        distilled: logits on the labeled rows, where it learns from these.
         logits: SHA-256 of the teacher's stored logits: which teacher it was.
     """
 
     labels: PseudoLabeled | None = None
     first: dict[str, torch.Tensor] | None = None
+    distilled: torch.Tensor | None = None
     logits: str | None = None
 
 
-def _teaching(run: Run, dataset: split.Dataset) -> _Teaching:
+def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
     """Check the teacher's artifacts and derive from them what this student needs."""
     recipe, teacher = run.recipe, run.teacher
     if teacher is None:
         return _Teaching()
-    stored, weights = _artifact(teacher, LOGITS), None
-    if recipe.train.start == "teacher" or recipe.pseudo.noised_teacher:
+    stored, pseudo = _artifact(teacher, LOGITS), recipe.pseudo
+    warm, distils = recipe.train.start == "teacher", recipe.distillation.weight > 0
+    weights: dict[str, torch.Tensor] = {}
+    if warm or distils or pseudo.noised_teacher or pseudo.views > 1:
         weights = safetensors.torch.load(_artifact(teacher, MODEL))
-    labels = None
+    labels = distilled = None
+    mean, std = dataset.mean, dataset.std
     if recipe.batch[1]:
-        logits = safetensors.torch.load(stored)["logits"]
-        if recipe.pseudo.noised_teacher:
-            assert weights is not None
-            logits = _noised_logits(teacher.recipe, dataset, weights)
+        logits, pool = safetensors.torch.load(stored)["logits"], dataset.unlabeled.images
+        if pseudo.noised_teacher:
+            net, noise = _loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
+            logits = predict_noised(net, pool, mean, std, noise, recipe.seed)
+        elif pseudo.views > 1:
+            net, noise = _loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
+            logits = predict_views(net, pool, mean, std, noise, pseudo.views, recipe.seed)
         random = stream(recipe.seed, "balance", recipe.generation)
-        labels = pseudo_label(logits, recipe.pseudo, recipe.train.label_smoothing, random)
-    first = weights if recipe.train.start == "teacher" else None
-    return _Teaching(labels, first, hashlib.sha256(stored).hexdigest())
+        labels = pseudo_label(logits, pseudo, recipe.train.label_smoothing, random)
+    if distils:
+        net = _loaded(teacher.recipe, dataset, weights)
+        distilled = predict(net, dataset.labeled.images, mean, std).to(device)
+    sha256 = hashlib.sha256(stored).hexdigest()
+    return _Teaching(labels, weights if warm else None, distilled, sha256)
 
 
 def _artifact(teacher: Run, name: str) -> bytes:
@@ -268,20 +280,12 @@ def _artifact(teacher: Run, name: str) -> bytes:
         raise TeacherUnfit(f"teacher {teacher.id}: {error}") from None
 
 
-def _noised_logits(
+def _loaded(
     teacher: Recipe, dataset: split.Dataset, weights: dict[str, torch.Tensor]
-) -> torch.Tensor:
-    channels = dataset.labeled.images.shape[1]
-    net = build(teacher.model, channels, dataset.classes, teacher.seed, teacher.generation)
+) -> torch.nn.Module:
+    net = network(teacher, dataset.labeled.images.shape[1], dataset.classes)
     net.load_state_dict(weights)
-    return predict_noised(
-        net,
-        dataset.unlabeled.images,
-        dataset.mean,
-        dataset.std,
-        teacher.noise.labeled,
-        teacher.seed,
-    )
+    return net
 
 
 def _load_checkpoint(run: Run, teacher_logits: str | None) -> dict[str, Any] | None:

@@ -279,8 +279,23 @@ def _row(plan: Plan, run_id: str) -> dict[str, object]:
         "model": run.recipe.model,
         # A run that finished after the plan was made is not half in.
         **_columns(_result(run) if state == "done" else None),
+        **_chain(run),
         "teacher_test_top1": _teacher_top1(run),
         "reason": reason,
+    }
+
+
+def _chain(run: Run) -> dict[str, object]:
+    """Return what a run and its teachers take together."""
+    chain = [run]
+    while chain[-1].teacher is not None:
+        chain.append(chain[-1].teacher)
+    results = [_result(link) for link in chain]
+    seconds = sum(result.seconds if result else np.nan for result in results)
+    return {
+        "chain_steps": sum(link.recipe.steps for link in chain),
+        "chain_images": sum(link.recipe.images for link in chain),
+        "chain_seconds": seconds,
     }
 
 

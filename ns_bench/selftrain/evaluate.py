@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ns_bench.data.split import Labeled
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.models import NoisedNet
-from ns_bench.selftrain.noise import augment
+from ns_bench.selftrain.noise import augment, weak
 from ns_bench.streams import stream
 
 
@@ -21,15 +21,41 @@ def predict(net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, batch: in
 
 
 @torch.inference_mode()
+def predict_views(
+    net: nn.Module,
+    images: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    noise: RowNoise,
+    views: int,
+    seed: int,
+) -> Tensor:
+    """Return log-probabilities, float32 [N, classes], of the mean prediction over views.
+
+    The first view is the clean image, the others are weakly augmented (data distillation,
+    Radosavovic et al. 2018, section 3.1); the draws come from the stream "views".
+    """
+    weakly, parts = weak(noise, images.shape[3]), []
+    for at, chunk in enumerate(images.split(512)):
+        draws = stream(seed, "views", at)
+        seen = [chunk, *(augment(chunk, weakly, draws) for _ in range(views - 1))]
+        each = predict(net, torch.cat(seen), mean, std).softmax(1)
+        parts.append(each.view(views, len(chunk), -1).mean(0))
+    return torch.cat(parts).clamp(min=1e-30).log()
+
+
+@torch.inference_mode()
 def predict_noised(
-    net: NoisedNet, images: Tensor, mean: Tensor, std: Tensor, noise: RowNoise, seed: int
+    net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, noise: RowNoise, seed: int
 ) -> Tensor:
     """Return logits like `predict`, of noised images through the noised network (Table 6).
 
     Batch norm keeps its averaged statistics; the draws come from the stream "noised teacher".
     """
     net.eval()
-    net.training = True  # the wrapper's own switch: dropout and stochastic depth, nothing below
+    for part in net.modules():
+        if isinstance(part, NoisedNet):  # its own switch: dropout and stochastic depth, no more
+            part.training = True
     parts = []
     for at, chunk in enumerate(images.split(512)):
         draws = stream(seed, "noised teacher", at)

@@ -9,9 +9,12 @@ import torch
 from timm.layers import DropPath
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
+from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from ns_bench.errors import unknown
+from ns_bench.recipe import Recipe
+from ns_bench.selftrain.consistency import CoTraining
 from ns_bench.streams import stream_seed
 
 MICRO = {
@@ -53,6 +56,11 @@ _SMALL_STAGES = [
     ["ir_r4_k5_s2_e6_c192_se0.25"],
     ["ir_r1_k3_s1_e6_c320_se0.25"],
 ]
+
+
+RESNET = {"micro-resnet8": 1, "micro-resnet14": 2, "micro-resnet20": 3}
+"""Blocks a stage: the 6n + 2 layers of He et al. 2015 (arXiv 1512.03385, section 4.2), but for the
+stem, which is ResNet-D's of three 3x3 convolutions."""
 
 
 class RowDropPath(nn.Module):
@@ -132,27 +140,41 @@ class NoisedNet(nn.Module):
         return logits
 
 
-def build(name: str, channels: int, classes: int, seed: int, generation: int) -> NoisedNet:
+def network(recipe: Recipe, channels: int, classes: int) -> nn.Module:
+    """Build what a recipe trains: a `NoisedNet`, or two of them where it is co-training."""
+    name, seed = recipe.model, recipe.seed
+    net = build(name, channels, classes, seed, recipe.generation)
+    if recipe.teacher is None and recipe.consistency.method == "co-training":
+        return CoTraining(net, build(name, channels, classes, seed, recipe.generation, "right"))
+    return net
+
+
+def build(
+    name: str, channels: int, classes: int, seed: int, generation: int, *more: str
+) -> NoisedNet:
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
     Args:
-        name: one of `MICRO` or `SMALL`, or any name that `timm.create_model` takes (never
+        name: one of `MICRO`, `SMALL` or `RESNET`, or any name that `timm.create_model` takes (never
             pretrained).
         channels: of the input images.
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
+        more: names that keep one of several networks of a run apart from the first.
 
     Raises:
         UserError: a name that neither knows; the nearest is named.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, "init", generation))
+        torch.manual_seed(stream_seed(seed, "init", generation, *more))
         if name in MICRO:
             return NoisedNet(_micro(*MICRO[name], channels, classes))
         if name in SMALL:
             return NoisedNet(_small(*SMALL[name], channels, classes))
+        if name in RESNET:
+            return NoisedNet(_resnet(RESNET[name], channels, classes))
         if not timm.is_model(name):
-            raise unknown("model", name, [*MICRO, *SMALL, *timm.list_models()])
+            raise unknown("model", name, [*MICRO, *SMALL, *RESNET, *timm.list_models()])
         options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
         try:
             net = timm.create_model(name, **options, drop_path_rate=1.0)
@@ -177,6 +199,24 @@ def _micro(width: float, depth: float, channels: int, classes: int) -> nn.Module
         drop_path_rate=1.0,
     )
     net.conv_stem.stride = (1, 1)  # timm fixes the stem's stride at 2, too much for 8x8 images
+    return net
+
+
+def _resnet(blocks: int, channels: int, classes: int) -> nn.Module:
+    """Three stages of 16, 32 and 64 channels; 8x8 images go to 8, 4 and 2 pixels."""
+    block: Any = BasicBlock  # timm says it takes an instance
+    net: Any = ResNet(
+        block,
+        (blocks,) * 3,
+        channels=(16, 32, 64),
+        in_chans=channels,
+        num_classes=classes,
+        stem_type="deep",
+        stem_width=8,
+        drop_path_rate=1.0,
+    )
+    net.conv1[0].stride = (1, 1)
+    net.maxpool, net.layer4 = nn.Identity(), nn.Identity()  # timm's has a fourth stage
     return net
 
 

@@ -1,5 +1,7 @@
 """Input noise: what happens to a batch of uint8 images before the network sees it."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,13 @@ def augment(
     if noise.flip:
         images = mirrored(images, generator, share)
     return images
+
+
+def weak(noise: RowNoise, side: int) -> RowNoise:
+    """Return weak augmentation for images of `side` pixels: shifts by up to an eighth of it, and
+    mirroring where `noise` has it (FixMatch, arXiv 2001.07685, section 2.3); no model noise."""
+    clean = RowNoise(0, 0.0, dropout=0.0, stochastic_depth=0.0)
+    return dataclasses.replace(clean, crop_padding=max(side // 8, 1), flip=noise.flip)
 
 
 def mirrored(images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.recipe import Train as TrainSpec
-from ns_bench.selftrain import parallel
+from ns_bench.selftrain import consistency, parallel
 from ns_bench.selftrain.evaluate import evaluate
-from ns_bench.selftrain.models import NoisedNet, build
-from ns_bench.selftrain.noise import augment
+from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
+from ns_bench.selftrain.models import network
+from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.streams import stream
 
@@ -42,6 +43,9 @@ class Diverged(Exception):
 class Rows:
     """An endless stream of noised batches of one kind of rows, a pure function of the step.
 
+    Streams of one key have the same rows in the same order; those of another `view` of them have
+    draws of their own.
+
     Args:
         images: uint8 [N, C, H, W]; targets: float32 [N, classes].
         order: int64 [M], the rows that take part (repeats allowed).
@@ -50,6 +54,7 @@ class Rows:
         key: names of the random streams.
         strength: share of the noise that a step has: of the rows that are augmented, and of the
             rates of dropout and stochastic depth.
+        view: more names of the streams that noise is drawn from.
     """
 
     def __init__(
@@ -62,10 +67,11 @@ class Rows:
         seed: int,
         key: tuple[str | int, ...],
         strength: Callable[[int], float] = lambda step: 1.0,
+        view: tuple[str, ...] = (),
     ) -> None:
         self.images, self.targets, self.order = images, targets, order
         self.batch, self.noise, self.seed, self.key = batch, noise, seed, key
-        self.strength = strength
+        self.strength, self.drawn = strength, (*key, *view)
         self.share = parallel.share(batch)
         self._epochs: dict[int, Tensor] = {}
 
@@ -78,21 +84,25 @@ class Rows:
             self._epochs[epoch] = self.order[order]
         return self._epochs[epoch]
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
+    def index(self, step: int) -> Tensor:
+        """Return which rows a step has, int64 [rows]."""
         at, parts, missing = step * self.batch, [], self.batch
         while missing:
             epoch, position = divmod(at, len(self.order))
             part = self._epoch(epoch)[position : position + missing]
             parts.append(part)
             at, missing = at + len(part), missing - len(part)
-        index = torch.cat(parts)[self.share.rows].to(self.images.device)
-        noise = stream(self.seed, "noise", *self.key, step)  # on the host: one draw on any device
+        return torch.cat(parts)[self.share.rows].to(self.images.device)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
+        index = self.index(step)
+        noise = stream(self.seed, "noise", *self.drawn, step)  # on the host: one draw on any device
         images = augment(self.images[index], self.noise, noise, self.share)
         strength = self.strength(step)
         if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
             spared = torch.rand(
-                self.batch, generator=stream(self.seed, "schedule", *self.key, step)
+                self.batch, generator=stream(self.seed, "schedule", *self.drawn, step)
             )[self.share.rows].to(images.device)
             clean = (spared >= strength).view(-1, 1, 1, 1)
             images = torch.where(clean, self.images[index], images)
@@ -113,25 +123,6 @@ def noise_strength(schedule: str, step: int, steps: int) -> float:
     """Return the share of the noise on unlabeled rows that `step` (from 0) of `steps` has."""
     passed = step / max(steps - 1, 1)
     return {"constant": 1.0, "fading": 1 - passed, "rising": passed}[schedule]
-
-
-def loss_weights(loss: str, labeled: int, unlabeled: int) -> Tensor:
-    """Return the weight of each row's cross entropy, float32 [labeled + unlabeled].
-
-    The three weightings the paper's text, its Algorithm 1 and its code disagree on; rows of one
-    kind alone have their mean.
-    """
-    if not (labeled and unlabeled):
-        return torch.full((labeled + unlabeled,), 1 / (labeled + unlabeled))
-    ratio = unlabeled // labeled
-    share = {
-        "sum": (1.0, 1.0),
-        "mean": (1 / (1 + ratio), ratio / (1 + ratio)),
-        "ratio": (1.0, float(ratio)),
-    }[loss]
-    return torch.cat(
-        [torch.full((labeled,), share[0] / labeled), torch.full((unlabeled,), share[1] / unlabeled)]
-    )
 
 
 def make_optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -162,11 +153,12 @@ def train(
     pseudo: PseudoLabeled | None = None,
     *,
     first: Mapping[str, Tensor] | None = None,
+    distilled: Tensor | None = None,
     device: str = "cpu",
     resume: dict[str, Any] | None = None,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
     after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, state: None,
-) -> NoisedNet:
+) -> nn.Module:
     """Train one network and return it with its averaged (EMA) weights, in eval mode.
 
     Where `torch.distributed` is initialised, every process calls this with the same arguments, does
@@ -175,6 +167,8 @@ def train(
     Args:
         pseudo: the teacher's labels; None exactly when the recipe has no unlabeled rows.
         first: weights to start from (`train.start` = teacher); else they are new.
+        distilled: the teacher's logits on the labeled rows, float32 [labeled, classes] on
+            `device`; None exactly when there is no distillation on them.
         resume: a state that `after_step` was handed, to go on from bit for bit.
         log: is called with a record of metrics about `EVALUATIONS` times.
         after_step: is called with the number of steps done and a function that returns the state.
@@ -183,9 +177,11 @@ def train(
         Diverged: the loss or the network's output is not finite.
     """
     spec, seed, generation = recipe.train, recipe.seed, recipe.generation
-    assert (pseudo is None) == (recipe.batch[1] == 0)
+    online = recipe.consistency.method != "none"
+    assert (pseudo is None) == (recipe.batch[1] == 0 or online)
     assert (first is None) == (spec.start == "scratch")
-    net = build(recipe.model, data.labeled.images.shape[1], data.classes, seed, generation)
+    assert (distilled is None) == (recipe.distillation.weight == 0)
+    net = network(recipe, data.labeled.images.shape[1], data.classes)
     if first is not None:
         net.load_state_dict(first)
     net = net.to(device).to(memory_format=torch.channels_last)  # 1.6x on CPU, and GPUs like it
@@ -207,19 +203,26 @@ def train(
         }
 
     rows = joint_rows(recipe, data, pseudo, device)
+    view = rows.pop() if recipe.consistency.method == "mean-teacher" else None
     own = parallel.joint_share((part.batch for part in rows), device)
     # of the own rows, in a loss of which the mean over the processes is that of the whole batch
-    weights = loss_weights(spec.loss, *recipe.batch).to(device)[own] * parallel.world()
+    weighted = parallel.joint_share((part.batch for part in rows[:2]), device)
+    weighting = loss_weights("sum" if online else spec.loss, *recipe.batch).to(device)
+    weights = weighting[weighted] * parallel.world()
+    labeled = len(range(recipe.batch[0])[parallel.share(recipe.batch[0]).rows])
     rates = torch.tensor([(r.noise.dropout, r.noise.stochastic_depth) for r in rows])
     sizes = torch.tensor([r.batch for r in rows])
     mean, std = data.mean.to(device), data.std.to(device)
+
+    def normalised(images: Tensor) -> Tensor:
+        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
     trained = parallel.replicate(net.train())
     for step in range(start, recipe.steps):
         batches = [part(step) for part in rows]
-        images = (torch.cat([images for images, _ in batches]) - mean) / std
-        images = images.contiguous(memory_format=torch.channels_last)
-        targets = torch.cat([targets for _, targets in batches])
+        images = torch.cat([images for images, _ in batches])
+        targets = torch.cat([targets for _, targets in batches])[: len(weights)]
         rate = learning_rate(spec, (step + 1) * spec.batch_size / recipe.data.labeled)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -227,9 +230,22 @@ def train(
         strength = torch.tensor([r.strength(step) for r in rows])
         dropout, depth = (rates * strength[:, None]).repeat_interleave(sizes, dim=0).to(device).T
         with _autocast(device):
-            logits = trained(images, dropout, depth, model_noise, own)
-        cross_entropy = -(targets * logits.float().log_softmax(1)).sum(1)
-        loss = (cross_entropy * weights).sum()
+            logits = trained(normalised(images), dropout, depth, model_noise, own).float()
+        if online:
+            with torch.no_grad(), _autocast(device):
+                labeler = None if view is None else average(normalised(view(step)[0])).float()
+            weight = consistency.ramp(recipe.consistency, step, recipe.steps)
+            losses = consistency.joint_losses(
+                recipe.consistency, logits, targets, labeled, labeler, weight
+            )
+        else:
+            losses = cross_entropy(logits, targets)
+        if distilled is not None:
+            taught = distilled[rows[0].index(step)]
+            soft = distilled_loss(logits[:labeled], taught, recipe.distillation.temperature)
+            mixed = torch.lerp(losses[:labeled], soft, recipe.distillation.weight)
+            losses = torch.cat([mixed, losses[labeled:]])
+        loss = (losses * weights).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -250,7 +266,10 @@ def train(
 def joint_rows(
     recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None, device: str
 ) -> list[Rows]:
-    """Return the streams that make up a batch: labeled rows, then unlabeled, where it has them."""
+    """Return the streams that make up a batch: labeled rows, then unlabeled, where it has them.
+
+    Then the other views of these, from which they are labeled, where training itself does that.
+    """
     streams = []
     labeled, unlabeled = recipe.batch
     if labeled:
@@ -260,14 +279,24 @@ def joint_rows(
         images, targets = data.labeled.images.to(device), targets.to(device)
         noise = recipe.noise.labeled
         streams.append(Rows(images, targets, everyone, labeled, noise, recipe.seed, key))
-    if pseudo is not None:
-        key, noise = ("unlabeled", recipe.generation), recipe.noise.unlabeled
-        images, targets = data.unlabeled.images.to(device), pseudo.targets.to(device)
-        strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
-        streams.append(
-            Rows(images, targets, pseudo.rows, unlabeled, noise, recipe.seed, key, strength)
-        )
-    return streams
+    if not unlabeled:
+        return streams
+    if pseudo is None:
+        order = torch.arange(len(data.unlabeled))
+        targets = torch.zeros(1, data.classes).expand(len(order), data.classes)
+    else:
+        order, targets = pseudo.rows, pseudo.targets
+    images, noise = data.unlabeled.images.to(device), recipe.noise.unlabeled
+    strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
+    views: list[tuple[tuple[str, ...], RowNoise]] = [((), noise)]
+    if pseudo is None:
+        noised = recipe.consistency.method == "pi-model"
+        views.append((("other view",), noise if noised else weak(noise, images.shape[3])))
+    key, targets = ("unlabeled", recipe.generation), targets.to(device)
+    return streams + [
+        Rows(images, targets, order, unlabeled, noise, recipe.seed, key, strength, view)
+        for view, noise in views
+    ]
 
 
 def _autocast(device: str) -> AbstractContextManager[Any]:

@@ -1,0 +1,42 @@
+"""Losses of rows that have targets, and what each row weighs in a batch."""
+
+import torch
+from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return each row's cross entropy in nats, float32 [..., rows].
+
+    Args:
+        logits: [..., rows, classes]; targets: distributions, [rows, classes].
+    """
+    return -(targets * logits.log_softmax(-1)).sum(-1)
+
+
+def distilled_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return each row's cross entropy with the teacher's softened distribution, float32 [rows].
+
+    Scaled by the square of the temperature (Hinton et al. 2015, section 2). Both logits: [rows,
+    classes].
+    """
+    target = (teacher / temperature).softmax(1)
+    return -(target * (logits / temperature).log_softmax(1)).sum(1) * temperature**2
+
+
+def loss_weights(loss: str, labeled: int, unlabeled: int) -> Tensor:
+    """Return the weight of each row's cross entropy, float32 [labeled + unlabeled].
+
+    The three weightings the paper's text, its Algorithm 1 and its code disagree on; rows of one
+    kind alone have their mean.
+    """
+    if not (labeled and unlabeled):
+        return torch.full((labeled + unlabeled,), 1 / (labeled + unlabeled))
+    ratio = unlabeled // labeled
+    share = {
+        "sum": (1.0, 1.0),
+        "mean": (1 / (1 + ratio), ratio / (1 + ratio)),
+        "ratio": (1.0, float(ratio)),
+    }[loss]
+    return torch.cat(
+        [torch.full((labeled,), share[0] / labeled), torch.full((unlabeled,), share[1] / unlabeled)]
+    )
