@@ -217,7 +217,11 @@ def test_a_failed_teacher_blocks_its_students_only(tmp_path):
     [
         ("noise", [], 8),  # with a noised teacher
         ("joint_vs_finetune", [], 5),  # three generations, warm starts, one kind of rows
-        ("related_methods", ["--set", "train.epochs=1"], 14),  # with runs that label while they train
+        (
+            "related_methods",
+            ["--set", "train.epochs=1"],
+            14,
+        ),  # with runs that label while they train
         ("balancing", ["--profile", "glyphs", "--set", "data.test=200"], 5),
     ],
 )
