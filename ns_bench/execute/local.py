@@ -77,7 +77,7 @@ def cores() -> int:
 
 
 def threads(workers: int) -> int:
-    """Return how many threads a worker gets: its share of the cores, OMP_NUM_THREADS at the most."""
+    """Return how many threads a worker gets: its share of the cores, at most OMP_NUM_THREADS."""
     most = os.environ.get("OMP_NUM_THREADS", "")
     share = max(1, cores() // workers)
     return min(share, int(most)) if most.isdecimal() and int(most) else share
