@@ -123,7 +123,7 @@ Weights = dict[str, float]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the test top-1 of arms, made before any run.
+    """A statement about the test top-1 of arms, or another metric, made before any run.
 
     Attributes:
         text: the finding in one sentence.
@@ -134,6 +134,8 @@ class Claim:
         paper: the same contrast of the paper's rows, {arm of reports/paper.csv: weight}.
         note: what has to be known of the paper's figure, in words.
         untestable: why this profile cannot test the claim; "" where it can.
+        metric: what is compared, `test_METRIC` of the table of runs; `smallest_effect` is in its
+            unit. What `ns_bench.robustness` measures is called GROUP_NAME, e.g. `corruption_top1`.
     """
 
     text: str
@@ -144,6 +146,7 @@ class Claim:
     paper: Weights = field(default_factory=dict)
     note: str = ""
     untestable: str = ""
+    metric: str = "top1"
 
 
 def minus(arm: str, other: str) -> Weights:
@@ -225,6 +228,7 @@ class Study:
         source: where the paper reports the finding.
         seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
             profile's own number.
+        metrics: groups of `ns_bench.robustness` that are measured of every arm.
     """
 
     name: str
@@ -233,6 +237,7 @@ class Study:
     design: Callable[[Profile], Design]
     source: str
     seeds: Mapping[str, int] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
 
 
 def study_names() -> list[str]:

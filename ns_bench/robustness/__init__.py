@@ -45,7 +45,9 @@ PERTURBATIONS = (
 """The ten sequences of ImageNet-P, with snow as in its paper's Table 3 (later code has spatter)."""
 
 EPSILONS = (0, 1, 2, 4, 8, 16)
-"""Sizes of attacks, in 255ths of the range of a pixel (Noisy Student, Figure 4)."""
+"""Sizes of FGSM, in 255ths of the range of a pixel (Noisy Student, Figure 4)."""
+PGD_EPSILONS = (2, 8, 16)
+"""Of PGD, which takes ten times as long; the paper has 16."""
 
 
 def groups(names: Iterable[str]) -> tuple[str, ...]:

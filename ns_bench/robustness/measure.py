@@ -18,9 +18,10 @@ from ns_bench.robustness import (
     OTHER,
     OVERLAPPING,
     PERTURBATIONS,
+    PGD_EPSILONS,
     SEVERITIES,
 )
-from ns_bench.robustness.adversarial import PGD_STEPS, gradient, pgd
+from ns_bench.robustness.adversarial import gradient, pgd
 from ns_bench.robustness.corruptions import corrupt
 from ns_bench.robustness.perturbations import flips, frames
 from ns_bench.selftrain.evaluate import predict, score
@@ -39,11 +40,12 @@ def measure(
     """Return the metrics of a group of `ns_bench.robustness.GROUPS` on the test images.
 
     Args:
-        net: with the weights to measure, on any device; it is left in eval mode.
+        net: with the weights to measure, on any device; it is left in eval mode and channels-last,
+            which takes two thirds of the time on a CPU.
         dataset: the seed's split.
         tick: is called after every few predictions.
     """
-    net.eval()
+    net.eval().to(memory_format=torch.channels_last)
     return _MEASURES[group](net, dataset, seed, tick)
 
 
@@ -109,7 +111,7 @@ def _adversarial(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dic
     """Top-1 under FGSM and PGD by size; PGD starts at a random point of the ball."""
     device = next(net.parameters()).device
     mean, std = dataset.mean.to(device), dataset.std.to(device)
-    right = {f"{kind}_{e}": 0 for kind in ("fgsm", "pgd") for e in EPSILONS}
+    right = {f"fgsm_{e}": 0 for e in EPSILONS} | {f"pgd_{e}": 0 for e in PGD_EPSILONS}
 
     def count(attacked: Tensor, truth: Tensor) -> int:
         with torch.inference_mode():
@@ -122,11 +124,10 @@ def _adversarial(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dic
         uphill = gradient(net, images, truth, mean, std).sign()  # the same for every size
         for e in EPSILONS:
             right[f"fgsm_{e}"] += count((images + e * uphill).clamp(0, 255), truth)
+            tick()
+        for e in PGD_EPSILONS:
             start = images + e * (2 * noise - 1)
-            steps = PGD_STEPS if e else 0
-            attacked = (
-                pgd(net, images, truth, mean, std, e, steps=steps, start=start) if steps else images
-            )
+            attacked = pgd(net, images, truth, mean, std, e, start=start)
             right[f"pgd_{e}"] += count(attacked, truth)
             tick()
     return {name: 100 * n / len(dataset.test) for name, n in right.items()}
