@@ -80,7 +80,7 @@ def frames(images: Tensor, name: str, generator: torch.Generator) -> Iterator[Te
             yield to_bytes(_moved(x, degrees=i - 15.0))
     elif name == "tilt":
         for i in range(31):
-            yield to_bytes(_tilted(x, (i - 15) * (1.0 if large else 0.75)))
+            yield to_bytes(_tilted(x, (i - 15) * (1.0 if large else 0.75), scale))
     else:
         for i in range(31):
             yield to_bytes(_moved(x, zoom=(i * 2.5 + 40 if large else i * 2 + 70) / 100))
@@ -111,21 +111,21 @@ def _moved(x: Tensor, *, degrees: float = 0.0, zoom: float = 1.0, right: float =
     return sample(x, from_y.expand(shape), from_x.expand(shape), "zero")
 
 
-def _tilted(x: Tensor, degrees: float) -> Tensor:
-    """Turn the image plane about both of its axes, seen from its diagonal away: a homography."""
+def _tilted(x: Tensor, degrees: float, depth: float) -> Tensor:
+    """Turn the image plane about both of its axes, seen from its diagonal away: a homography.
+
+    The plane lies `depth` behind the axes, 1 pixel as published.
+    """
     height, width = x.shape[2:]
     turn, far = math.radians(degrees), math.hypot(height, width)
     cos, sin = math.cos(turn), math.sin(turn)
-    flat = [[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1], [0, 0, 1]]
+    flat = [[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, depth], [0, 0, 1]]
     about_x = [[1, 0, 0, 0], [0, cos, -sin, 0], [0, sin, cos, 0], [0, 0, 0, 1]]
     about_y = [[cos, 0, -sin, 0], [0, 1, 0, 0], [sin, 0, cos, 0], [0, 0, 0, 1]]
     away = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, far], [0, 0, 0, 1]]
     seen = [[far, 0, width / 2, 0], [0, far, height / 2, 0], [0, 0, 1, 0]]
-    matrix = torch.eye(3, dtype=torch.float64)
-    for step in (seen, away, about_x, about_y, flat):
-        factor = torch.tensor(step, dtype=torch.float64)
-        matrix = factor if step is seen else matrix @ factor
-    back = torch.linalg.inv(matrix).float()
+    steps = [torch.tensor(m, dtype=torch.float64) for m in (seen, away, about_x, about_y, flat)]
+    back = torch.linalg.inv(torch.linalg.multi_dot(steps)).float()
     rows, columns = grid(x)
     from_x, from_y, depth = (row[0] * columns + row[1] * rows + row[2] for row in back)
     shape = (len(x), height, width)
