@@ -39,7 +39,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_frames_are_as_many_as_published_and_repeat_themselves(name):
     for side, channels, count in [(8, 1, SMALL), (32, 3, SMALL), (128, 1, LARGE)]:
-        images = image(side, channels).repeat(4, 1, 1, 1)
+        images = image(side, channels).repeat(24 if side == 8 else 2, 1, 1, 1)  # snow is rare
         done = sequence(images, name)
         assert done.shape == (count[name], *images.shape) and done.dtype == torch.uint8
         assert torch.equal(done, sequence(images, name))

@@ -1,13 +1,14 @@
 """What was measured beside top-1: corruptions, perturbations, attacks, images out of domain."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from ns_bench import paper
 from ns_bench.report.analysis import Analysis
-from ns_bench.report.blocks import Block, Details, Heading, Paragraph, Table, Text
+from ns_bench.report.blocks import Block, Details, Heading, Paragraph, Span, Table, Text
 from ns_bench.report.numbers import MISSING, interval, points
 from ns_bench.robustness import (
     CORRUPTIONS,
@@ -28,7 +29,7 @@ def blocks(analysis: Analysis) -> list[Block]:
         found += _GROUPS[group](analysis)
     if not found:
         return []
-    return [Heading("Robustness"), Paragraph(_said(analysis)), *found, *_papers()]
+    return [Heading("Robustness"), Paragraph(_said(analysis)), *found, _papers()]
 
 
 def tables(analysis: Analysis) -> list[Table]:
@@ -49,53 +50,58 @@ def _said(analysis: Analysis) -> str:
 
 def _corruption(analysis: Analysis) -> list[Block]:
     overlapping = ", ".join(f"{name} ({why})" for name, why in OVERLAPPING.items())
-    summary = _by_arm(
-        analysis,
-        "Corruptions by arm",
-        {
-            "top-1": "corruption_top1",
-            "drop": "corruption_drop",
-            "drop, overlapping": "corruption_overlapping_drop",
-            "drop, others": "corruption_other_drop",
-            "calibration error": "corruption_ece",
-        },
-        {"mCE": lambda arm: _relative(analysis, arm, _names("corruption", CORRUPTIONS), 100)},
-    )
-    severities = {f"severity {s}": f"corruption_severity_{s}" for s in SEVERITIES}
+    names = (*CORRUPTIONS, *EXTRA)
+    summary = {
+        "top-1": "corruption_top1",
+        "drop": "corruption_drop",
+        "drop, overlapping": "corruption_overlapping_drop",
+        "drop, others": "corruption_other_drop",
+        "calibration error": "corruption_ece",
+    }
+    fifteen = _names("corruption", CORRUPTIONS)
+    mce = {"mCE": lambda arm: _relative(analysis, arm, fifteen, 100)}
     return [
-        summary,
-        Paragraph(
-            "Means over 15 corruptions in the manner of ImageNet-C at 5 severities (Hendrycks and "
-            "Dietterich 2019); a drop is clean top-1 minus corrupted top-1. mCE is the mean of the "
+        *_titled(
+            _by_arm(analysis, "Corruptions by arm", summary, mce),
+            "means over 15 corruptions in the manner of ImageNet-C at 5 severities (Hendrycks and "
+            "Dietterich 2019). A drop is clean top-1 minus corrupted top-1; mCE is the mean of the "
             "CE below. RandAugment overlaps some of them (the paper's footnote 4); counted as "
-            f"overlapping are {overlapping}."
+            f"overlapping are {overlapping}.",
         ),
-        _by_arm(analysis, "Top-1 by severity", severities, {}),
-        _relative_table(
-            analysis, "Error by corruption (CE)", "corruption", (*CORRUPTIONS, *EXTRA), 100
+        *_titled(
+            _by_arm(
+                analysis,
+                "Top-1 by severity",
+                {f"severity {s}": f"corruption_severity_{s}" for s in SEVERITIES},
+            ),
+            "means over the 15 corruptions.",
         ),
-        Paragraph(
-            "Mean over severities. The last four are ImageNet-C's validation corruptions and in no "
-            "mean; frost is drawn, not photographed; saturate changes no grey image."
+        *_titled(
+            _relative_table(analysis, "Error by corruption (CE)", "corruption", names, 100),
+            "means over severities. The last four are ImageNet-C's validation corruptions and in "
+            "no mean; frost is drawn, not photographed; saturate changes no grey image.",
         ),
     ]
 
 
 def _perturbation(analysis: Analysis) -> list[Block]:
     names = _names("perturbation", PERTURBATIONS)
+    title = "Flip probability by perturbation (FR)"
     return [
-        _by_arm(
-            analysis,
-            "Perturbations by arm",
-            {"flip probability": "perturbation_flips"},
-            {"mFR": lambda arm: _relative(analysis, arm, names, 0)},
+        *_titled(
+            _by_arm(
+                analysis,
+                "Perturbations by arm",
+                {"flip probability": "perturbation_flips"},
+                {"mFR": lambda arm: _relative(analysis, arm, names, 0)},
+            ),
+            "in the manner of ImageNet-P, how often the predicted class changes from one frame of "
+            "a sequence to the next (noise: from the clean first frame). mFR is the mean of the "
+            "FR below.",
         ),
-        _relative_table(
-            analysis, "Flip probability by perturbation (FR)", "perturbation", PERTURBATIONS, 0
-        ),
-        Paragraph(
-            "In the manner of ImageNet-P: how often the predicted class changes from one frame of "
-            "a sequence to the next (noise: from the clean first frame). mFR is the mean of the FR."
+        *_titled(
+            _relative_table(analysis, title, "perturbation", PERTURBATIONS, 0),
+            "means over images and frames.",
         ),
     ]
 
@@ -103,33 +109,25 @@ def _perturbation(analysis: Analysis) -> list[Block]:
 def _adversarial(analysis: Analysis) -> list[Block]:
     fgsm = {f"FGSM {e}" if e else "clean": f"adversarial_fgsm_{e}" for e in EPSILONS}
     pgd = {f"PGD {e}": f"adversarial_pgd_{e}" for e in PGD_EPSILONS}
-    return [
-        _by_arm(analysis, "Top-1 under attack", {**fgsm, **pgd}, {}),
-        Paragraph(
-            "Largest change of a pixel in 255ths of its range. FGSM takes one step, PGD ten from a "
-            "random start. One-step figures are no measure of true adversarial robustness."
-        ),
-    ]
+    return _titled(
+        _by_arm(analysis, "Top-1 under attack", {**fgsm, **pgd}),
+        "by the largest change of a pixel, in 255ths of its range. FGSM takes one step, PGD ten "
+        "from a random start. One-step figures are no measure of true adversarial robustness.",
+    )
 
 
 def _out_of_domain(analysis: Analysis) -> list[Block]:
-    return [
-        _by_arm(
-            analysis,
-            "Images out of domain",
-            {
-                "AUROC": "out_of_domain_auroc",
-                "confidence, out of domain": "out_of_domain_confidence",
-                "confidence, test": "out_of_domain_confidence_in_domain",
-                "calibration error, test": "ece",
-            },
-            {},
-        ),
-        Paragraph(
-            "AUROC: how often the largest probability is higher on a test image than on a drawn "
-            "character that is no class; 50 is chance."
-        ),
-    ]
+    columns = {
+        "AUROC": "out_of_domain_auroc",
+        "confidence, out of domain": "out_of_domain_confidence",
+        "confidence, test": "out_of_domain_confidence_in_domain",
+        "calibration error, test": "ece",
+    }
+    return _titled(
+        _by_arm(analysis, "Images out of domain", columns),
+        "AUROC is how often the largest probability is higher on a test image than on a drawn "
+        "character that is no class; 50 is chance.",
+    )
 
 
 _GROUPS: dict[str, Callable[[Analysis], list[Block]]] = {
@@ -140,11 +138,15 @@ _GROUPS: dict[str, Callable[[Analysis], list[Block]]] = {
 }
 
 
+def _titled(table: Table, note: str) -> list[Block]:
+    return [Paragraph([Span(table.title, bold=True), f": {note}"]), table]
+
+
 def _by_arm(
     analysis: Analysis,
     title: str,
     columns: dict[str, str],
-    more: dict[str, Callable[[str], float]],
+    more: Mapping[str, Callable[[str], float]] = MappingProxyType({}),
 ) -> Table:
     """Return a row an arm: {heading: metric} with intervals, then {heading: figure of an arm}."""
     tables = [analysis.values(metric) for metric in columns.values()]
@@ -202,7 +204,7 @@ def _baseline(analysis: Analysis) -> str:
     return next(arm.name for arm in analysis.arms if arm.is_baseline)
 
 
-def _papers() -> list[Block]:
+def _papers() -> Details:
     """Return the paper's Tables 3 to 5 and Figure 4, folded away."""
     rows: list[list[Text]] = [
         [
@@ -215,5 +217,5 @@ def _papers() -> list[Block]:
         for row in paper.rows("robustness")
     ]
     header = ["the paper's arm", "metric", "value (%)", "version", "source"]
-    title = "The paper's robustness, on ImageNet-A, -C, -P and under attack"
-    return [Details("the paper's robustness", [Table(title, header, rows)])]
+    table = Table("The paper's robustness", header, rows)
+    return Details("the paper's robustness: ImageNet-A, -C, -P and attacks", [table])
