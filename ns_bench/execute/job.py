@@ -26,7 +26,7 @@ class Pack:
     def __call__(self) -> None:
         plan = json.loads(Path(self.file).read_bytes())
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
-        store, wanted = Path(plan["store"]), plan["wanted"]
+        store, wanted = Path(plan["store"]), plan.get("wanted", {})
         runs = [Run(r, store / r.id, tuple(wanted.get(r.id, ()))) for r in recipes]
         if plan["tasks"] > 1:
             unfit = _together(runs)
