@@ -118,7 +118,8 @@ class Arm:
 
 
 Weights = dict[str, float]
-"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of the arms' test top-1."""
+"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of what the arms have of the
+claim's metric: test top-1, unless it says another."""
 
 
 @dataclass(frozen=True)

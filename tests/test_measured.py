@@ -16,7 +16,7 @@ from ns_bench.data import split
 from ns_bench.definition import Arm, Claim, Design, Study, load_profile, load_study, minus
 from ns_bench.errors import UserError
 from ns_bench.execute import job
-from ns_bench.execute.run_one import run_one
+from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.pilot import needs, table_of
 from ns_bench.plan import make_plan
 from ns_bench.recipe import Recipe
@@ -212,6 +212,15 @@ def test_run_one_trains_and_measures_only_what_is_missing(tmp_path, monkeypatch)
     assert run.measured("adversarial").values == first.values
     entry = json.loads((run.path / "measured-adversarial.json").read_text())
     assert entry["model"] == run.result().artifacts[MODEL]["sha256"] and entry["seconds"] > 0
+
+
+def test_a_stop_keeps_the_groups_that_are_measured(tmp_path):
+    run = Store(tmp_path / "runs").run(tiny(), ("adversarial", "corruption"))
+    run_one(Store(tmp_path / "runs").run(run.recipe))
+    with pytest.raises(Interrupted):
+        run_one(run, should_stop=lambda: (run.path / "measured-adversarial.json").exists())
+    assert run.unmeasured == ["corruption"] and run.state() == "unmeasured"
+    assert not (run.path / "failure.json").exists()
 
 
 # --- what is made of it ---------------------------------------------------------------------
