@@ -22,7 +22,15 @@ from ns_bench.plan import make_plan
 from ns_bench.recipe import Recipe
 from ns_bench.report import page
 from ns_bench.report.analysis import analyse, collect, read
-from ns_bench.robustness import CORRUPTIONS, EPSILONS, EXTRA, GROUPS, PGD_EPSILONS, groups
+from ns_bench.robustness import (
+    CORRUPTIONS,
+    EPSILONS,
+    EXTRA,
+    GROUPS,
+    PERTURBATIONS,
+    PGD_EPSILONS,
+    groups,
+)
 from ns_bench.robustness.measure import auroc, measure, strangers
 from ns_bench.selftrain.models import build
 from ns_bench.store import MODEL, Measured, Run, Store
@@ -64,6 +72,16 @@ def test_measurements_are_percentages_and_repeat_themselves(group, network):
     if group == "adversarial":
         names = [f"fgsm_{e}" for e in EPSILONS] + [f"pgd_{e}" for e in PGD_EPSILONS]
         assert list(found) == names
+
+
+def test_a_network_of_one_opinion_never_flips(network, monkeypatch):
+    _, dataset = network
+    monkeypatch.setattr(
+        "ns_bench.robustness.measure.predict",
+        lambda net, images, *_: torch.eye(10)[[3] * len(images)],
+    )
+    found = measure("perturbation", build("micro-b0", 1, 10, 0, 0), dataset, 0, lambda: None)
+    assert found == {"flips": 0.0, **dict.fromkeys(PERTURBATIONS, 0.0)}
 
 
 def test_every_arm_of_a_seed_sees_the_same_images(network, monkeypatch):
@@ -305,6 +323,43 @@ def test_the_report_has_what_was_asked_for_and_nothing_else(store, tmp_path):
     copy = tmp_path / "again" / "mine-digits"
     page.write(again, copy)
     assert contents(copy) == contents(folder)
+
+
+def test_the_study_of_robustness_is_judged_and_shown(tmp_path):
+    """Of made-up measurements: the noisy student is better at everything."""
+    robust, profile = load_study("robustness"), load_profile("digits")
+    design = robust.design(profile)
+    recipes = design.recipes(range(8))
+    store = Store(tmp_path / "runs")
+    fake_runs(store, recipes.values())
+    corruption = [*CORRUPTIONS, *EXTRA, *(f"severity_{s}" for s in range(1, 6)), "top1", "ece"]
+    drops = ["drop", "overlapping_drop", "other_drop"]
+    attacks = [*(f"fgsm_{e}" for e in EPSILONS), *(f"pgd_{e}" for e in PGD_EPSILONS)]
+    names = {
+        "corruption": ([*corruption], drops),
+        "perturbation": ([], ["flips", *PERTURBATIONS]),
+        "adversarial": (attacks, []),
+        "out_of_domain": (["auroc", "confidence_in_domain"], ["confidence"]),
+    }
+    for (arm, seed), recipe in recipes.items():
+        gain = 4.0 * (arm == "noisy student") + 0.1 * seed
+        for group, (more, less) in names.items():
+            values = dict.fromkeys(more, 60 + gain) | dict.fromkeys(less, 30 - gain)
+            store.run(recipe).keep(group, Measured(values, 1.0))
+    plan = make_plan(store, recipes.values(), {r.id: ALL for r in recipes.values()})
+    analysis = analyse(robust, profile, design, *collect(design, plan, 8), 8)
+    assert [result.verdict.word for result in analysis.claims] == ["reproduced"] * 6
+    assert [result.contrast.mean for result in analysis.claims] == pytest.approx([4] * 6)
+    said = page.markdown(analysis)
+    for title in ("Corruptions", "Perturbations by arm", "Top-1 under attack", "out of domain"):
+        assert title in said
+    assert "+4.00 [+4.00, +4.00] points of drop" in said and "points of flip probability" in said
+    assert "| NST L2 224px | mce | 30.00 | v4 |" in said, "the paper's rows"
+    assert len(page.tables(analysis)) == 2 + 7
+    assert (
+        "effect on what it is about"
+        in page.figure.inline(analysis, page.content(analysis))["claims"]
+    )
 
 
 def test_groups_are_named_once_in_one_order():
