@@ -129,12 +129,13 @@ class Arm:
 
 
 Weights = dict[str, float]
-"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of the arms' test top-1."""
+"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of what the arms have of the
+claim's metric: test top-1, unless it says another."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the test top-1 of arms, made before any run.
+    """A statement about the test top-1 of arms, or another metric, made before any run.
 
     Attributes:
         text: the finding in one sentence.
@@ -145,6 +146,8 @@ class Claim:
         paper: the same contrast of the paper's rows, {arm of reports/paper.csv: weight}.
         note: what has to be known of the paper's figure, in words.
         untestable: why this profile cannot test the claim; "" where it can.
+        metric: what is compared, `test_METRIC` of the table of runs; `smallest_effect` is in its
+            unit. What `ns_bench.robustness` measures is called GROUP_NAME, e.g. `corruption_top1`.
     """
 
     text: str
@@ -155,6 +158,7 @@ class Claim:
     paper: Weights = field(default_factory=dict)
     note: str = ""
     untestable: str = ""
+    metric: str = "top1"
 
 
 def minus(arm: str, other: str) -> Weights:
@@ -236,6 +240,7 @@ class Study:
         source: where the paper reports the finding.
         seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
             profile's own number.
+        metrics: groups of `ns_bench.robustness` that are measured of every arm.
     """
 
     name: str
@@ -244,6 +249,7 @@ class Study:
     design: Callable[[Profile], Design]
     source: str
     seeds: Mapping[str, int] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
 
 
 def study_names() -> list[str]:
