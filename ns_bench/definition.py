@@ -34,6 +34,8 @@ class Profile:
         space: what a search may change, see `ns_bench.tuning.space`.
         file: of a profile of one's own, as it was given; "" for those that come with the package.
         paths: {data set: where its files are}, unless --data says another place.
+        by_model: {model: dotted recipe fields} that a recipe of this model starts from, instead of
+            those in `fields`. What --set says is in neither table.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Profile:
     space: dict[str, Any] = field(default_factory=dict)
     file: str = ""
     paths: dict[str, str] = field(default_factory=dict)
+    by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def rungs(self) -> list[str]:
@@ -66,7 +69,8 @@ class Profile:
         if rung not in self.ladder:
             raise unknown(f"rung of profile '{self.name}'", rung, self.ladder)
         dotted = {name.replace("__", "."): value for name, value in fields.items()}
-        return {**self.fields, "model": self.ladder[rung], **dotted}
+        model = self.ladder[rung]
+        return {**self.fields, "model": model, **self.by_model.get(model, {}), **dotted}
 
     def estimate(self, recipe: Recipe) -> float:
         """Return the seconds one worker of the reference machine needs; a rough figure."""
@@ -97,8 +101,9 @@ class Profile:
         return facts(Recipe.of(self.fields).data).out_of_domain
 
     def base(self, field: str) -> Any:
-        """Return the value of a dotted field in this profile's students, e.g. `train.epochs`."""
-        return Recipe.of(self.fields, Recipe.of(self.fields)).field(field)
+        """Return the value of a dotted field in this profile's small students."""
+        small = self.rungs[0]
+        return self.student(small, self.supervised(small)).field(field)
 
 
 TUNING_SEEDS = 1000
@@ -281,6 +286,7 @@ _KEYS: dict[str, tuple[Any, str]] = {
     "estimate": (dict, "a table"),
     "search": (dict, "a table"),
     "data": (dict, "a table with path"),
+    "model": (dict, "a table {model = a table of recipe fields}"),
     "verdict": (bool, "true or false"),
     "extends": (str, "the name of a profile"),
 }
@@ -293,9 +299,11 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     """Load a profile, or the one in the file `name` if it ends in `.toml`, and apply `--set`
     assignments to its base recipe.
 
-    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [estimate],
-    [search], [data] with the path of the data set's files; and `extends`, the name of a profile
-    (or another file) whose entries it overrides.
+    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [model.NAME] with
+    those that are others for a model, [estimate], [search], [data] with the path of the data set's
+    files; and `extends`, the name of a profile (or another file) whose entries it overrides. What
+    an arm of a study says of a field goes before --set, that before [model.NAME], that before
+    [recipe].
 
     Raises:
         UserError: unknown profile or field, or a value of the wrong type or range.
@@ -314,6 +322,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     fields = {**dotted(values["recipe"]), **(assignments or {})}
     recipe = Recipe.of(fields, Recipe.of(fields))  # a wrong field is named before a study is built
     ladder = values["ladder"]
+    by_model = _by_model(name, values.get("model", {}), fields, assignments or {})
     if assignments and "model" in assignments:
         raise UserError(
             f"'model' is not set by hand: profile '{name}' maps its ladder to models "
@@ -341,7 +350,31 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         space=values.get("search", {}),
         file=name if own else "",
         paths={} if path is None else {recipe.data.name: path},
+        by_model=by_model,
     )
+
+
+def _by_model(
+    name: str, tables: Mapping[str, Any], fields: dict[str, Any], assignments: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the tables [model.NAME] of a profile as dotted fields, without what --set says."""
+    found = {}
+    for model, table in tables.items():
+        if not isinstance(table, dict):
+            raise UserError(
+                f"profile {name}: model.{model} = {table!r}: expected a table of fields"
+            )
+        flat = dotted(table)
+        for key in flat:
+            if key == "model" or key.startswith("data."):  # teacher and student share these
+                raise UserError(f"profile {name}: {key} in [model.{model}]: expected in [recipe]")
+        found[model] = {key: value for key, value in flat.items() if key not in assignments}
+        try:
+            own = Recipe.of({**fields, **found[model]})
+            Recipe.of({**fields, **found[model]}, own)
+        except UserError as error:
+            raise UserError(f"profile {name}, [model.{model}]: {error}") from None
+    return found
 
 
 def _read_profile(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
     Raises:
         UserError: --data is not NAME=PATH, or of a set that the profile does not use.
     """
-    used = Recipe.of(profile.fields).data.name
+    data = Recipe.of(profile.fields).data
+    used = data.name
     paths = dict(profile.paths)
     for text in texts:
         name, equals, path = text.partition("=")
@@ -150,8 +151,8 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
             raise UserError(f"--data {text}: expected NAME=PATH, for example {used}=data/{used}")
         if used in NO_FILES:
             raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
-        if name != used:
-            raise unknown(f"data set of profile '{profile.name}'", name, [used])
+        if name not in catalog.sources_of(data):
+            raise unknown(f"data set of profile '{profile.name}'", name, catalog.sources_of(data))
         if not Path(path).expanduser().is_dir():
             raise UserError(f"--data {text}: there is no such folder")
         paths[name] = path

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class HubSet:
 
     Attributes:
         config: name of its configuration, which is the folder of its files; "" is none.
-        pixels: side of its images as they are.
+        pixels: side of its images as they are; 0 where they are of many sizes.
     """
 
     hub: str
@@ -78,12 +78,17 @@ def files_of(spec: Data) -> Files | None:
     if spec.name in NO_FILES or spec.name in CATALOG:
         return None
     if spec.name in hub_sets():
-        if own:
+        known, pool = hub_sets()[spec.name].files, spec.files.unlabeled
+        if not own:
+            return known
+        if spec.files != Files(unlabeled=pool) or not pool.source:
             raise UserError(
                 f"data.files describes a data set of one's own: '{spec.name}' has its own "
-                "description; give yours another data.name"
+                "description, but for a pool from another source (data.files.unlabeled.source); "
+                "give yours another data.name"
             )
-        return hub_sets()[spec.name].files
+        _check_part("unlabeled", pool)
+        return replace(known, unlabeled=pool)
     if not own:
         raise unknown("data set", spec.name, [*CATALOG, *hub_sets()])
     _check_own(spec)
@@ -104,11 +109,29 @@ def _check_own(spec: Data) -> None:
         )
     for name in ("labeled", "test", "unlabeled"):
         part: Part = getattr(files, name)
-        if bool(part.split) != bool(part.images) or (name == "labeled" and not part.split):
-            raise UserError(
-                f"data.files.{name}: expected the name of a split and how many images it has, for "
-                f'example {{ split = "train", images = 500 }}'
-            )
+        if name == "labeled" or part != Part():
+            _check_part(name, part)
+
+
+def _check_part(name: str, part: Part) -> None:
+    if not (part.split and part.images):
+        raise UserError(
+            f"data.files.{name}: expected the name of a split and how many images it has, for "
+            f'example {{ split = "train", images = 500 }}'
+        )
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*|", part.source):
+        raise UserError(
+            f"data.files.{name}.source={part.source}: expected a name, or OWNER/NAME of the hub"
+        )
+
+
+def sources_of(spec: Data) -> list[str]:
+    """Return the names of the sets that its parts are from, its own first; [] without files."""
+    files = files_of(spec)
+    if files is None:
+        return []
+    parts = (files.labeled, files.test, files.unlabeled)
+    return list(dict.fromkeys([spec.name, *(part.source for part in parts if part.source)]))
 
 
 def pixels_of(spec: Data) -> int:

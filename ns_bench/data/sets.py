@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from ns_bench.data.catalog import files_of, hub_sets, pixels_of
+from ns_bench.data.catalog import files_of, hub_sets, pixels_of, sources_of
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Data, Files, Part
 from ns_bench.store import publish_json
@@ -105,23 +105,25 @@ def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> Non
         if files is None or (what := _what(spec, files)) in seen:
             continue
         seen.add(what)
-        note = _noted(spec, store)
-        if spec.name not in paths and _is_there(note):
+        note, names = _noted(spec, store), sources_of(spec)
+        if not paths.keys() & set(names) and _is_there(note):
             continue
-        path = paths.get(spec.name, note.get("path"))
-        if path is not None:
-            path = str(Path(path).expanduser().resolve())
-        folder = _decoded(spec, files, path)
+        places = {**note.get("places", {}), **paths}
+        found = {
+            name: str(Path(places[name]).expanduser().resolve()) for name in names if name in places
+        }
+        folder = _decoded(spec, files, found)
         fingerprint = json.loads((folder / "meta.json").read_bytes())["fingerprint"]
         if note.get("fingerprint", fingerprint) != fingerprint:
+            where = ", ".join(found.values()) or "the hub"
             raise UserError(
-                f"data set '{spec.name}' in {path or 'the hub'} is not the one that the runs in "
+                f"data set '{spec.name}' in {where} is not the one that the runs in "
                 f"{store} have, or in another order (fingerprint {fingerprint}, not "
                 f"{note['fingerprint']}): give it another data.name or use another store"
             )
         file = _note_file(spec, files, store)
         file.parent.mkdir(parents=True, exist_ok=True)
-        now = {"path": path, "arrays": str(folder), "fingerprint": fingerprint}
+        now = {"places": found, "arrays": str(folder), "fingerprint": fingerprint}
         if now != note:
             publish_json(file, now)
 
@@ -163,17 +165,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_HOME", f"{home}/huggingface")).expanduser() / "ns_bench"
 
 
-def _decoded(spec: Data, files: Files, path: str | None) -> Path:
-    """Return the folder of arrays, of which all is there or nothing."""
-    if path is None and spec.name not in hub_sets():
+def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
+    """Return the folder of arrays, of which all is there or nothing.
+
+    Args:
+        places: {source: folder}, of those that do not come from the hub.
+    """
+    if not pixels_of(spec):
         raise UserError(
-            f"where is data set '{spec.name}'? --data {spec.name}=PATH says it, or path in the "
-            "table [data] of its profile"
+            f"data.pixels=0: the images of '{spec.name}' are of many sizes; expected the side to "
+            "which they are resized, once, for example 64"
         )
-    if path is not None and not Path(path).is_dir():
-        raise UserError(f"data set '{spec.name}': there is no folder {path}")
     key = hashlib.sha256(_what(spec, files).encode())
-    if path is not None:
+    for name in sources_of(spec):
+        path = places.get(name)
+        if path is None:
+            if name not in hub_sets() and "/" not in name:
+                raise UserError(
+                    f"where is data set '{name}'? --data {name}=PATH says it, or path in the "
+                    "table [data] of its profile"
+                )
+            continue
+        if not Path(path).is_dir():
+            raise UserError(f"data set '{name}': there is no folder {path}")
         for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
             stat = file.stat()
             key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -183,12 +197,11 @@ def _decoded(spec: Data, files: Files, path: str | None) -> Path:
         with (folder.parent / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes, one decodes
             if not (folder / "meta.json").is_file():
-                _decode_into(folder, spec, files, path)
+                _decode_into(folder, spec, files, places)
     return folder
 
 
-def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> None:
-    source = _Source(spec.name, path)
+def _decode_into(folder: Path, spec: Data, files: Files, places: Mapping[str, str]) -> None:
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -198,6 +211,7 @@ def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> No
             part: Part = getattr(files, name)
             if not part.split:
                 continue
+            source = _Source(part.source or spec.name, places.get(part.source or spec.name))
             columns, bad = _read(source, part.split, name, files, pixels_of(spec), unfinished)
             images = np.load(unfinished / f"{name}.images.npy", mmap_mode="r")
             labels = np.full(len(images), -1)
@@ -237,13 +251,16 @@ def _read(
     part: Part = getattr(files, name)
     rows = source.open(split)
     columns = list(rows.features or {})
-    image, label = source.columns(files, columns)
+    image, label = source.columns(files, rows.features or {})
+    if part.source and image not in columns:
+        image = source.only_image(rows.features or {}) or image
     for column in [image] if name == "unlabeled" else [image, label]:
         if column not in columns:
             raise unknown(f"column of {source}, split '{split}':", column, columns)
     if name == PARTS[0]:
         print(f"ns_bench: {source} is read once, into {folder.parent}", file=sys.stderr)
-    labeled = label in columns
+    # what is a class of another set is none of this one
+    labeled = label in columns and not (name == "unlabeled" and part.source)
     chosen = [image, label] if labeled else [image]
     shape = (part.images, files.channels, pixels, pixels)
     target = folder / f"{name}.images.npy"
@@ -404,16 +421,18 @@ class _Source:
     def _hub(self, split: str) -> Any:
         import datasets
 
-        known = hub_sets()[self.name]
+        known = hub_sets().get(self.name)
+        hub, config = (known.hub, known.config) if known else (self.name, "")
         try:
-            return datasets.load_dataset(known.hub, known.config or None, split=split)
+            return datasets.load_dataset(hub, config or None, split=split)
         except (OSError, ValueError) as error:
-            only = f" --include '{known.config}/*'" if known.config else ""
+            only = f" --include '{config}/*'" if config else ""
+            place = self.name.rpartition("/")[2]
             raise UserError(
                 f"{self} is not on this machine and cannot be downloaded ({_line(error)}): where "
-                f"there is a network run `hf download {known.hub} --repo-type dataset{only} "
-                f"--local-dir {self.name}`, bring that folder here and add "
-                f"--data {self.name}={self.name}"
+                f"there is a network run `hf download {hub} --repo-type dataset{only} "
+                f"--local-dir {place}`, bring that folder here and add "
+                f"--data {self.name}={place}"
             ) from None
 
     def _local(self, split: str, path: Path) -> Any:
@@ -427,16 +446,18 @@ class _Source:
                 if split not in there:
                     raise unknown(f"split of {self}:", split, there)
                 return there[split]
-            parquet = sorted(folder.rglob("*.parquet"))
-            if parquet:
+            for kind, suffix in (("parquet", "parquet"), ("webdataset", "tar")):
+                shards = sorted(folder.rglob(f"*.{suffix}"))
+                if not shards:
+                    continue
                 # hub copies have train-00000-of-00001.parquet, converters name them SET-train
                 word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-])")
-                mine = [str(f) for f in parquet if word.search(f.relative_to(folder).as_posix())]
+                mine = [str(f) for f in shards if word.search(f.relative_to(folder).as_posix())]
                 if not mine:
-                    raise unknown(f"split of {self}:", split, {f.stem for f in parquet})
+                    raise unknown(f"split of {self}:", split, {f.stem for f in shards})
                 with self._readable(split):
                     return datasets.load_dataset(
-                        "parquet", data_files={split: mine}, split=split, streaming=True
+                        kind, data_files={split: mine}, split=split, streaming=True
                     )
             if (folder / split).is_dir():
                 with self._readable(split):
@@ -452,7 +473,8 @@ class _Source:
         if folders:
             raise unknown(f"split of {self}:", split, folders)
         raise UserError(
-            f"{self}: expected a folder of save_to_disk, parquet files, or {split}/CLASS/image.png"
+            f"{self}: expected a folder of save_to_disk, parquet files, tar files (WebDataset), or "
+            f"{split}/CLASS/image.png"
         )
 
     def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:
@@ -460,6 +482,13 @@ class _Source:
         if self.path and self.name in hub_sets() and set(there) <= {"image", "label"}:
             return "image", "label"  # folders name no columns: they may hold any set of the hub
         return files.image, files.label
+
+    def only_image(self, features: Mapping[str, Any]) -> str | None:
+        """Return the name of the column of images, where there is just one."""
+        import datasets
+
+        found = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+        return found[0] if len(found) == 1 else None
 
     def _inside(self, path: Path) -> Iterator[Path]:
         """Yield the folder of the configuration, as copies of the hub have it, and the folder."""

@@ -154,6 +154,8 @@ def build(name: str, channels: int, classes: int, seed: int, generation: int) ->
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *SMALL, *timm.list_models()])
         options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
+        if name.startswith("tf_efficientnet"):
+            options["bn_momentum"] = 0.01  # TensorFlow's 0.99; the epsilon is timm's, 1e-3
         try:
             net = timm.create_model(name, **options, drop_path_rate=1.0)
         except TypeError:  # an architecture without stochastic depth
