@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ns_bench import recipe
 from ns_bench.data import glyphs, sets
@@ -59,7 +59,7 @@ class Dataset:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def load(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Dataset:
+def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: int = 0) -> Dataset:
     """Load one seed's split of the data set `spec.name`.
 
     Of a finite set, a permutation by the stream "split" gives test, then validation; the labeled
@@ -70,22 +70,37 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Dataset:
 
     Args:
         store: where the files of a set in files are noted; see `ns_bench.data.sets`.
+        resolution: side to which every image is resized (bilinear, antialiased); 0 is as it is.
+            Mean and standard deviation are those of the images before that.
 
     Raises:
         UserError: unknown data set, or parts that do not fit into it, or files that are not there.
     """
     parts = _parts(spec, seed, store)
     mean, std = (_exact_moments if parts.facts else _moments)(parts)
+
+    def resized(part: Labeled) -> Labeled:
+        return Labeled(_resized(part.images, resolution), part.labels)
+
     return Dataset(
         classes=classes_of(spec),
-        labeled=parts.labeled,
-        unlabeled=Unlabeled(parts.unlabeled.images),
-        validation=parts.validation,
-        test=parts.test,
+        labeled=resized(parts.labeled),
+        unlabeled=Unlabeled(resized(parts.unlabeled).images),
+        validation=resized(parts.validation),
+        test=resized(parts.test),
         mean=mean.view(-1, 1, 1),
         std=std.view(-1, 1, 1),
         facts=parts.facts,
     )
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    """Resize uint8 images [N, C, H, W] to [N, C, side, side]; 0 leaves them as they are."""
+    if side in (0, images.shape[-1]):
+        return images
+    small = partial(nn.functional.interpolate, size=(side, side), mode="bilinear", antialias=True)
+    chunks = [small(chunk) for chunk in images.split(8192)]
+    return torch.cat(chunks) if len(images) else images.new_empty(0, images.shape[1], side, side)
 
 
 def hidden_labels(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Tensor | None:

@@ -122,7 +122,7 @@ def _do(
 ) -> Result:
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
-    dataset = split.load(recipe.data, recipe.seed, run.path.parent)
+    dataset = _dataset(recipe, run)
     teaching = _teaching(run, dataset)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
@@ -254,11 +254,17 @@ def _teaching(run: Run, dataset: split.Dataset) -> _Teaching:
         logits = safetensors.torch.load(stored)["logits"]
         if recipe.pseudo.noised_teacher:
             assert weights is not None
+            if teacher.recipe.train.resolution != recipe.train.resolution:
+                dataset = _dataset(teacher.recipe, run)
             logits = _noised_logits(teacher.recipe, dataset, weights)
         random = stream(recipe.seed, "balance", recipe.generation)
         labels = pseudo_label(logits, recipe.pseudo, recipe.train.label_smoothing, random)
     first = weights if recipe.train.start == "teacher" else None
     return _Teaching(labels, first, hashlib.sha256(stored).hexdigest())
+
+
+def _dataset(recipe: Recipe, run: Run) -> split.Dataset:
+    return split.load(recipe.data, recipe.seed, run.path.parent, recipe.train.resolution)
 
 
 def _artifact(teacher: Run, name: str) -> bytes:

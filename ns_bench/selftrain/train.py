@@ -26,7 +26,7 @@ from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain import parallel
 from ns_bench.selftrain.evaluate import evaluate
-from ns_bench.selftrain.models import NoisedNet, build
+from ns_bench.selftrain.models import NoisedNet, build, freeze
 from ns_bench.selftrain.noise import augment
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.streams import stream
@@ -214,7 +214,8 @@ def train(
     sizes = torch.tensor([r.batch for r in rows])
     mean, std = data.mean.to(device), data.std.to(device)
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
-    trained = parallel.replicate(net.train())
+    freeze(net.train(), spec.frozen)
+    trained = parallel.replicate(net)
     for step in range(start, recipe.steps):
         batches = [part(step) for part in rows]
         images = (torch.cat([images for images, _ in batches]) - mean) / std
