@@ -13,10 +13,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ns_bench import price
 from ns_bench.data.catalog import facts, pool_size
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
 from ns_bench.resources import folder
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A named GPU: the TFLOP/s that such training gets out of it, and who measured that."""
+
+    name: str
+    tflops: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class Profile:
         smallest_effect: on test top-1 that matters here, in points.
         verdict: False for trial runs, which show numbers and judge nothing.
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
-        run_megabytes: that a run takes in the store, with its checkpoint; for estimates.
+        gpu: for models without `step_seconds`: estimates are from their FLOPs.
+        run_megabytes: that a run takes in the store where its model's size is not known.
         space: what a search may change, see `ns_bench.tuning.space`.
         file: of a profile of one's own, as it was given; "" for those that come with the package.
         paths: {data set: where its files are}, unless --data says another place.
@@ -47,6 +58,7 @@ class Profile:
     verdict: bool = True
     machine: str = ""
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
+    gpu: "Gpu | None" = None
     run_megabytes: float = 1.0
     space: dict[str, Any] = field(default_factory=dict)
     file: str = ""
@@ -74,6 +86,10 @@ class Profile:
 
     def estimate(self, recipe: Recipe) -> float:
         """Return the seconds one worker of the reference machine needs; a rough figure."""
+        if self.gpu is not None and recipe.model not in self.step_seconds:
+            work = price.flops(recipe)
+            if work is not None:
+                return work / (1e12 * self.gpu.tflops)
         slowest = max(self.step_seconds.values(), default=[0.01, 0.0005])
         step, image = self.step_seconds.get(recipe.model, slowest)
         return step * recipe.steps + image * recipe.images
@@ -367,7 +383,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         "run_megabytes": 1.0,
         **values.get("estimate", {}),
     }
-    measured = estimate["step_seconds"]
+    measured, gpu = estimate["step_seconds"], _gpu(name, estimate.get("gpu"))
     path = values.get("data", {}).get("path")
     return Profile(
         name=short,
@@ -377,14 +393,30 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         seeds=values["seeds"],
         smallest_effect=values["smallest_effect"],
         verdict=values.get("verdict", True),
-        machine=estimate["machine"],
+        machine=estimate["machine"] or (gpu.name if gpu else ""),
         step_seconds={model: measured[model] for model in ladder.values() if model in measured},
+        gpu=gpu,
         run_megabytes=estimate["run_megabytes"],
         space=values.get("search", {}),
         file=name if own else "",
         paths={} if path is None else {recipe.data.name: path},
         by_model=by_model,
     )
+
+
+def _gpu(name: str, table: Any) -> Gpu | None:
+    if table is None:
+        return None
+    kinds: dict[str, Any] = {"name": str, "tflops": (int, float), "source": str}
+    if not isinstance(table, dict) or table.keys() != kinds.keys():
+        raise UserError(f"profile {name}: estimate.gpu: expected name, tflops and source")
+    for key, kind in kinds.items():
+        if not isinstance(table[key], kind) or isinstance(table[key], bool) or not table[key]:
+            raise UserError(f"profile {name}: estimate.gpu.{key} = {table[key]!r}: expected "
+                            f"{'text' if kind is str else 'a number above 0'}")  # fmt: skip
+    if table["tflops"] <= 0:
+        raise UserError(f"profile {name}: estimate.gpu.tflops: expected a number above 0")
+    return Gpu(**table)
 
 
 def _by_model(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ns_bench import price
 from ns_bench.data import catalog
 from ns_bench.definition import (
     TUNING_SEEDS,
@@ -362,8 +363,8 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         teacher = f"  <- {run.teacher.id}" if run.teacher else ""
         seconds = profile.estimate(run.recipe)
         print(f"{plan.states[run.id]:<8} {run.id}  {seconds:.0f} s{teacher}")
-    todo = [profile.estimate(run.recipe) for run in plan.missing]
     images = sum(run.recipe.images for run in plan.missing)
+    minutes = sum(profile.estimate(run.recipe) for run in plan.missing) / 60
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
     asked = [len({seed for _, seed in item.recipes}) for item in items]
     seeds = " to ".join(str(n) for n in sorted({min(asked), max(asked)}))
@@ -372,9 +373,10 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
     )
     print(
-        f"to do: {len(todo)} runs, {images:,} images, about {sum(todo) / 60:.1f} minutes on "
+        f"to do: {len(plan.missing)} runs, {images:,} images, about {minutes:,.1f} minutes on "
         f"{profile.machine or 'one worker'}, divided by the number of workers"
     )
+    print("\n".join(price.lines(plan.missing, profile)))
 
 
 if __name__ == "__main__":

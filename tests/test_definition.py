@@ -69,7 +69,7 @@ def test_every_profile_can_be_used(name):
     assert profile.rungs[0] == "small"
     assert profile.rungs[-1] == "large"
     assert len(set(profile.ladder.values())) == len(profile.ladder)
-    assert profile.step_seconds.keys() == set(profile.ladder.values())
+    assert profile.gpu or profile.step_seconds.keys() == set(profile.ladder.values())
     recipes = [profile.supervised(rung) for rung in profile.rungs]
     recipes += [profile.student(rung, recipes[0]) for rung in profile.rungs]
     assert [recipe.model for recipe in recipes] == list(profile.ladder.values()) * 2

@@ -139,6 +139,28 @@ def pixels_of(spec: Data) -> int:
     return spec.pixels or hub_sets()[spec.name].pixels
 
 
+def side_of(spec: Data) -> int:
+    """Return the side of the images that a network sees, unless it has a resolution of its own."""
+    if files_of(spec) is not None:
+        return pixels_of(spec)
+    return spec.glyphs.pixels if spec.name == "glyphs" else 8
+
+
+def channels_of(spec: Data) -> int:
+    """Return the channels of the images."""
+    files = files_of(spec)
+    return 1 if files is None else files.channels
+
+
+def decoded_bytes(spec: Data) -> int:
+    """Return what the images of a set in files take when they are decoded; 0 for other sets."""
+    files = files_of(spec)
+    if files is None:
+        return 0
+    images = files.labeled.images + files.test.images + files.unlabeled.images
+    return images * files.channels * pixels_of(spec) ** 2
+
+
 def facts(spec: Data) -> Facts:
     """Return what is known of the data set. UserError: there is none of this name."""
     files = files_of(spec)
