@@ -321,7 +321,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, on_terminate)
     try:
-        run = _run_in(path)
+        run = run_in(path)
         with parallel.joined() as device:
             result = run_one(run, device=device, should_stop=lambda: stop)
             if parallel.rank() == 0:
@@ -332,7 +332,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def _run_in(path: Path) -> Run:
+def run_in(path: Path) -> Run:
+    """Return the run in a folder. UserError: it is none, or has another run's name."""
     try:
         run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
     except (OSError, ValueError) as error:
