@@ -176,7 +176,6 @@ def test_svhn_is_the_official_recipe():
         ({"name": "cifar10", "files__classes": 10}, "'cifar10' has its own description"),
         ({"files__classes": 1}, "data.files.classes=1: expected at least 2"),
         ({"files__channels": 2}, "data.files.channels=2: expected 3"),
-        ({"pixels": 0}, "data.pixels=0: expected the side"),
         ({"name": "../photos"}, "data.name=../photos: expected letters"),
         ({"files__test__images": 0}, "data.files.test: expected the name of a split"),
         ({"test": 25}, "data.test=25: the test split of 'photos' has 24 images"),
@@ -489,11 +488,18 @@ def test_pools_from_elsewhere_that_are_refused(tmp_path):
     assert "hf download owner/web" in refused(hub, place, tmp_path)
 
 
-def test_images_of_many_sizes_need_a_side(tmp_path):
-    place = tree(tmp_path / "photos", photos({"train": 60}))
-    data = Recipe.of(load_profile("imagenet").fields).data
-    message = refused(data, place, tmp_path)
-    assert message.startswith("data.pixels=0: the images of 'imagenet' are of many sizes")
+@pytest.mark.parametrize("name", ["photos", "imagenet"])
+def test_images_of_many_sizes_need_a_side(name):
+    fields = load_profile("imagenet").fields
+    if name == "photos":
+        own = {"pixels": 0, "labeled": 12, "validation": 9, "test": 24}
+        fields = {f"data.{key}": value for key, value in own.items()}
+        fields |= {f"data.files.{part}.{key}": value for part, key, value in (
+            ("labeled", "split", "train"), ("labeled", "images", 60))}  # fmt: skip
+        fields |= {"data.name": "photos", "data.files.classes": 3, "train.batch_size": 2}
+    with pytest.raises(UserError, match=f"=0: expected the side of the images of '{name}'"):
+        check(Recipe.of(fields))
+    check(Recipe.of({**fields, "train.resolution": 12}))
 
 
 # --- images ---------------------------------------------------------------------------------

@@ -103,10 +103,6 @@ def _check_own(spec: Data) -> None:
         raise UserError(f"data.files.classes={files.classes}: expected at least 2")
     if files.channels == 2:
         raise UserError("data.files.channels=2: expected 3 (colour) or 1 (grey)")
-    if not spec.pixels:
-        raise UserError(
-            f"data.pixels=0: expected the side to which the images of '{spec.name}' are resized"
-        )
     for name in ("labeled", "test", "unlabeled"):
         part: Part = getattr(files, name)
         if name == "labeled" or part != Part():
@@ -135,8 +131,10 @@ def sources_of(spec: Data) -> list[str]:
 
 
 def pixels_of(spec: Data) -> int:
-    """Return the side of the images of a data set in files."""
-    return spec.pixels or hub_sets()[spec.name].pixels
+    """Return the side of the images of a data set in files; 0 if they are not resized once."""
+    if spec.pixels or spec.name not in hub_sets():
+        return spec.pixels
+    return hub_sets()[spec.name].pixels
 
 
 def side_of(spec: Data) -> int:
@@ -153,7 +151,7 @@ def channels_of(spec: Data) -> int:
 
 
 def decoded_bytes(spec: Data) -> int:
-    """Return what the images of a set in files take when they are decoded; 0 for other sets."""
+    """Return what the images of a set in files take when they are decoded once; 0 for others."""
     files = files_of(spec)
     if files is None:
         return 0
@@ -250,6 +248,12 @@ def pool_size(spec: Data) -> int:
 def check(recipe: Recipe) -> None:
     """Raise UserError if the data of a recipe or of its teachers cannot be had as asked for."""
     pool = pool_size(recipe.data)
+    if not (side_of(recipe.data) or recipe.train.resolution):
+        raise UserError(
+            f"data.pixels=0 and train.resolution=0: expected the side of the images of "
+            f"'{recipe.data.name}': data.pixels, if they are to be resized once, train.resolution, "
+            "if they are to be decoded whenever they are needed"
+        )
     if recipe.teacher is not None:
         check(recipe.teacher)
         size = recipe.batch[1]

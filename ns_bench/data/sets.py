@@ -8,6 +8,12 @@ Every image is decoded and resized once, into a folder that runs map into memory
                                     test.*, unlabeled.*  the same, of splits of their own
                                     meta.json            fingerprint, unreadable images
 
+Where images are not resized once (`data.pixels` = 0 and many sizes), what is decoded are
+thumbnails, to find unreadable images and duplicates; runs decode the images themselves as they need
+them, from Arrow files that `datasets` made (see `stream.py`). Then there are also
+
+                                    labeled.rows.npy     int64 [N], of the images in the Arrow files
+
 Where a set's files are is no part of a recipe. It is noted in the store, where workers and jobs on
 other machines find it: `<store>/data/NAME-<8 hex>.json`.
 """
@@ -24,7 +30,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,19 +39,29 @@ from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Data, Files, Part
 from ns_bench.store import publish_json
 
+if TYPE_CHECKING:
+    from ns_bench.data.stream import Pictures
+
 UNREADABLE = 0.01
 """Share of a split's images that may be unreadable: they are left out, and counted."""
 
 PARTS = ("labeled", "test", "unlabeled")
 
+THUMBNAIL = 16
+"""Side of thumbnails of images that stream: 768 bytes each."""
+
 
 @dataclass(frozen=True)
 class Table:
-    """The images of one split, mapped from disk: uint8 [N, C, H, W]; labels int64 [N]; hashes."""
+    """The images of one split, mapped from disk: uint8 [N, C, H, W]; labels int64 [N]; hashes.
+
+    Where `pictures` are not None, `images` are thumbnails of them.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
+    pictures: "Pictures | None" = None
 
 
 @dataclass(frozen=True)
@@ -78,14 +94,28 @@ def arrays(spec: Data, store: Path) -> Arrays:
     def table(part: str) -> Table | None:
         if not (folder / f"{part}.images.npy").is_file():
             return None
-        names = ("images", "labels", "hashes")
-        return Table(*(np.load(folder / f"{part}.{name}.npy", mmap_mode="r") for name in names))
+        images, labels, hashed = (
+            np.load(folder / f"{part}.{name}.npy", mmap_mode="r")
+            for name in ("images", "labels", "hashes")
+        )
+        return Table(images, labels, hashed, _pictures(folder, part, meta, images.shape[1]))
 
     labeled = table("labeled")
     assert labeled is not None
     return Arrays(
         labeled, table("test"), table("unlabeled"), meta["fingerprint"], meta["unreadable"]
     )
+
+
+def _pictures(folder: Path, part: str, meta: Mapping[str, Any], channels: int) -> Any:
+    """Return the images of a split that streams; None if they are in the arrays."""
+    if part not in meta.get("arrow", {}):
+        return None
+    from ns_bench.data.stream import Pictures, mapped
+
+    found = meta["arrow"][part]
+    rows = np.load(folder / f"{part}.rows.npy", mmap_mode="r")
+    return Pictures(mapped(found["files"], found["column"]), rows, THUMBNAIL, channels)
 
 
 def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> None:
@@ -153,7 +183,11 @@ def _noted(spec: Data, store: Path) -> dict[str, Any]:
 
 
 def _is_there(note: Mapping[str, Any]) -> bool:
-    return "arrays" in note and (Path(note["arrays"]) / "meta.json").is_file()
+    try:
+        meta = json.loads((Path(note["arrays"]) / "meta.json").read_bytes())
+    except (KeyError, OSError, ValueError):
+        return False
+    return all(Path(f).is_file() for part in meta.get("arrow", {}).values() for f in part["files"])
 
 
 # --- decoding -------------------------------------------------------------------------------
@@ -171,11 +205,6 @@ def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
     Args:
         places: {source: folder}, of those that do not come from the hub.
     """
-    if not pixels_of(spec):
-        raise UserError(
-            f"data.pixels=0: the images of '{spec.name}' are of many sizes; expected the side to "
-            "which they are resized, once, for example 64"
-        )
     key = hashlib.sha256(_what(spec, files).encode())
     for name in sources_of(spec):
         path = places.get(name)
@@ -192,11 +221,12 @@ def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
             stat = file.stat()
             key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     folder = cache_folder() / f"{spec.name}-{key.hexdigest()[:16]}"
-    if not (folder / "meta.json").is_file():
+    here = {"arrays": str(folder)}
+    if not _is_there(here):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes, one decodes
-            if not (folder / "meta.json").is_file():
+            if not _is_there(here):
                 _decode_into(folder, spec, files, places)
     return folder
 
@@ -207,12 +237,15 @@ def _decode_into(folder: Path, spec: Data, files: Files, places: Mapping[str, st
     unfinished.mkdir()
     try:
         content, unreadable, classes = hashlib.sha256(), 0, list[str]()
+        arrow = {}
         for name in PARTS:
             part: Part = getattr(files, name)
             if not part.split:
                 continue
             source = _Source(part.source or spec.name, places.get(part.source or spec.name))
-            columns, bad = _read(source, part.split, name, files, pixels_of(spec), unfinished)
+            columns, bad, mapped = _read(source, name, files, pixels_of(spec), unfinished)
+            if mapped is not None:
+                arrow[name] = mapped
             images = np.load(unfinished / f"{name}.images.npy", mmap_mode="r")
             labels = np.full(len(images), -1)
             if columns is not None:
@@ -221,7 +254,9 @@ def _decode_into(folder: Path, spec: Data, files: Files, places: Mapping[str, st
             np.save(unfinished / f"{name}.hashes.npy", hashed := hashes(images))
             content.update(hashed.tobytes() + labels.tobytes())
             unreadable += bad
-        meta = {"fingerprint": content.hexdigest()[:16], "unreadable": unreadable}
+        meta: dict[str, Any] = {"fingerprint": content.hexdigest()[:16], "unreadable": unreadable}
+        if arrow:
+            meta["arrow"] = arrow
         publish_json(unfinished / "meta.json", meta)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -238,9 +273,12 @@ class _Labels:
 
 
 def _read(
-    source: "_Source", split: str, name: str, files: Files, pixels: int, folder: Path
-) -> tuple[_Labels | None, int]:
+    source: "_Source", name: str, files: Files, pixels: int, folder: Path
+) -> tuple[_Labels | None, int, dict[str, Any] | None]:
     """Decode a split into `folder`; returns its labels, if it has any, and unreadable images.
+
+    With `pixels` 0 thumbnails are decoded, and it also returns where the images themselves are:
+    {"files": Arrow files, "column"}.
 
     Raises:
         UserError: a column is missing, too many images are unreadable or their number is not the
@@ -249,7 +287,8 @@ def _read(
     from numpy.lib.format import open_memmap
 
     part: Part = getattr(files, name)
-    rows = source.open(split)
+    split = part.split
+    rows = source.open(split, mapped=not pixels)
     columns = list(rows.features or {})
     image, label = source.columns(files, rows.features or {})
     if part.source and image not in columns:
@@ -262,10 +301,12 @@ def _read(
     # what is a class of another set is none of this one
     labeled = label in columns and not (name == "unlabeled" and part.source)
     chosen = [image, label] if labeled else [image]
-    shape = (part.images, files.channels, pixels, pixels)
+    side = pixels or THUMBNAIL
+    shape = (part.images, files.channels, side, side)
     target = folder / f"{name}.images.npy"
     images = open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     labels: list[Any] = []
+    good: list[int] = []
     bad: list[str] = []
     count = 0
     for count, row in enumerate(source.rows(split, rows, chosen), start=1):
@@ -273,13 +314,14 @@ def _read(
             continue  # how many are there is worth knowing
         cell = row[image]
         try:
-            pixel = decode(cell, files.channels, pixels)
+            pixel = decode(cell, files.channels, side, fast=not pixels)
         except Exception as error:  # of damaged files Pillow says nearly anything
             place = cell.get("path") if isinstance(cell, dict) else None
             bad.append(f"{Path(place).name if place else f'row {count - 1}'} ({error})")
             continue
         images[count - 1 - len(bad)] = pixel
         labels.append(row[label] if labeled else None)
+        good.append(count - 1)
     if count != part.images:
         raise UserError(
             f"{source}: split '{split}' has {count} images, its description says {part.images} "
@@ -295,7 +337,11 @@ def _read(
     if bad:
         np.save(folder / "whole.npy", images[: len(labels)])
         (folder / "whole.npy").replace(target)
-    return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad)
+    mapped = None
+    if not pixels:
+        np.save(folder / f"{name}.rows.npy", np.array(good, np.int64))
+        mapped = {"files": [file["filename"] for file in rows.cache_files], "column": image}
+    return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad), mapped
 
 
 def decode(
@@ -400,8 +446,12 @@ class _Source:
     def __str__(self) -> str:
         return f"data set '{self.name}'" + (f" in {self.path}" if self.path else "")
 
-    def open(self, split: str) -> Any:
-        """Return a split as a `datasets.Dataset` or, of files, an `IterableDataset` over them."""
+    def open(self, split: str, mapped: bool = False) -> Any:
+        """Return a split as a `datasets.Dataset` or, of files, an `IterableDataset` over them.
+
+        If it is to be `mapped`, files are copied into Arrow files first (but for those of a folder
+        of images, which stay where they are), in the cache of `datasets`.
+        """
         import datasets
         import huggingface_hub
 
@@ -409,7 +459,7 @@ class _Source:
         huggingface_hub.logging.set_verbosity_error()
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
-        return self._local(split, Path(self.path)) if self.path else self._hub(split)
+        return self._local(split, Path(self.path), mapped) if self.path else self._hub(split)
 
     def rows(self, split: str, opened: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Yield rows with their images undecoded, so that a bad one is not the end."""
@@ -441,7 +491,7 @@ class _Source:
                 f"--data {self.name}={place}"
             ) from None
 
-    def _local(self, split: str, path: Path) -> Any:
+    def _local(self, split: str, path: Path, mapped: bool) -> Any:
         import datasets
 
         for folder in self._inside(path):
@@ -463,7 +513,7 @@ class _Source:
                     raise unknown(f"split of {self}:", split, {f.stem for f in shards})
                 with self._readable(split):
                     return datasets.load_dataset(
-                        kind, data_files={split: mine}, split=split, streaming=True
+                        kind, data_files={split: mine}, split=split, streaming=not mapped
                     )
             if (folder / split).is_dir():
                 with self._readable(split):
@@ -473,7 +523,7 @@ class _Source:
                         data_dir=str(folder / split),
                         data_files={split: "**"},
                         split=split,
-                        streaming=True,
+                        streaming=not mapped,
                     )
         folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
         if folders:

@@ -8,6 +8,7 @@ step, which the caller gives: a stream begins at any step without reading what c
 streams, of labeled and of unlabeled rows, keep their own epochs at any ratio.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,12 +59,15 @@ class Pictures:
 
     def split(self, batch: int) -> Iterator[Tensor]:
         """Yield all images, decoded, in batches."""
+        if not len(self):
+            return
         steps = -(-len(self) // batch)
 
         def rows_of_step(step: int) -> Tensor:
             return torch.arange(step * batch, min((step + 1) * batch, len(self)))
 
-        for _, images in self.stream(rows_of_step, stop=steps):
+        few = replace(self, workers=min(self.workers, steps - 1))  # none for a single batch
+        for _, images in few.stream(rows_of_step, stop=steps):
             yield images
 
     def stream(
@@ -75,6 +79,9 @@ class Pictures:
             Unreadable: an image cannot be decoded; it is named.
         """
         gpu = self.device.startswith("cuda")
+        # A worker of the local pool is daemonic, and may have no children; a loader's own end with
+        # their parent, however that ends.
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
         loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
             _Decoder(self),
             batch_sampler=_Steps(rows_of_step, start, stop),
@@ -137,6 +144,14 @@ class Cells:
 
     def __getitem__(self, rows: list[int]) -> list[dict[str, Any]]:
         return list(self.dataset[rows][self.column])
+
+
+def mapped(files: list[str], column: str) -> Cells:
+    """Return the images in Arrow files that `datasets` wrote."""
+    import datasets
+
+    tables = [datasets.Dataset.from_file(file) for file in files]
+    return cells_of(datasets.concatenate_datasets(tables), column)
 
 
 def cells_of(dataset: Any, column: str) -> Cells:

@@ -51,7 +51,7 @@ def label_shard(run: Run, shard: int, of: int, top: int = TOP, device: str = "cp
     net.to(device)
     images = data.unlabeled.images[bounds(len(data.unlabeled), shard, of)]
     parts = [sparse(torch.zeros(0, data.classes), top)]
-    parts += [sparse(predict(net, chunk, data.mean, data.std), top) for chunk in images.split(8192)]
+    parts += [sparse(predict(net, chunk, data.mean, data.std), top) for chunk in images.split(1024)]
     tensors = {
         "classes": torch.cat([part.classes for part in parts]),
         "log_probabilities": torch.cat([part.log_probabilities for part in parts]),

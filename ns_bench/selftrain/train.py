@@ -12,7 +12,7 @@ a run is its weights, their average, the optimiser and the step.
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from timm.optim import RMSpropTF
 from torch import Tensor, nn
 
-from ns_bench.data.split import Dataset
+from ns_bench.data.split import Dataset, Images
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain import parallel
@@ -43,7 +43,8 @@ class Rows:
     """An endless stream of noised batches of one kind of rows, a pure function of the step.
 
     Args:
-        images: uint8 [N, C, H, W]; targets: float32 [N, classes].
+        images: uint8 [N, C, H, W], in memory or decoded some steps ahead; targets: float32 [N,
+            classes].
         order: int64 [M], the rows that take part (repeats allowed).
         batch: rows a step. Batches run across the ends of epochs; each epoch is a permutation.
             Of several processes, each gets its share of the rows.
@@ -54,7 +55,7 @@ class Rows:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         targets: Tensor,
         order: Tensor,
         batch: int,
@@ -68,6 +69,7 @@ class Rows:
         self.strength = strength
         self.share = parallel.share(batch)
         self._epochs: dict[int, Tensor] = {}
+        self._ahead: tuple[int, Iterator[tuple[Tensor, Tensor]]] | None = None
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
@@ -78,24 +80,39 @@ class Rows:
             self._epochs[epoch] = self.order[order]
         return self._epochs[epoch]
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
+    def _rows_of(self, step: int) -> Tensor:
+        """Return which rows this process has in a step, int64 [rows]."""
         at, parts, missing = step * self.batch, [], self.batch
         while missing:
             epoch, position = divmod(at, len(self.order))
             part = self._epoch(epoch)[position : position + missing]
             parts.append(part)
             at, missing = at + len(part), missing - len(part)
-        index = torch.cat(parts)[self.share.rows].to(self.images.device)
+        return torch.cat(parts)[self.share.rows]
+
+    def _clean(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the rows of a step, and their images before any noise."""
+        if isinstance(self.images, Tensor):
+            index = self._rows_of(step).to(self.images.device)
+            return index, self.images[index]
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = step, self.images.stream(self._rows_of, start=step)
+        batches = self._ahead[1]
+        self._ahead = step + 1, batches
+        return next(batches)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
+        index, plain = self._clean(step)
         noise = stream(self.seed, "noise", *self.key, step)  # on the host: one draw on any device
-        images = augment(self.images[index], self.noise, noise, self.share)
+        images = augment(plain, self.noise, noise, self.share)
         strength = self.strength(step)
         if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
             spared = torch.rand(
                 self.batch, generator=stream(self.seed, "schedule", *self.key, step)
             )[self.share.rows].to(images.device)
             clean = (spared >= strength).view(-1, 1, 1, 1)
-            images = torch.where(clean, self.images[index], images)
+            images = torch.where(clean, plain, images)
         return images, self.targets[index]
 
 
