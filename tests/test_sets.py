@@ -484,7 +484,7 @@ def test_pools_from_elsewhere_that_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             pool_size(spec(**{**FOREIGN, **fields}))
-    hub = spec(**FOREIGN, files__unlabeled__source="owner/web")
+    hub = spec(**{**FOREIGN, "files__unlabeled__source": "owner/web"})
     assert "hf download owner/web" in refused(hub, place, tmp_path)
 
 

@@ -10,7 +10,7 @@ streams, of labeled and of unlabeled rows, keep their own epochs at any ratio.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,7 +72,7 @@ class Pictures:
 
     def stream(
         self, rows_of_step: Callable[[int], Tensor], start: int = 0, stop: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Generator[tuple[Tensor, Tensor]]:
         """Yield each step's rows, int64 [B], and their images, uint8 [B, C, side, side].
 
         Raises:

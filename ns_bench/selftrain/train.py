@@ -12,7 +12,7 @@ a run is its weights, their average, the optimiser and the step.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -69,7 +69,7 @@ class Rows:
         self.strength = strength
         self.share = parallel.share(batch)
         self._epochs: dict[int, Tensor] = {}
-        self._ahead: tuple[int, Iterator[tuple[Tensor, Tensor]]] | None = None
+        self._ahead: tuple[int, Generator[tuple[Tensor, Tensor]]] | None = None
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
@@ -100,6 +100,11 @@ class Rows:
         batches = self._ahead[1]
         self._ahead = step + 1, batches
         return next(batches)
+
+    def close(self) -> None:
+        """End the processes that decode images, if there are any."""
+        if self._ahead is not None:
+            self._ahead[1].close()
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
@@ -262,6 +267,8 @@ def train(
                 )
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
+    for part in rows:
+        part.close()
     return average
 
 
