@@ -88,3 +88,20 @@ def longest_first(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> di
         if run.teacher is not None:
             below[run.teacher.id] = max(below.get(run.teacher.id, 0.0), paths[run.id])
     return paths
+
+
+def longest_chain(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> list[Run]:
+    """Return the runs, teachers first, that take the longest one after another."""
+    listed = {run.id: run for run in runs}
+    if not listed:
+        return []
+    ends: dict[str, float] = {}
+    for run in listed.values():  # teachers come before their students
+        before = ends.get(run.teacher.id, 0.0) if run.teacher else 0.0
+        ends[run.id] = before + seconds(run.recipe)
+    link: Run | None = listed[max(ends, key=lambda run_id: ends[run_id])]
+    chain: list[Run] = []
+    while link is not None and link.id in listed:
+        chain.insert(0, link)
+        link = link.teacher
+    return chain

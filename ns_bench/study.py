@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ns_bench import price
 from ns_bench.data import catalog
 from ns_bench.definition import (
     TUNING_SEEDS,
@@ -150,7 +151,8 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
     Raises:
         UserError: --data is not NAME=PATH, or of a set that the profile does not use.
     """
-    used = Recipe.of(profile.fields).data.name
+    data = Recipe.of(profile.fields).data
+    used = data.name
     paths = dict(profile.paths)
     for text in texts:
         name, equals, path = text.partition("=")
@@ -159,8 +161,8 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
         sources = [name for name in catalog.hub_sets() if name != used]
         if used in NO_FILES and name not in sources:
             raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
-        if name not in (used, *sources):
-            raise unknown(f"data set of profile '{profile.name}'", name, [used, *sources])
+        if name not in (known := [*catalog.sources_of(data), *sources]):
+            raise unknown(f"data set of profile '{profile.name}'", name, known)
         if not Path(path).expanduser().is_dir():
             raise UserError(f"--data {text}: there is no such folder")
         paths[name] = path
@@ -390,8 +392,8 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         seconds = profile.estimate(run.recipe)
         print(f"{plan.states[run.id]:<8} {run.id}  {seconds:.0f} s{teacher}")
     train = [run for run in plan.missing if plan.states[run.id] != "unmeasured"]
-    todo = [profile.estimate(run.recipe) for run in train]
     images = sum(run.recipe.images for run in train)
+    minutes = sum(profile.estimate(run.recipe) for run in train) / 60
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
     asked = [len({seed for _, seed in item.recipes}) for item in items]
     seeds = " to ".join(str(n) for n in sorted({min(asked), max(asked)}))
@@ -400,9 +402,10 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
     )
     print(
-        f"to do: {len(todo)} runs, {images:,} images, about {sum(todo) / 60:.1f} minutes on "
+        f"to do: {len(train)} runs, {images:,} images, about {minutes:,.1f} minutes on "
         f"{profile.machine or 'one worker'}, divided by the number of workers"
     )
+    print("\n".join(price.lines(train, profile)))
     measure = Counter(group for run in plan.missing for group in run.unmeasured)
     if measure:
         counts = ", ".join(f"{group} of {measure[group]} runs" for group in measure)

@@ -32,10 +32,10 @@ def shade(images: torch.Tensor) -> torch.Tensor:
 def test_images_are_resized_and_labeled_by_their_folder(tmp_path):
     write(tmp_path / "a", CLASSES[3:8], images=3)
     found = list(batches(tmp_path / "a", CLASSES, 16, size=4))
-    assert [len(batch) for batch in found] == [4, 4, 4, 3]
-    assert found[0].images.shape == (4, 3, 16, 16) and found[0].images.dtype == torch.uint8
-    images = torch.cat([batch.images for batch in found]).float().mean((1, 2, 3))
-    labels = torch.cat([batch.labels for batch in found])
+    assert [len(images) for images, _ in found] == [4, 4, 4, 3]
+    assert found[0][0].shape == (4, 3, 16, 16) and found[0][0].dtype == torch.uint8
+    images = torch.cat([images for images, _ in found]).float().mean((1, 2, 3))
+    labels = torch.cat([labels for _, labels in found])
     assert torch.equal(images, SHADE * labels.float())
     assert sorted(labels.tolist()) == [3] * 3 + [4] * 3 + [5] * 3 + [6] * 3 + [7] * 3
 

@@ -117,10 +117,10 @@ def test_auroc_is_the_usual_one_with_ties(positive, negative):
 @pytest.mark.parametrize("shape", [(7, 1, 8, 8), (3, 3, 32, 32), (2, 3, 96, 96)])
 def test_strangers_fit_any_images(shape):
     images = torch.zeros(shape, dtype=torch.uint8)
-    drawn = strangers(images, 10, 0)
+    drawn = strangers(images.shape, 10, 0)
     assert drawn.shape == shape and drawn.dtype == torch.uint8
-    assert torch.equal(drawn, strangers(images, 10, 0))
-    assert not torch.equal(drawn, strangers(images, 10, 1))
+    assert torch.equal(drawn, strangers(images.shape, 10, 0))
+    assert not torch.equal(drawn, strangers(images.shape, 10, 1))
 
 
 # --- where it is kept -----------------------------------------------------------------------

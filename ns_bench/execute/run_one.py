@@ -141,7 +141,7 @@ def _do(
 ) -> Result:
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
-    dataset = split.load(recipe.data, recipe.seed, run.path.parent)
+    dataset = _dataset(recipe, run)
     teaching = _teaching(run, dataset, device)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
@@ -300,16 +300,19 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
     weights: dict[str, torch.Tensor] = {}
     if warm or distils or pseudo.noised_teacher or pseudo.views > 1:
         weights = safetensors.torch.load(_artifact(teacher, MODEL))
+        if teacher.recipe.train.resolution != recipe.train.resolution:
+            dataset = _dataset(teacher.recipe, run)  # it sees what it was trained on
     labels = distilled = None
     mean, std = dataset.mean, dataset.std
     if recipe.batch[1]:
-        logits, pool = safetensors.torch.load(stored)["logits"], dataset.unlabeled.images
+        logits = safetensors.torch.load(stored)["logits"]
+        pool, seed = dataset.unlabeled.images, recipe.seed
         if pseudo.noised_teacher:
             net, noise = _loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
-            logits = predict_noised(net, pool, mean, std, noise, recipe.seed)
+            logits = predict_noised(net, pool, mean, std, noise, seed)
         elif pseudo.views > 1:
             net, noise = _loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
-            logits = predict_views(net, pool, mean, std, noise, pseudo.views, recipe.seed)
+            logits = predict_views(net, pool, mean, std, noise, pseudo.views, seed)
         random = stream(recipe.seed, "balance", recipe.generation)
         labels = pseudo_label(logits, pseudo, recipe.train.label_smoothing, random)
     if distils:
@@ -317,6 +320,10 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
         distilled = predict(net, dataset.labeled.images, mean, std).to(device)
     sha256 = hashlib.sha256(stored).hexdigest()
     return _Teaching(labels, weights if warm else None, distilled, sha256)
+
+
+def _dataset(recipe: Recipe, run: Run) -> split.Dataset:
+    return split.load(recipe.data, recipe.seed, run.path.parent, recipe.train.resolution)
 
 
 def _artifact(teacher: Run, name: str) -> bytes:
@@ -365,7 +372,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, on_terminate)
     try:
-        run = _run_in(path)
+        run = run_in(path)
         with parallel.joined() as device:
             result = run_one(run, device=device, should_stop=lambda: stop)
             if parallel.rank() == 0:
@@ -376,7 +383,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def _run_in(path: Path) -> Run:
+def run_in(path: Path) -> Run:
+    """Return the run in a folder. UserError: it is none, or has another run's name."""
     try:
         run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
     except (OSError, ValueError) as error:

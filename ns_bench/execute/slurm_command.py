@@ -270,8 +270,8 @@ def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -
     hours = seconds / 3600 / cluster.side_by_side
     what = "GPU-hours" if cluster.gpus else "job-hours"
     print(
-        f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:.2f} {what} and "
-        f"{len(plan.missing) * profile.run_megabytes:.0f} MB in the store"
+        f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:,.2f} {what} at "
+        f"{cluster.speed:g} times the speed of the profile's machine"
     )
 
 

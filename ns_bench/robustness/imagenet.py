@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ns_bench.data.sets import decode
-from ns_bench.data.split import Labeled
 from ns_bench.errors import UserError, unknown
 from ns_bench.robustness import CORRUPTIONS, SEVERITIES
 
@@ -35,8 +34,8 @@ Predict = Callable[[Tensor], Tensor]
 
 def batches(
     folder: Path, classes: Sequence[str], pixels: int, size: int = 256
-) -> Iterator[Labeled]:
-    """Yield the images of folders CLASS/image, resized and cropped to `pixels`.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images of folders CLASS/image, resized and cropped to `pixels`, and labels, int64 [B].
 
     Args:
         classes: names of the network's classes in order, e.g. `timm.data.ImageNetInfo`'s WordNet
@@ -63,10 +62,10 @@ def batches(
         images.append(torch.from_numpy(decode(row["image"], 3, pixels).copy()))
         labels.append(place[names[row["label"]]])
         if len(images) == size:
-            yield Labeled(torch.stack(images), torch.tensor(labels))
+            yield torch.stack(images), torch.tensor(labels)
             images, labels = [], []
     if images:
-        yield Labeled(torch.stack(images), torch.tensor(labels))
+        yield torch.stack(images), torch.tensor(labels)
 
 
 def present(folder: Path) -> list[str]:
@@ -84,11 +83,11 @@ def imagenet_a(
     """
     right = {1: 0, 5: 0}
     count = 0
-    for batch in batches(folder, classes, pixels):
+    for images, labels in batches(folder, classes, pixels):
         mask = torch.full((len(classes),), -torch.inf)
         mask[[classes.index(name) for name in present(folder)]] = 0
-        best = (predict(batch.images) + mask).topk(5, dim=1).indices == batch.labels[:, None]
-        count += len(batch)
+        best = (predict(images) + mask).topk(5, dim=1).indices == labels[:, None]
+        count += len(images)
         for k in right:
             right[k] += int(best[:, :k].any(1).sum())
     return {f"imagenet_a_top{k}": 100 * n / count for k, n in right.items()}
@@ -110,9 +109,9 @@ def imagenet_c(
         scores = []
         for severity in SEVERITIES:
             right = count = 0
-            for batch in batches(found[0] / str(severity), classes, pixels):
-                right += int((predict(batch.images).argmax(1) == batch.labels).sum())
-                count += len(batch)
+            for images, labels in batches(found[0] / str(severity), classes, pixels):
+                right += int((predict(images).argmax(1) == labels).sum())
+                count += len(images)
             scores.append(100 * right / count)
         top1[name] = sum(scores) / len(scores)
     relative = [(100 - top1[name]) / ALEXNET_ERROR[name] for name in CORRUPTIONS]

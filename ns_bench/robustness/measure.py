@@ -4,7 +4,7 @@ Every draw is from a stream of the seed that knows nothing of the arm, so that a
 the same corrupted images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -117,9 +117,9 @@ def _adversarial(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dic
         with torch.inference_mode():
             return int((net((attacked - mean) / std).argmax(1) == truth).sum())
 
-    for at, rows in enumerate(torch.arange(len(dataset.test)).split(_CHUNK)):
-        images = dataset.test.images[rows].to(device).float()
-        truth = dataset.test.labels[rows].to(device)
+    parts = zip(dataset.test.images.split(_CHUNK), dataset.test.labels.split(_CHUNK), strict=True)
+    for at, (part, labels) in enumerate(parts):
+        images, truth = part.to(device).float(), labels.to(device)
         noise = torch.rand(images.shape, generator=stream(seed, "adversarial", at)).to(device)
         uphill = gradient(net, images, truth, mean, std).sign()  # the same for every size
         for e in EPSILONS:
@@ -140,7 +140,7 @@ def _out_of_domain(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> d
     images, drawn at their size (8 to 64 pixels, then resized), in grey.
     """
     test = dataset.test
-    foreign = strangers(test.images, dataset.classes, seed)
+    foreign = strangers(test.images.shape, dataset.classes, seed)
     known, strange = (
         predict(net, images, dataset.mean, dataset.std).softmax(1).amax(1)
         for images in (test.images, foreign)
@@ -153,9 +153,9 @@ def _out_of_domain(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> d
     }
 
 
-def strangers(images: Tensor, classes: int, seed: int) -> Tensor:
-    """Draw characters that are no class, as many and as large as `images`: uint8."""
-    count, channels, height, width = images.shape
+def strangers(shape: Sequence[int], classes: int, seed: int) -> Tensor:
+    """Draw characters that are no class: uint8 of shape [N, C, H, W]."""
+    count, channels, height, width = shape
     side = min(max(height, width, glyphs.MIN_PIXELS), glyphs.MAX_PIXELS)
     drawn = glyphs.out_of_domain(
         count,
