@@ -160,7 +160,7 @@ def test_unknown_names_name_the_nearest():
     assert "smoke" in refusal(load_profile, "xyzzy")
     message = "unknown study 'teacher_sise': did you mean 'teacher_size'?"
     assert refusal(load_study, "teacher_sise") == message
-    assert "student_size" in refusal(load_study, "xyzzy")
+    assert "architecture" in refusal(load_study, "xyzzy")
     profile = load_profile("digits")
     message = "unknown rung of profile 'digits' 'smal': did you mean 'small'?"
     assert refusal(profile.supervised, "smal") == message
