@@ -238,7 +238,7 @@ def test_all_shares_half_of_its_trainings_or_more(tmp_path):
     found = re.search(r"(\d+) trainings planned, (\d+) without sharing, ratio", done.stdout)
     assert found is not None
     planned, unshared = map(int, found.groups())
-    assert planned == len(done.stdout.splitlines()) - 3  # a line each, then the sums
+    assert planned == len(done.stdout.splitlines()) - 4  # a line each, then the sums
     assert planned / unshared <= 0.5
 
 
