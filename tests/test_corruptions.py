@@ -89,11 +89,10 @@ def test_any_shape_will_do(name, severity, height, width, channels):
     assert done.shape == images.shape and done.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name != "saturate"])
 def test_more_severe_is_further_from_the_image(name):
+    """But for saturate: severities 1 and 2 take colour away, 3 to 5 add some."""
     images = photo(32, count=16)
-    if name == "saturate":
-        pytest.skip("severities 1 and 2 take colour away, 3 to 5 add some: no order")
     near, far = (
         (corrupt(images, name, s, generator()).float() - images).square().mean() for s in (1, 5)
     )
