@@ -9,14 +9,24 @@ import importlib.util
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ns_bench import price
 from ns_bench.data.catalog import facts, pool_size
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
 from ns_bench.resources import folder
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A named GPU: the TFLOP/s that such training gets out of it, and who measured that."""
+
+    name: str
+    tflops: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,16 @@ class Profile:
         smallest_effect: on test top-1 that matters here, in points.
         verdict: False for trial runs, which show numbers and judge nothing.
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
-        run_megabytes: that a run takes in the store, with its checkpoint; for estimates.
+        gpu: for models without `step_seconds`: estimates are from their FLOPs.
+        run_megabytes: that a run takes in the store where its model's size is not known.
         space: what a search may change, see `ns_bench.tuning.space`.
         architectures: {architecture: model}, about as large as each other, where the profile has
             several families of networks.
         other_pool: data set of another domain that an unlabeled pool can be from; "" is none.
         file: of a profile of one's own, as it was given; "" for those that come with the package.
         paths: {data set: where its files are}, unless --data says another place.
+        by_model: {model: dotted recipe fields} that a recipe of this model starts from, instead of
+            those in `fields`. What --set says is in neither table.
     """
 
     name: str
@@ -48,12 +61,14 @@ class Profile:
     verdict: bool = True
     machine: str = ""
     step_seconds: dict[str, list[float]] = field(default_factory=dict)
+    gpu: "Gpu | None" = None
     run_megabytes: float = 1.0
     space: dict[str, Any] = field(default_factory=dict)
     architectures: dict[str, str] = field(default_factory=dict)
     other_pool: str = ""
     file: str = ""
     paths: dict[str, str] = field(default_factory=dict)
+    by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def rungs(self) -> list[str]:
@@ -71,10 +86,15 @@ class Profile:
         if rung not in self.ladder:
             raise unknown(f"rung of profile '{self.name}'", rung, self.ladder)
         dotted = {name.replace("__", "."): value for name, value in fields.items()}
-        return {**self.fields, "model": self.ladder[rung], **dotted}
+        model = self.ladder[rung]
+        return {**self.fields, "model": model, **self.by_model.get(model, {}), **dotted}
 
     def estimate(self, recipe: Recipe) -> float:
         """Return the seconds one worker of the reference machine needs; a rough figure."""
+        if self.gpu is not None and recipe.model not in self.step_seconds:
+            work = price.flops(recipe)
+            if work is not None:
+                return work / (1e12 * self.gpu.tflops)
         slowest = max(self.step_seconds.values(), default=[0.01, 0.0005])
         step, image = self.step_seconds.get(recipe.model, slowest)
         return step * recipe.steps + image * recipe.images
@@ -108,8 +128,9 @@ class Profile:
         return facts(Recipe.of(self.fields).data).out_of_domain
 
     def base(self, field: str) -> Any:
-        """Return the value of a dotted field in this profile's students, e.g. `train.epochs`."""
-        return Recipe.of(self.fields, Recipe.of(self.fields)).field(field)
+        """Return the value of a dotted field in this profile's small students."""
+        small = self.rungs[0]
+        return self.student(small, self.supervised(small)).field(field)
 
 
 TUNING_SEEDS = 1000
@@ -129,12 +150,13 @@ class Arm:
 
 
 Weights = dict[str, float]
-"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of the arms' test top-1."""
+"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of what the arms have of the
+claim's metric: test top-1, unless it says another."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the test top-1 of arms, made before any run.
+    """A statement about the test top-1 of arms, or another metric, made before any run.
 
     Attributes:
         text: the finding in one sentence.
@@ -145,6 +167,8 @@ class Claim:
         paper: the same contrast of the paper's rows, {arm of reports/paper.csv: weight}.
         note: what has to be known of the paper's figure, in words.
         untestable: why this profile cannot test the claim; "" where it can.
+        metric: what is compared, `test_METRIC` of the table of runs; `smallest_effect` is in its
+            unit. What `ns_bench.robustness` measures is called GROUP_NAME, e.g. `corruption_top1`.
     """
 
     text: str
@@ -155,6 +179,7 @@ class Claim:
     paper: Weights = field(default_factory=dict)
     note: str = ""
     untestable: str = ""
+    metric: str = "top1"
 
 
 def minus(arm: str, other: str) -> Weights:
@@ -203,6 +228,39 @@ def untestable(text: str, why: str, **more: Any) -> Claim:
     return Claim(text, (), 0.0, untestable=why, **more)
 
 
+def at_higher_resolution(
+    run: Recipe, resolution: int, epochs: float = 1.5, frozen: int = 4
+) -> Recipe:
+    """Return what fixes the train-test resolution discrepancy of `run` (paper, section 4.1).
+
+    Its weights go on for 1.5 epochs on labeled images alone, which are larger and not augmented;
+    the first stages stay as they are, as in FixRes (Touvron et al., arXiv 1906.06423). How many,
+    and at which learning rate, the paper does not say: here it is the rate that `run` ended with,
+    or a hundredth of a cosine's highest.
+    """
+    train = run.train
+    falls = int(train.epochs / train.decay_epochs)
+    share = train.decay_rate**falls if train.schedule == "staircase" else 0.01
+    off = dict.fromkeys(
+        ("randaugment_n", "crop_padding", "cutout", "flip", "resized_crop", "dropout",
+         "stochastic_depth"),
+        0,
+    )  # fmt: skip
+    fields = {
+        "train.rows": "labeled",
+        "train.start": "teacher",
+        "train.resolution": resolution,
+        "train.frozen": frozen,
+        "train.epochs": epochs,
+        "train.lr": share * train.lr,
+        "train.warmup_epochs": 0.0,
+        "train.schedule": "staircase",
+        "train.decay_rate": 1.0,
+        **{f"noise.labeled.{name}": value for name, value in off.items()},
+    }
+    return replace(run, teacher=run).set(fields)
+
+
 @dataclass(frozen=True)
 class Design:
     """A study in one profile: its arms, the arm the others are compared with, and its claims."""
@@ -236,6 +294,7 @@ class Study:
         source: where the paper reports the finding.
         seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
             profile's own number.
+        metrics: groups of `ns_bench.robustness` that are measured of every arm.
     """
 
     name: str
@@ -244,6 +303,7 @@ class Study:
     design: Callable[[Profile], Design]
     source: str
     seeds: Mapping[str, int] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
 
 
 def study_names() -> list[str]:
@@ -294,6 +354,7 @@ _KEYS: dict[str, tuple[Any, str]] = {
     "estimate": (dict, "a table"),
     "search": (dict, "a table"),
     "data": (dict, "a table with path"),
+    "model": (dict, "a table {model = a table of recipe fields}"),
     "verdict": (bool, "true or false"),
     "extends": (str, "the name of a profile"),
 }
@@ -306,9 +367,11 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     """Load a profile, or the one in the file `name` if it ends in `.toml`, and apply `--set`
     assignments to its base recipe.
 
-    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [estimate],
-    [search], [data] with the path of the data set's files; and `extends`, the name of a profile
-    (or another file) whose entries it overrides.
+    A file is TOML: title, seeds, verdict, [ladder], [recipe] with dotted fields, [model.NAME] with
+    those that are others for a model, [estimate], [search], [data] with the path of the data set's
+    files; and `extends`, the name of a profile (or another file) whose entries it overrides. What
+    an arm of a study says of a field goes before --set, that before [model.NAME], that before
+    [recipe].
 
     Raises:
         UserError: unknown profile or field, or a value of the wrong type or range.
@@ -327,6 +390,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     fields = {**dotted(values["recipe"]), **(assignments or {})}
     recipe = Recipe.of(fields, Recipe.of(fields))  # a wrong field is named before a study is built
     ladder = values["ladder"]
+    by_model = _by_model(name, values.get("model", {}), fields, assignments or {})
     if assignments and "model" in assignments:
         raise UserError(
             f"'model' is not set by hand: profile '{name}' maps its ladder to models "
@@ -338,7 +402,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         "run_megabytes": 1.0,
         **values.get("estimate", {}),
     }
-    measured = estimate["step_seconds"]
+    measured, gpu = estimate["step_seconds"], _gpu(name, estimate.get("gpu"))
     architectures = values.get("architectures", {})
     path = values.get("data", {}).get("path")
     return Profile(
@@ -349,19 +413,59 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         seeds=values["seeds"],
         smallest_effect=values["smallest_effect"],
         verdict=values.get("verdict", True),
-        machine=estimate["machine"],
+        machine=estimate["machine"] or (gpu.name if gpu else ""),
         step_seconds={
             model: measured[model]
             for model in (*ladder.values(), *architectures.values())
             if model in measured
         },
+        gpu=gpu,
         run_megabytes=estimate["run_megabytes"],
         space=values.get("search", {}),
         architectures=architectures,
         other_pool=values.get("other_pool", ""),
         file=name if own else "",
         paths={} if path is None else {recipe.data.name: path},
+        by_model=by_model,
     )
+
+
+def _gpu(name: str, table: Any) -> Gpu | None:
+    if table is None:
+        return None
+    kinds: dict[str, Any] = {"name": str, "tflops": (int, float), "source": str}
+    if not isinstance(table, dict) or table.keys() != kinds.keys():
+        raise UserError(f"profile {name}: estimate.gpu: expected name, tflops and source")
+    for key, kind in kinds.items():
+        if not isinstance(table[key], kind) or isinstance(table[key], bool) or not table[key]:
+            raise UserError(f"profile {name}: estimate.gpu.{key} = {table[key]!r}: expected "
+                            f"{'text' if kind is str else 'a number above 0'}")  # fmt: skip
+    if table["tflops"] <= 0:
+        raise UserError(f"profile {name}: estimate.gpu.tflops: expected a number above 0")
+    return Gpu(**table)
+
+
+def _by_model(
+    name: str, tables: Mapping[str, Any], fields: dict[str, Any], assignments: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the tables [model.NAME] of a profile as dotted fields, without what --set says."""
+    found = {}
+    for model, table in tables.items():
+        if not isinstance(table, dict):
+            raise UserError(
+                f"profile {name}: model.{model} = {table!r}: expected a table of fields"
+            )
+        flat = dotted(table)
+        for key in flat:
+            if key == "model" or key.startswith("data."):  # teacher and student share these
+                raise UserError(f"profile {name}: {key} in [model.{model}]: expected in [recipe]")
+        found[model] = {key: value for key, value in flat.items() if key not in assignments}
+        try:
+            own = Recipe.of({**fields, **found[model]})
+            Recipe.of({**fields, **found[model]}, own)
+        except UserError as error:
+            raise UserError(f"profile {name}, [model.{model}]: {error}") from None
+    return found
 
 
 def _read_profile(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ns_bench.plan import Plan
 from ns_bench.recipe import Recipe
 from ns_bench.report.analysis import by_seed, label
 from ns_bench.statistics import minimum_detectable_effect, seeds_needed
+from ns_bench.store import Run
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,23 @@ class Need:
     seeds: int | None
 
 
-def needs(design: Design, top1: pd.DataFrame, seeds: int) -> list[Need]:
+def needs(
+    design: Design, top1: pd.DataFrame, seeds: int, more: Mapping[str, pd.DataFrame] | None = None
+) -> list[Need]:
     """Return what each testable claim needs, from a table of test top-1 by seed and arm.
 
     Args:
         top1: of the pilot's seeds (>= 1000); a seed that lacks an arm of a claim is left out there.
         seeds: the study's own number, for which `detectable` is computed.
+        more: tables of other metrics that claims are about.
     """
+    tables = {"top1": top1, **(more or {})}
     claims = [claim for claim in design.claims if not claim.untestable]
     found = []
     for claim in claims:
         mine = []
-        for weights, values in zip(claim.contrasts, by_seed(claim, top1), strict=False):
+        by_contrast = by_seed(claim, tables[claim.metric])
+        for weights, values in zip(claim.contrasts, by_contrast, strict=False):
             if len(values) > 1:
                 mine.append(_need(claim, label(weights), values.to_numpy(), len(claims), seeds))
         if mine:
@@ -73,16 +79,25 @@ def _need(claim: Claim, contrast: str, values: np.ndarray, family: int, seeds: i
     )
 
 
-def table_of(plan: Plan, recipes: Mapping[tuple[str, int], Recipe]) -> pd.DataFrame:
-    """Return test top-1 (%) of finished runs, by seed and arm; a gap where a run is not done."""
-    results = {key: plan.runs[recipe.id].result() for key, recipe in recipes.items()}
+def table_of(
+    plan: Plan, recipes: Mapping[tuple[str, int], Recipe], metric: str = "top1"
+) -> pd.DataFrame:
+    """Return a test metric of finished runs, by seed and arm; a gap where a run is not done."""
     rows = [
-        (seed, arm, result.test["top1"] if result else math.nan)
-        for (arm, seed), result in results.items()
+        (seed, arm, _value(plan.runs[recipe.id], metric)) for (arm, seed), recipe in recipes.items()
     ]
-    return pd.DataFrame(rows, columns=["seed", "arm", "top1"]).pivot(
-        index="seed", columns="arm", values="top1"
+    return pd.DataFrame(rows, columns=["seed", "arm", "value"]).pivot(
+        index="seed", columns="arm", values="value"
     )
+
+
+def _value(run: Run, metric: str) -> float:
+    result = run.result()
+    values = dict(result.test) if result else {}
+    for group in run.wanted:
+        if (found := run.measured(group)) is not None:
+            values |= {f"{group}_{name}": value for name, value in found.values.items()}
+    return values.get(metric, math.nan)
 
 
 def lines(found: Iterable[Need], seeds: int) -> list[str]:

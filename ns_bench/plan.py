@@ -1,7 +1,7 @@
 """From the recipes a study asks for to the runs that are needed, in an order that works."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ns_bench.recipe import Recipe
@@ -40,7 +40,11 @@ class Plan:
         return Counter(self.states.values())
 
 
-def make_plan(store: Store, recipes: Iterable[Recipe]) -> Plan:
+Wanted = Mapping[str, tuple[str, ...]]
+"""{run id: groups of metrics that are asked for}; teachers that are no arm need none."""
+
+
+def make_plan(store: Store, recipes: Iterable[Recipe], wanted: Wanted | None = None) -> Plan:
     """Look up every recipe and all its teachers in `store`."""
     runs: dict[str, Run] = {}
     asked = 0
@@ -52,7 +56,7 @@ def make_plan(store: Store, recipes: Iterable[Recipe]) -> Plan:
             link = link.teacher
         asked += len(chain)
         for link in reversed(chain):
-            runs.setdefault(link.id, store.run(link))
+            runs.setdefault(link.id, store.run(link, (wanted or {}).get(link.id, ())))
     return Plan(runs, states_of(runs), asked)
 
 
@@ -61,8 +65,14 @@ def states_of(runs: dict[str, Run]) -> dict[str, "State | str"]:
     states: dict[str, State | str] = {}
     for run_id, run in runs.items():
         state: State | str = run.state()
-        above = states[run.teacher.id] if run.teacher is not None else "done"
-        if state not in ("done", "failed") and above in ("failed", "blocked"):
+        teacher = run.teacher
+        # A teacher of which only a measurement failed can teach.
+        stuck = (
+            teacher is not None
+            and states[teacher.id] in ("failed", "blocked")
+            and teacher.state() != "done"
+        )
+        if stuck and state not in ("done", "unmeasured", "failed"):
             state = "blocked"
         states[run_id] = state
     return states
@@ -78,3 +88,20 @@ def longest_first(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> di
         if run.teacher is not None:
             below[run.teacher.id] = max(below.get(run.teacher.id, 0.0), paths[run.id])
     return paths
+
+
+def longest_chain(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> list[Run]:
+    """Return the runs, teachers first, that take the longest one after another."""
+    listed = {run.id: run for run in runs}
+    if not listed:
+        return []
+    ends: dict[str, float] = {}
+    for run in listed.values():  # teachers come before their students
+        before = ends.get(run.teacher.id, 0.0) if run.teacher else 0.0
+        ends[run.id] = before + seconds(run.recipe)
+    link: Run | None = listed[max(ends, key=lambda run_id: ends[run_id])]
+    chain: list[Run] = []
+    while link is not None and link.id in listed:
+        chain.insert(0, link)
+        link = link.teacher
+    return chain

@@ -46,15 +46,22 @@ class Glyphs:
 
 @dataclass(frozen=True)
 class Part:
-    """A split of a data set in files, by its name there, and how many images it has."""
+    """A split of a data set in files, by its name there, and how many images it has.
+
+    Attributes:
+        source: another set that it is a split of, by a name of one's own that --data gives a place,
+            or by its name on the hub; "" is the set itself.
+    """
 
     split: str = ""
     images: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Files:
-    """What is in the files of a data set of one's own; idle for the sets of the catalog.
+    """What is in the files of a data set of one's own. A set of the catalog takes of it a pool
+    from another source, and nothing else.
 
     Where the files are is no part of it: that differs from machine to machine.
 
@@ -115,6 +122,8 @@ class RowNoise:
         crop_padding: pixels of reflect padding before a random crop (the standard augmentation).
         flip: whether every second image, at random, is mirrored left to right.
         cutout: side in pixels of a grey square; 0 turns it off.
+        resized_crop: smallest share of an image that a random crop has, which is resized to the
+            whole (the standard augmentation of large images); 0 turns it off.
         dropout: rate before the classifier.
         stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it.
     """
@@ -126,6 +135,7 @@ class RowNoise:
     dropout: float = 0.2
     stochastic_depth: float = 0.2
     flip: bool = False
+    resized_crop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -223,9 +233,14 @@ class Train:
             concatenated batch (section 3.1), `ratio` = labeled + ratio x unlabeled (official code).
         schedule: `cosine` to 0, or `staircase` by `decay_rate` every `decay_epochs`.
         ema: decay of the averaged weights that are evaluated and that label the pool.
+        resolution: side to which images are resized for this network, in training and after; 0 is
+            as the data set has them. A teacher's may differ: its logits are of the same pool.
+        frozen: stages, from the input on, whose weights and batch statistics stay as they are; the
+            first is the stem (paper, section 4.1: shallow layers, in fixing the train-test
+            resolution discrepancy).
     """
 
-    epochs: int = 300
+    epochs: int | float = 300
     batch_size: int = 50
     rows: Literal["joint", "labeled", "unlabeled"] = "joint"
     start: Literal["scratch", "teacher"] = "scratch"
@@ -241,6 +256,8 @@ class Train:
     decay_rate: float = 0.97
     decay_epochs: float = 2.4
     ema: float = 0.9999
+    resolution: int = 0
+    frozen: int = 0
 
 
 @dataclass(frozen=True)
@@ -286,7 +303,7 @@ class Recipe:
     @property
     def steps(self) -> int:
         """Gradient steps: epochs over the labeled rows, rounded down to whole batches."""
-        return self.train.epochs * self.data.labeled // self.train.batch_size
+        return int(self.train.epochs * self.data.labeled // self.train.batch_size)
 
     @property
     def batch(self) -> tuple[int, int]:
@@ -434,6 +451,13 @@ HISTORICAL_DEFAULTS: dict[str, Any] = {
     "consistency.ramp": 0.0,
     "consistency.threshold": 0.0,
     "consistency.temperature": 1.0,
+    "train.resolution": 0,
+    "train.frozen": 0,
+    "noise.labeled.resized_crop": 0.0,
+    "noise.unlabeled.resized_crop": 0.0,
+    "data.files.labeled.source": "",
+    "data.files.test.source": "",
+    "data.files.unlabeled.source": "",
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
 dataclass default must not change an id, and a new field at its old meaning must not either."""
@@ -514,6 +538,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "noise.*.randaugment_m": (0, 100, "from 0 to 100"),
     "noise.*.crop_padding": (0, 512, "from 0 to 512"),
     "noise.*.cutout": (0, 1024, "from 0 to 1024"),
+    "noise.*.resized_crop": (0, 1, "from 0 to 1"),
     "noise.*.dropout": (0, 0.99, "from 0 to 0.99"),
     "noise.*.stochastic_depth": (0, 0.99, "from 0 to 0.99"),
     "pseudo.temperature": (1e-3, 1e3, "from 0.001 to 1000"),
@@ -539,6 +564,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "train.decay_rate": (1e-6, 1, "above 0, at most 1"),
     "train.decay_epochs": (1e-6, 1e9, "above 0"),
     "train.ema": (0, 0.999999, "from 0 to below 1"),
+    "train.resolution": (0, 1024, "from 0 to 1024"),
+    "train.frozen": (0, 1000, "from 0 to 1000"),
     "seed": (0, 2**31 - 1, "from 0 to 2147483647"),
 }
 
@@ -707,6 +734,9 @@ def _converted(cls: Any, values: Mapping[str, Any], prefix: str) -> dict[str, An
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
     """Read `value` (JSON or command-line text) as the type `hint`; UserError if it is not one."""
+    if hint == int | float:  # whole where it can be, as it was before fractions were allowed
+        number = _convert(value, float, name)
+        return int(number) if number.is_integer() else number
     if isinstance(hint, types.UnionType):  # only `Recipe | None`
         if value is None:
             return None

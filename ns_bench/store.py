@@ -6,6 +6,7 @@
                          checkpoint    sealed state to resume from; gone once the run is done
                          model.safetensors, logits.safetensors    averaged weights, pool logits
                          result.json   published last: a run is done when this is there and whole
+                         measured-GROUP.json   what was measured of the finished run, where asked
                          failure.json  why it failed, with the traceback
                          lease.json    who works on it now (advisory)
 
@@ -17,6 +18,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 import socket
@@ -29,11 +31,12 @@ from typing import Any, Literal
 
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Recipe
+from ns_bench.robustness import GROUPS
 
 SCHEMA = 1
 """Version of the files in a store. A store of a newer version is refused, never rewritten."""
 
-State = Literal["done", "running", "failed", "partial", "missing"]
+State = Literal["done", "unmeasured", "running", "failed", "partial", "missing"]
 LEASE_SECONDS = 120.0
 """A lease of another host counts as abandoned once it was not renewed for this long."""
 
@@ -117,6 +120,14 @@ class Result:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A group's metrics of one run, {name: %}, and the seconds it took to measure them."""
+
+    values: dict[str, float]
+    seconds: float
+
+
 def _record(line: bytes) -> list[Any]:
     with contextlib.suppress(ValueError):
         return [json.loads(line)]
@@ -146,10 +157,16 @@ def _parse(path: Path, *stat: int) -> Result:
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe and its directory in a store."""
+    """A recipe and its directory in a store.
+
+    Attributes:
+        wanted: groups of metrics of `ns_bench.robustness`, asked for beside the result. They are no
+            part of what the run is; it is `unmeasured` until it has them.
+    """
 
     recipe: Recipe
     path: Path
+    wanted: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -216,6 +233,35 @@ class Run:
             raise Corrupt(f"the checksum of {name} does not match")
         return path
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """Groups of metrics that are asked for and not there."""
+        return [group for group in self.wanted if self.measured(group) is None]
+
+    def measured(self, group: str) -> Measured | None:
+        """Return what was measured of the published weights.
+
+        None if nothing was, or by another version, or of other weights, or the file is damaged.
+        """
+        result = self._recorded()
+        try:
+            found = json.loads((self.path / f"measured-{group}.json").read_bytes())
+            if result is None or found["model"] != result.artifacts[MODEL]["sha256"]:
+                return None
+            values = {str(name): float(value) for name, value in found["values"].items()}
+            whole = found["version"] == GROUPS[group] and all(map(math.isfinite, values.values()))
+            return Measured(values, float(found["seconds"])) if whole and values else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def keep(self, group: str, measured: Measured) -> None:
+        """Publish what was measured of the published weights."""
+        result = self._recorded()
+        assert result is not None
+        model = result.artifacts[MODEL]["sha256"]
+        entry = {"version": GROUPS[group], "model": model, **asdict(measured)}
+        publish_json(self.path / f"measured-{group}.json", entry)
+
     def discard(self) -> None:
         """Take back `done`, so that the run is done again; the old result is kept aside."""
         with contextlib.suppress(FileNotFoundError):
@@ -246,14 +292,18 @@ class Run:
     def state(self) -> State:
         """Return where the run stands, from its files alone. A corrupt result is `partial`."""
         try:
-            if self.result() is not None:
-                return "done"
+            trained = self.result() is not None
         except Corrupt:
             return "partial"
+        if trained and not self.unmeasured:
+            return "done"
         if Lease(self.path).holder() is not None:
             return "running"
-        if (self.path / "failure.json").exists():
+        failure = self.path / "failure.json"
+        if failure.exists() and not (trained and _older(failure, self.path / "result.json")):
             return "failed"
+        if trained:
+            return "unmeasured"
         return "partial" if (self.path / CHECKPOINT).exists() else "missing"
 
     def log(self, record: dict[str, Any]) -> None:
@@ -385,8 +435,8 @@ class Store:
         except (ValueError, KeyError, TypeError):
             raise UserError(f"store {root}: store.json is not a store's marker file") from None
 
-    def run(self, recipe: Recipe) -> Run:
-        return Run(recipe, self.root / recipe.id)
+    def run(self, recipe: Recipe, wanted: tuple[str, ...] = ()) -> Run:
+        return Run(recipe, self.root / recipe.id, wanted)
 
     def find(self, run_id: str, among: list[Run]) -> Run:
         """Return the run whose id is or uniquely begins or ends with `run_id`."""
@@ -407,6 +457,10 @@ def _refuse_newer(path: Path, version: Any) -> None:
             f"{path} has schema {version}: this ns_bench reads up to {SCHEMA}; "
             "upgrade ns_bench or choose another --runs folder"
         )
+
+
+def _older(path: Path, other: Path) -> bool:
+    return path.stat().st_mtime_ns < other.stat().st_mtime_ns
 
 
 def _free_name(folder: Path, stem: str, suffix: str) -> Path:

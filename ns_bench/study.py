@@ -7,11 +7,13 @@ failed (or is below a failed one), 2 bad input or an unusable store, 130 stopped
 import argparse
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ns_bench import price
 from ns_bench.data import catalog
 from ns_bench.definition import (
     TUNING_SEEDS,
@@ -26,8 +28,9 @@ from ns_bench.definition import (
 )
 from ns_bench.errors import UserError, exit_code, unknown
 from ns_bench.execute.cluster import load_cluster
-from ns_bench.plan import Plan, make_plan
+from ns_bench.plan import Plan, Wanted, make_plan
 from ns_bench.recipe import NO_FILES, Recipe
+from ns_bench.robustness import GROUPS, groups
 from ns_bench.store import Corrupt, Store
 
 if TYPE_CHECKING:
@@ -62,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         type=at_least_one,
         metavar="K",
         help="run K tuning seeds: how many do claims need?",
+    )
+    add(
+        "--metrics",
+        default="",
+        metavar="GROUPS",
+        help=f"measure the networks of all arms, too: {','.join(GROUPS)}",
     )
     add("--recipe", type=Path, metavar="FILE", help="fields from a TOML file, as --set would")
     add(
@@ -142,7 +151,8 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
     Raises:
         UserError: --data is not NAME=PATH, or of a set that the profile does not use.
     """
-    used = Recipe.of(profile.fields).data.name
+    data = Recipe.of(profile.fields).data
+    used = data.name
     paths = dict(profile.paths)
     for text in texts:
         name, equals, path = text.partition("=")
@@ -151,8 +161,8 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
         sources = [name for name in catalog.hub_sets() if name != used]
         if used in NO_FILES and name not in sources:
             raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
-        if name not in (used, *sources):
-            raise unknown(f"data set of profile '{profile.name}'", name, [used, *sources])
+        if name not in (known := [*catalog.sources_of(data), *sources]):
+            raise unknown(f"data set of profile '{profile.name}'", name, known)
         if not Path(path).expanduser().is_dir():
             raise UserError(f"--data {text}: there is no such folder")
         paths[name] = path
@@ -191,6 +201,7 @@ class _Item:
     design: Design
     recipes: dict[tuple[str, int], Recipe]
     seeds: int
+    metrics: tuple[str, ...]
     tuned: "Tuned | None" = None
 
     @property
@@ -209,6 +220,7 @@ def _reconcile(options: argparse.Namespace) -> int:
         raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
     profile = load_profile(options.profile, assignments)
     paths = parse_paths(options.data, profile)
+    metrics = groups(filter(None, map(str.strip, options.metrics.split(","))))
     if options.read_only and not options.runs.is_dir():
         raise UserError(f"store {options.runs}: there is no such folder to read from")
     looks_only = options.dry_run or options.read_only or options.status or options.logs
@@ -227,9 +239,11 @@ def _reconcile(options: argparse.Namespace) -> int:
 
             found = tuned(study, profile, design, store, options.tuned)
             design = found.design
-        items.append(_Item(study, design, design.recipes(asked), seeds, found))
+        mine = groups([*study.metrics, *metrics])
+        items.append(_Item(study, design, design.recipes(asked), seeds, mine, found))
     recipes = [recipe for item in items for recipe in item.every]
-    plan = make_plan(store, recipes)
+    wanted = _wanted(items)
+    plan = make_plan(store, recipes, wanted)
     title = f"{options.study} · {profile.name}"
     if options.dry_run:
         _show_plan(title, profile, plan, items)
@@ -244,7 +258,7 @@ def _reconcile(options: argparse.Namespace) -> int:
         return slurm_command.ask(options, store, plan, title)
     if not options.read_only:
         _prepare(options, store, plan)
-        plan = make_plan(store, recipes)
+        plan = make_plan(store, recipes, wanted)
         if plan.missing:
             find_data([run.recipe for run in plan.missing], options.runs, paths)
         if plan.missing and cluster is None:
@@ -252,15 +266,26 @@ def _reconcile(options: argparse.Namespace) -> int:
         elif cluster is not None:
             from ns_bench.execute import slurm_command
 
-            waiting = slurm_command.reconcile(options, store, recipes, profile, cluster, title)
+            waiting = slurm_command.reconcile(
+                options, store, recipes, profile, cluster, title, wanted
+            )
             if waiting is not None:
                 return waiting
     code = 0
     for item in items:
-        plan = make_plan(store, item.every)
+        plan = make_plan(store, item.every, _wanted([item]))
         report = _pilot if options.pilot else _report
         code = max(code, report(options, item, profile, plan, assignments))
     return code
+
+
+def _wanted(items: Sequence[_Item]) -> Wanted:
+    """Return which metrics each run needs: what any study asks for of its arms."""
+    found: dict[str, tuple[str, ...]] = {}
+    for item in items:
+        for recipe in item.every:
+            found[recipe.id] = groups([*found.get(recipe.id, ()), *item.metrics])
+    return found
 
 
 def find_data(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> None:
@@ -348,7 +373,9 @@ def _pilot(
 ) -> int:
     from ns_bench.pilot import lines, needs, table_of
 
-    found = needs(item.design, table_of(plan, item.recipes), item.seeds)
+    metrics = {claim.metric for claim in item.design.claims}
+    tables = {metric: table_of(plan, item.recipes, metric) for metric in {"top1", *metrics}}
+    found = needs(item.design, tables["top1"], item.seeds, tables)
     print(f"{item.study.name} · {profile.name}, pilot of {options.pilot} tuning seeds:")
     print("\n".join(lines(found, item.seeds) or ["no claim has two seeds with all of its runs"]))
     return _code(plan)
@@ -364,8 +391,9 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         teacher = f"  <- {run.teacher.id}" if run.teacher else ""
         seconds = profile.estimate(run.recipe)
         print(f"{plan.states[run.id]:<8} {run.id}  {seconds:.0f} s{teacher}")
-    todo = [profile.estimate(run.recipe) for run in plan.missing]
-    images = sum(run.recipe.images for run in plan.missing)
+    train = [run for run in plan.missing if plan.states[run.id] != "unmeasured"]
+    images = sum(run.recipe.images for run in train)
+    minutes = sum(profile.estimate(run.recipe) for run in train) / 60
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
     asked = [len({seed for _, seed in item.recipes}) for item in items]
     seeds = " to ".join(str(n) for n in sorted({min(asked), max(asked)}))
@@ -374,9 +402,14 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
     )
     print(
-        f"to do: {len(todo)} runs, {images:,} images, about {sum(todo) / 60:.1f} minutes on "
+        f"to do: {len(train)} runs, {images:,} images, about {minutes:,.1f} minutes on "
         f"{profile.machine or 'one worker'}, divided by the number of workers"
     )
+    print("\n".join(price.lines(train, profile)))
+    measure = Counter(group for run in plan.missing for group in run.unmeasured)
+    if measure:
+        counts = ", ".join(f"{group} of {measure[group]} runs" for group in measure)
+        print(f"to measure: {counts}")
 
 
 if __name__ == "__main__":

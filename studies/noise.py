@@ -4,7 +4,13 @@ from typing import Any
 
 from ns_bench.definition import Arm, Claim, Design, Profile, Study, difference, minus
 
-AUGMENTATION = {"randaugment_n": 0, "crop_padding": 0, "cutout": 0}
+AUGMENTATION = {
+    "randaugment_n": 0,
+    "crop_padding": 0,
+    "cutout": 0,
+    "flip": False,
+    "resized_crop": 0.0,
+}
 DEPTH = {"stochastic_depth": 0.0}
 DROPOUT = {"dropout": 0.0}
 

@@ -16,12 +16,16 @@ VIEWS = 8
 """Predictions a label of data distillation is the mean of."""
 
 ONLINE = {
-    "Pi-model": {"method": "pi-model", "weight": 20.0, "ramp": 0.25},
-    "Mean Teacher": {"method": "mean-teacher", "weight": 50.0, "ramp": 0.25},
+    "Pi-model": {"method": "pi-model", "weight": 4.0, "ramp": 0.25},
+    "Mean Teacher": {"method": "mean-teacher", "weight": 1.0, "ramp": 0.25},
     "UDA": {"method": "uda", "threshold": 0.8, "temperature": 0.4},
     "FixMatch": {"method": "fixmatch", "threshold": 0.95},
-    "co-training": {"method": "co-training", "threshold": 0.95},
+    "co-training": {"method": "co-training", "threshold": 0.8},
 }
+"""UDA's and FixMatch's values are those of their papers. Of a few for each method these were the
+best on validation rows of seeds 1000 and 1001 in `digits`: weights 4, 20 (Pi-model), 1, 10, 50
+(Mean Teacher), thresholds 0.5 and 0.8 (UDA), 0.8 and 0.95 (FixMatch; co-training, of which 0.95 was
+looked at with seed 1000 alone)."""
 
 
 def design(profile: Profile) -> Design:

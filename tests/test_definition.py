@@ -69,7 +69,7 @@ def test_every_profile_can_be_used(name):
     assert profile.rungs[0] == "small"
     assert profile.rungs[-1] == "large"
     assert len(set(profile.ladder.values())) == len(profile.ladder)
-    assert profile.step_seconds.keys() >= set(profile.ladder.values())
+    assert profile.gpu or profile.step_seconds.keys() >= set(profile.ladder.values())
     families = profile.architectures.values()
     assert not families or profile.ladder["small"] in families
     assert len({profile.supervised("small", model=model).id for model in families}) == len(families)
@@ -144,7 +144,7 @@ def test_assignments_of_data_reach_teacher_and_student():
     ("assignments", "message"),
     [
         ({"train.lrr": "1"}, "unknown field 'train.lrr': did you mean 'train.lr'?"),
-        ({"train.epochs": "many"}, "train.epochs=many: expected a whole number"),
+        ({"train.epochs": "many"}, "train.epochs=many: expected a number"),
         ({"train.lr": "-1"}, "train.lr=-1.0: expected a value above 0"),
         ({"pseudo.kind": "firm"}, "pseudo.kind=firm: expected one of soft, hard"),
         ({"seed": "1"}, "'seed' is not set by hand"),
@@ -160,12 +160,63 @@ def test_unknown_names_name_the_nearest():
     assert "smoke" in refusal(load_profile, "xyzzy")
     message = "unknown study 'teacher_sise': did you mean 'teacher_size'?"
     assert refusal(load_study, "teacher_sise") == message
-    assert "student_size" in refusal(load_study, "xyzzy")
+    assert "architecture" in refusal(load_study, "xyzzy")
     profile = load_profile("digits")
     message = "unknown rung of profile 'digits' 'smal': did you mean 'small'?"
     assert refusal(profile.supervised, "smal") == message
     assert "did you mean 'large'" in refusal(profile.student, "larg", profile.supervised("small"))
     assert refusal(lambda: profile.supervised("small", train__lrr=1)).endswith("'train.lr'?")
+
+
+MODELS = """
+extends = "smoke"
+
+[model.micro-b2]
+train = { epochs = 7, lr = 0.5 }
+noise.unlabeled.dropout = 0.4
+"""
+
+
+def test_fields_of_a_model_come_before_those_of_all(tmp_path):
+    (tmp_path / "mine.toml").write_text(MODELS)
+    file = str(tmp_path / "mine.toml")
+    profile, smoke = load_profile(file), load_profile("smoke")
+    teacher = profile.supervised("small")
+    student = profile.student("medium", teacher)
+    assert teacher == smoke.supervised("small")
+    assert (student.train.epochs, student.train.lr) == (7, 0.5)
+    assert (student.noise.unlabeled.dropout, student.noise.labeled.dropout) == (0.4, 0.2)
+    assert student.teacher == teacher
+    # what an arm says goes first, then --set, then the model
+    assert profile.student("medium", teacher, train__lr=0.1).train.lr == 0.1
+    told = load_profile(file, {"train.lr": "0.3"})
+    assert told.student("medium", teacher).train.lr == 0.3
+    assert told.student("medium", teacher).train.epochs == 7
+    assert told.student("medium", teacher, train__lr=0.1).train.lr == 0.1
+
+
+def test_what_a_study_starts_from_is_the_small_models(tmp_path):
+    (tmp_path / "mine.toml").write_text(MODELS.replace("micro-b2", "micro-b0"))
+    profile = load_profile(str(tmp_path / "mine.toml"))
+    assert profile.base("train.epochs") == 7
+    assert profile.shortened(0.5)["train__epochs"] == 4
+    assert profile.supervised("large").train.epochs == load_profile("smoke").base("train.epochs")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("lr = 0.5", "lrr = 0.5", "[model.micro-b2]: unknown field 'train.lrr': did you mean"),
+        ("lr = 0.5", "lr = -1", "[model.micro-b2]: train.lr=-1.0: expected a value above 0"),
+        ("epochs = 7", 'epochs = "many"', "train.epochs=many: expected a number"),
+        ("noise.unlabeled.dropout = 0.4", "data.labeled = 7", "data.labeled in [model.micro-b2]"),
+        ("noise.unlabeled.dropout = 0.4", 'model = "a"', "model in [model.micro-b2]: expected in"),
+        ("[model.micro-b2]", "[model]\nmicro-b0 = 3", "model.micro-b0 = 3: expected a table"),
+    ],
+)
+def test_tables_of_models_that_are_refused(old, new, said, tmp_path):
+    (tmp_path / "mine.toml").write_text(MODELS.replace(old, new))
+    assert said in refusal(load_profile, str(tmp_path / "mine.toml"))
 
 
 @pytest.mark.parametrize("name", ["", "../digits", "/etc/passwd"])

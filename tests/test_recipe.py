@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {
             ("dropout", 0.5),
             ("stochastic_depth", 0.0),
             ("flip", True),
+            ("resized_crop", 0.5),
         )
     },
     "pseudo.kind": "hard",
@@ -81,6 +82,8 @@ OTHER: dict[str, Any] = {
     "data.source": "glyphs",
     "pseudo.views": 4,
     "distillation.weight": 0.5,
+    "train.resolution": 16,
+    "train.frozen": 2,
 }
 """Another valid value of every field. A new field needs one, or the tests below fail."""
 
@@ -101,7 +104,7 @@ FILES = {
     **{
         f"data.files.{part}.{name}": value
         for part in ("labeled", "test", "unlabeled")
-        for name, value in (("split", "extra"), ("images", 70))
+        for name, value in (("split", "extra"), ("images", 70), ("source", "elsewhere"))
     },
 }
 """The same, of fields that only data sets in files use."""
@@ -692,6 +695,7 @@ def refused(recipe: Recipe, name: str, value: Any) -> str:
     [
         ("train.epochs", "7", 7),
         ("train.epochs", 7.0, 7),
+        ("train.epochs", "1.5", 1.5),
         ("train.lr", "1e-1", 0.1),
         ("train.lr", "1", 1.0),
         ("train.lr", 1, 1.0),
@@ -736,12 +740,13 @@ def test_set_leaves_the_teacher_and_the_original_alone():
         ("train", "1", "unknown field 'train': did you mean 'train."),
         ("noise.labeled", "1", "unknown field 'noise.labeled': did you mean 'noise.labeled."),
         ("xyzzy", "1", "unknown field 'xyzzy': valid: consistency.method, "),
-        ("train.epochs", "2.5", "train.epochs=2.5: expected a whole number"),
-        ("train.epochs", 2.5, "train.epochs=2.5: expected a whole number"),
-        ("train.epochs", "many", "train.epochs=many: expected a whole number"),
-        ("train.epochs", True, "train.epochs=True: expected a whole number"),
-        ("train.epochs", "nan", "train.epochs=nan: expected a whole number"),
-        ("train.epochs", None, "train.epochs=None: expected a whole number"),
+        ("train.ratio", "2.5", "train.ratio=2.5: expected a whole number"),
+        ("train.ratio", 2.5, "train.ratio=2.5: expected a whole number"),
+        ("train.epochs", "0.5", "train.epochs=0.5: expected a value at least 1"),
+        ("train.epochs", "many", "train.epochs=many: expected a number"),
+        ("train.epochs", True, "train.epochs=True: expected a number"),
+        ("train.epochs", "nan", "train.epochs=nan: expected a number"),
+        ("train.epochs", None, "train.epochs=None: expected a number"),
         ("train.lr", "fast", "train.lr=fast: expected a number"),
         ("train.lr", True, "train.lr=True: expected a number"),
         ("train.lr", "nan", "train.lr=nan: expected a number"),
@@ -800,6 +805,9 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "train.decay_rate": (0, 1.1),
     "train.decay_epochs": (0, -1),
     "train.ema": (-0.1, 1.0),
+    "train.resolution": (-1, 1025),
+    "train.frozen": (-1, 1001),
+    "resized_crop": (-0.1, 1.1),
 }
 
 

@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +23,7 @@ from PIL import Image
 
 from ns_bench import search, study
 from ns_bench.data import sets
-from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size
+from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size, sources_of
 from ns_bench.data.sets import arrays, decode, hashes, prepare
 from ns_bench.data.split import hidden_labels, load
 from ns_bench.definition import load_profile, load_study
@@ -35,7 +37,7 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
 
 WORDS = ["blue", "green", "red"]
-HUB = ["cifar10", "cifar100", "stl10", "svhn"]
+HUB = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +131,10 @@ def test_sets_of_the_hub_are_described():
         assert known.hub.count("/") == 1
         assert files.classes >= 10 and files.labeled.images > 0 and files.test.images > 0
     pools = {name: known.files.unlabeled.split for name, known in hub_sets().items()}
-    assert pools == {"cifar10": "", "cifar100": "", "stl10": "unlabeled", "svhn": "extra"}
+    assert {name: pool for name, pool in pools.items() if pool} == {
+        "stl10": "unlabeled",
+        "svhn": "extra",
+    }
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,6 @@ def test_svhn_is_the_official_recipe():
         ({"name": "cifar10", "files__classes": 10}, "'cifar10' has its own description"),
         ({"files__classes": 1}, "data.files.classes=1: expected at least 2"),
         ({"files__channels": 2}, "data.files.channels=2: expected 3"),
-        ({"pixels": 0}, "data.pixels=0: expected the side"),
         ({"name": "../photos"}, "data.name=../photos: expected letters"),
         ({"files__test__images": 0}, "data.files.test: expected the name of a split"),
         ({"test": 25}, "data.test=25: the test split of 'photos' has 24 images"),
@@ -400,6 +404,102 @@ def test_a_pool_without_truth_has_no_accuracy():
     assert known["accuracy_pool"] == 0.75
     assert not [n for n in unknown if "accuracy" in n or "foreign" in n or "right" in n]
     assert {**known, **unknown} == known
+
+
+# --- a pool from elsewhere ------------------------------------------------------------------
+
+FOREIGN = {
+    "files__unlabeled__source": "web",
+    "files__unlabeled__split": "train",
+    "files__unlabeled__images": 30,
+}
+
+
+def foreign_pool(folder: Path, kind: str) -> Path:
+    """Write 30 images with other columns and labels than those of the set."""
+    found = photos({"train": 30}, image="jpg", label="tag")
+    folder.mkdir()
+    if kind == "webdataset":
+        with tarfile.open(folder / "train-0.tar", "w") as tar:
+            for number, row in enumerate(found["train"]):
+                content = io.BytesIO()
+                row["jpg"].save(content, "PNG")
+                info = tarfile.TarInfo(f"{number:04d}.png")
+                info.size = content.tell()
+                tar.addfile(info, io.BytesIO(content.getvalue()))
+    elif kind == "folder":
+        tree(folder, {"train": found["train"].rename_columns({"jpg": "image"})}, bare=("train",))
+    else:
+        found["train"].to_parquet(folder / "train-0.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset", "folder"])
+def test_a_pool_from_elsewhere(kind, tmp_path):
+    data = spec(**FOREIGN)
+    assert sources_of(data) == ["photos", "web"]
+    assert pool_size(data) == 30
+    places = {
+        "photos": str(tree(tmp_path / "photos", photos({"train": 60, "test": 24}))),
+        "web": str(foreign_pool(tmp_path / "web", kind)),
+    }
+    prepare([data], tmp_path / "runs", places)
+    split = load(data, 0, tmp_path / "runs")
+    # the same images as the first 30 of the set: what is also tested on is left out
+    seen = len({*keys(split.test.images), *keys(split.validation.images)})
+    left_out = split.facts["duplicates_left_out"]
+    assert seen == 33 and len(split.unlabeled) == 30 - left_out
+    assert hidden_labels(data, 0, tmp_path / "runs") is None
+    prepare([data], tmp_path / "runs", {})  # where both are has been noted
+    moved = {"web": str(Path(places["web"]).rename(tmp_path / "elsewhere"))}
+    prepare([data], tmp_path / "runs", moved)
+    assert load(data, 0, tmp_path / "runs").facts == split.facts
+
+
+def test_a_set_of_the_hub_with_a_pool_from_elsewhere(tmp_path, monkeypatch):
+    known = hub_sets()["cifar10"]
+    monkeypatch.setitem(
+        hub_sets(), "cifar10", type(known)(known.hub, known.config, 8, spec().files)
+    )
+    of_all = {"name": "cifar10", "pixels": 0, "labeled": 51, "files__classes": 0, "test": 24}
+    bare = {f"files__{part}__{name}": empty for part in ("labeled", "test")
+            for name, empty in (("split", ""), ("images", 0))}  # fmt: skip
+    data = spec(**{**FOREIGN, **of_all, **bare})
+    places = {
+        "cifar10": str(tree(tmp_path / "photos", photos({"train": 60, "test": 24}))),
+        "web": str(foreign_pool(tmp_path / "web", "parquet")),
+    }
+    prepare([data], tmp_path / "runs", places)
+    split = load(data, 0, tmp_path / "runs")
+    assert (len(split.labeled), len(split.validation), len(split.test)) == (51, 9, 24)
+
+
+def test_pools_from_elsewhere_that_are_refused(tmp_path):
+    data = spec(**FOREIGN)
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    assert refused(data, place, tmp_path).startswith("where is data set 'web'? --data web=PATH")
+    for fields, said in (
+        ({"files__unlabeled__split": ""}, "data.files.unlabeled: expected the name of a split"),
+        ({"files__unlabeled__source": "../web"}, "data.files.unlabeled.source=../web: expected"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            pool_size(spec(**{**FOREIGN, **fields}))
+    hub = spec(**{**FOREIGN, "files__unlabeled__source": "owner/web"})
+    assert "hf download owner/web" in refused(hub, place, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photos", "imagenet"])
+def test_images_of_many_sizes_need_a_side(name):
+    fields = load_profile("imagenet").fields
+    if name == "photos":
+        own = {"pixels": 0, "labeled": 12, "validation": 9, "test": 24}
+        fields = {f"data.{key}": value for key, value in own.items()}
+        fields |= {f"data.files.{part}.{key}": value for part, key, value in (
+            ("labeled", "split", "train"), ("labeled", "images", 60))}  # fmt: skip
+        fields |= {"data.name": "photos", "data.files.classes": 3, "train.batch_size": 2}
+    with pytest.raises(UserError, match=f"=0: expected the side of the images of '{name}'"):
+        check(Recipe.of(fields))
+    check(Recipe.of({**fields, "train.resolution": 12}))
 
 
 # --- images ---------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.recipe import Recipe, RowNoise, Train
 from ns_bench.selftrain.evaluate import score
 from ns_bench.selftrain.models import NoisedNet, build
-from ns_bench.selftrain.noise import augment, padded_crop
+from ns_bench.selftrain.noise import augment, padded_crop, resized_crop
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.selftrain.train import (
     Diverged,
@@ -454,6 +454,53 @@ def test_a_batch_larger_than_the_pool_is_an_error(digits: Dataset) -> None:
 
 
 # Input noise
+
+
+def test_a_resized_crop_is_a_part_of_the_image() -> None:
+    """Of a ramp it is a ramp again: it shows from which place to which the crop went."""
+    ramp = torch.arange(64, dtype=torch.float32).mul(4).expand(1, 1, 64, 64)
+    crops = resized_crop(ramp.expand(2000, -1, -1, -1).to(torch.uint8), 0.08, seeded(3))
+    assert crops.shape == (2000, 1, 64, 64) and crops.dtype == torch.uint8
+    assert (crops.int() - crops[:, :, :1].int()).abs().max() <= 1  # but for rounding
+    left, right = crops[:, 0, 0, 8].float(), crops[:, 0, 0, 55].float()
+    width = (right - left) / 47 / 4  # share of the image's width, by its slope
+    assert 0.2 < width.min() < 0.3  # sqrt(0.08 x 3/4) = 0.245
+    assert width.max() == pytest.approx(1, abs=0.01)
+    middle = (left + right) / 2 / 252
+    assert middle.mean() == pytest.approx(0.5, abs=0.02)
+    assert middle[width > 0.99].std() < 0.01 < middle[width < 0.5].std()
+
+
+def test_a_resized_crop_is_part_of_the_noise() -> None:
+    picture = torch.randint(0, 256, (50, 3, 9, 9), generator=seeded()).to(torch.uint8)
+    noise = RowNoise(randaugment_n=0, resized_crop=0.5)
+    assert torch.equal(augment(picture, noise, seeded(2)), resized_crop(picture, 0.5, seeded(2)))
+
+
+def test_a_resized_crop_is_bilinear() -> None:
+    """By hand: the box of these draws, and between its pixels."""
+    picture = torch.randint(0, 256, (1, 3, 40, 40), generator=seeded()).to(torch.uint8)
+    draws = torch.rand(4, 1, generator=seeded(6))[:, 0]
+    size = 0.3 + 0.7 * draws[0]
+    aspect = torch.exp(math.log(3 / 4) + draws[1] * math.log(16 / 9))
+    width, height = (40 * size**0.5 * aspect**0.5).item(), (40 * size**0.5 / aspect**0.5).item()
+    assert max(width, height) < 40
+    left, top = draws[2].item() * (40 - width), draws[3].item() * (40 - height)
+    coordinate = torch.arange(40) + 0.5
+    x = left + coordinate * width / 40 - 0.5
+    y = top + coordinate * height / 40 - 0.5
+    ours = resized_crop(picture, 0.3, seeded(6))[0].float()
+
+    def at(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        low = values.floor().clamp(0, 39)
+        return low.long(), (low + 1).clamp(max=39).long(), (values - low).clamp(0, 1)
+
+    x0, x1, fx = at(x)
+    y0, y1, fy = at(y)
+    image = picture[0].float()
+    rows = image[:, y0] * (1 - fy)[:, None] + image[:, y1] * fy[:, None]
+    expected = rows[:, :, x0] * (1 - fx) + rows[:, :, x1] * fx
+    assert (ours - expected).abs().max() <= 0.51
 
 
 @settings(max_examples=30, deadline=None)

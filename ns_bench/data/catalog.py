@@ -37,7 +37,7 @@ class HubSet:
 
     Attributes:
         config: name of its configuration, which is the folder of its files; "" is none.
-        pixels: side of its images as they are.
+        pixels: side of its images as they are; 0 where they are of many sizes.
     """
 
     hub: str
@@ -78,12 +78,17 @@ def files_of(spec: Data) -> Files | None:
     if spec.name in NO_FILES or spec.name in CATALOG:
         return None
     if spec.name in hub_sets():
-        if own:
+        known, pool = hub_sets()[spec.name].files, spec.files.unlabeled
+        if not own:
+            return known
+        if spec.files != Files(unlabeled=pool) or not pool.source:
             raise UserError(
                 f"data.files describes a data set of one's own: '{spec.name}' has its own "
-                "description; give yours another data.name"
+                "description, but for a pool from another source (data.files.unlabeled.source); "
+                "give yours another data.name"
             )
-        return hub_sets()[spec.name].files
+        _check_part("unlabeled", pool)
+        return replace(known, unlabeled=pool)
     if not own:
         raise unknown("data set", spec.name, [*CATALOG, *hub_sets()])
     _check_own(spec)
@@ -98,22 +103,60 @@ def _check_own(spec: Data) -> None:
         raise UserError(f"data.files.classes={files.classes}: expected at least 2")
     if files.channels == 2:
         raise UserError("data.files.channels=2: expected 3 (colour) or 1 (grey)")
-    if not spec.pixels:
-        raise UserError(
-            f"data.pixels=0: expected the side to which the images of '{spec.name}' are resized"
-        )
     for name in ("labeled", "test", "unlabeled"):
         part: Part = getattr(files, name)
-        if bool(part.split) != bool(part.images) or (name == "labeled" and not part.split):
-            raise UserError(
-                f"data.files.{name}: expected the name of a split and how many images it has, for "
-                f'example {{ split = "train", images = 500 }}'
-            )
+        if name == "labeled" or part != Part():
+            _check_part(name, part)
+
+
+def _check_part(name: str, part: Part) -> None:
+    if not (part.split and part.images):
+        raise UserError(
+            f"data.files.{name}: expected the name of a split and how many images it has, for "
+            f'example {{ split = "train", images = 500 }}'
+        )
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*|", part.source):
+        raise UserError(
+            f"data.files.{name}.source={part.source}: expected a name, or OWNER/NAME of the hub"
+        )
+
+
+def sources_of(spec: Data) -> list[str]:
+    """Return the names of the sets that its parts are from, its own first; [] without files."""
+    files = files_of(spec)
+    if files is None:
+        return []
+    parts = (files.labeled, files.test, files.unlabeled)
+    return list(dict.fromkeys([spec.name, *(part.source for part in parts if part.source)]))
 
 
 def pixels_of(spec: Data) -> int:
-    """Return the side of the images of a data set in files."""
-    return spec.pixels or hub_sets()[spec.name].pixels
+    """Return the side of the images of a data set in files; 0 if they are not resized once."""
+    if spec.pixels or spec.name not in hub_sets():
+        return spec.pixels
+    return hub_sets()[spec.name].pixels
+
+
+def side_of(spec: Data) -> int:
+    """Return the side of the images that a network sees, unless it has a resolution of its own."""
+    if files_of(spec) is not None:
+        return pixels_of(spec)
+    return spec.glyphs.pixels if spec.name == "glyphs" else 8
+
+
+def channels_of(spec: Data) -> int:
+    """Return the channels of the images."""
+    files = files_of(spec)
+    return 1 if files is None else files.channels
+
+
+def decoded_bytes(spec: Data) -> int:
+    """Return what the images of a set in files take when they are decoded once; 0 for others."""
+    files = files_of(spec)
+    if files is None:
+        return 0
+    images = files.labeled.images + files.test.images + files.unlabeled.images
+    return images * files.channels * pixels_of(spec) ** 2
 
 
 def facts(spec: Data) -> Facts:
@@ -150,13 +193,6 @@ def source_spec(spec: Data) -> Data:
     if spec.source in hub_sets():
         return Data(name=spec.source, pixels=side_of(spec))
     return Data(name=spec.source, unlabeled=spec.unlabeled, glyphs=spec.glyphs)
-
-
-def side_of(spec: Data) -> int:
-    """Return the side of the images of a data set, in pixels."""
-    if spec.name in NO_FILES:
-        return spec.glyphs.pixels if spec.name == "glyphs" else 8
-    return pixels_of(spec)
 
 
 def classes_of(spec: Data) -> int:
@@ -244,6 +280,12 @@ def pool_size(spec: Data) -> int:
 def check(recipe: Recipe) -> None:
     """Raise UserError if the data of a recipe or of its teachers cannot be had as asked for."""
     pool = pool_size(recipe.data)
+    if not (side_of(recipe.data) or recipe.train.resolution):
+        raise UserError(
+            f"data.pixels=0 and train.resolution=0: expected the side of the images of "
+            f"'{recipe.data.name}': data.pixels, if they are to be resized once, train.resolution, "
+            "if they are to be decoded whenever they are needed"
+        )
     if recipe.teacher is not None:
         check(recipe.teacher)
     size = recipe.batch[1]

@@ -8,6 +8,12 @@ Every image is decoded and resized once, into a folder that runs map into memory
                                     test.*, unlabeled.*  the same, of splits of their own
                                     meta.json            fingerprint, unreadable images
 
+Where images are not resized once (`data.pixels` = 0 and many sizes), what is decoded are
+thumbnails, to find unreadable images and duplicates; runs decode the images themselves as they need
+them, from Arrow files that `datasets` made (see `stream.py`). Then there are also
+
+                                    labeled.rows.npy     int64 [N], of the images in the Arrow files
+
 Where a set's files are is no part of a recipe. It is noted in the store, where workers and jobs on
 other machines find it: `<store>/data/NAME-<8 hex>.json`.
 """
@@ -24,28 +30,38 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ns_bench.data.catalog import files_of, hub_sets, pixels_of
+from ns_bench.data.catalog import files_of, hub_sets, pixels_of, sources_of
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Data, Files, Part
 from ns_bench.store import publish_json
+
+if TYPE_CHECKING:
+    from ns_bench.data.stream import Pictures
 
 UNREADABLE = 0.01
 """Share of a split's images that may be unreadable: they are left out, and counted."""
 
 PARTS = ("labeled", "test", "unlabeled")
 
+THUMBNAIL = 16
+"""Side of thumbnails of images that stream: 768 bytes each."""
+
 
 @dataclass(frozen=True)
 class Table:
-    """The images of one split, mapped from disk: uint8 [N, C, H, W]; labels int64 [N]; hashes."""
+    """The images of one split, mapped from disk: uint8 [N, C, H, W]; labels int64 [N]; hashes.
+
+    Where `pictures` are not None, `images` are thumbnails of them.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     hashes: np.ndarray
+    pictures: "Pictures | None" = None
 
 
 @dataclass(frozen=True)
@@ -78,14 +94,28 @@ def arrays(spec: Data, store: Path) -> Arrays:
     def table(part: str) -> Table | None:
         if not (folder / f"{part}.images.npy").is_file():
             return None
-        names = ("images", "labels", "hashes")
-        return Table(*(np.load(folder / f"{part}.{name}.npy", mmap_mode="r") for name in names))
+        images, labels, hashed = (
+            np.load(folder / f"{part}.{name}.npy", mmap_mode="r")
+            for name in ("images", "labels", "hashes")
+        )
+        return Table(images, labels, hashed, _pictures(folder, part, meta, images.shape[1]))
 
     labeled = table("labeled")
     assert labeled is not None
     return Arrays(
         labeled, table("test"), table("unlabeled"), meta["fingerprint"], meta["unreadable"]
     )
+
+
+def _pictures(folder: Path, part: str, meta: Mapping[str, Any], channels: int) -> Any:
+    """Return the images of a split that streams; None if they are in the arrays."""
+    if part not in meta.get("arrow", {}):
+        return None
+    from ns_bench.data.stream import Pictures, mapped
+
+    found = meta["arrow"][part]
+    rows = np.load(folder / f"{part}.rows.npy", mmap_mode="r")
+    return Pictures(mapped(found["files"], found["column"]), rows, THUMBNAIL, channels)
 
 
 def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> None:
@@ -105,23 +135,25 @@ def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> Non
         if files is None or (what := _what(spec, files)) in seen:
             continue
         seen.add(what)
-        note = _noted(spec, store)
-        if spec.name not in paths and _is_there(note):
+        note, names = _noted(spec, store), sources_of(spec)
+        if not paths.keys() & set(names) and _is_there(note):
             continue
-        path = paths.get(spec.name, note.get("path"))
-        if path is not None:
-            path = str(Path(path).expanduser().resolve())
-        folder = _decoded(spec, files, path)
+        places = {**note.get("places", {}), **paths}
+        found = {
+            name: str(Path(places[name]).expanduser().resolve()) for name in names if name in places
+        }
+        folder = _decoded(spec, files, found)
         fingerprint = json.loads((folder / "meta.json").read_bytes())["fingerprint"]
         if note.get("fingerprint", fingerprint) != fingerprint:
+            where = ", ".join(found.values()) or "the hub"
             raise UserError(
-                f"data set '{spec.name}' in {path or 'the hub'} is not the one that the runs in "
+                f"data set '{spec.name}' in {where} is not the one that the runs in "
                 f"{store} have, or in another order (fingerprint {fingerprint}, not "
                 f"{note['fingerprint']}): give it another data.name or use another store"
             )
         file = _note_file(spec, files, store)
         file.parent.mkdir(parents=True, exist_ok=True)
-        now = {"path": path, "arrays": str(folder), "fingerprint": fingerprint}
+        now = {"places": found, "arrays": str(folder), "fingerprint": fingerprint}
         if now != note:
             publish_json(file, now)
 
@@ -151,7 +183,11 @@ def _noted(spec: Data, store: Path) -> dict[str, Any]:
 
 
 def _is_there(note: Mapping[str, Any]) -> bool:
-    return "arrays" in note and (Path(note["arrays"]) / "meta.json").is_file()
+    try:
+        meta = json.loads((Path(note["arrays"]) / "meta.json").read_bytes())
+    except (KeyError, OSError, ValueError):
+        return False
+    return all(Path(f).is_file() for part in meta.get("arrow", {}).values() for f in part["files"])
 
 
 # --- decoding -------------------------------------------------------------------------------
@@ -163,42 +199,53 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_HOME", f"{home}/huggingface")).expanduser() / "ns_bench"
 
 
-def _decoded(spec: Data, files: Files, path: str | None) -> Path:
-    """Return the folder of arrays, of which all is there or nothing."""
-    if path is None and spec.name not in hub_sets():
-        raise UserError(
-            f"where is data set '{spec.name}'? --data {spec.name}=PATH says it, or path in the "
-            "table [data] of its profile"
-        )
-    if path is not None and not Path(path).is_dir():
-        raise UserError(f"data set '{spec.name}': there is no folder {path}")
+def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
+    """Return the folder of arrays, of which all is there or nothing.
+
+    Args:
+        places: {source: folder}, of those that do not come from the hub.
+    """
     key = hashlib.sha256(_what(spec, files).encode())
-    if path is not None:
+    for name in sources_of(spec):
+        path = places.get(name)
+        if path is None:
+            if name not in hub_sets() and "/" not in name:
+                raise UserError(
+                    f"where is data set '{name}'? --data {name}=PATH says it, or path in the "
+                    "table [data] of its profile"
+                )
+            continue
+        if not Path(path).is_dir():
+            raise UserError(f"data set '{name}': there is no folder {path}")
         for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
             stat = file.stat()
             key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     folder = cache_folder() / f"{spec.name}-{key.hexdigest()[:16]}"
-    if not (folder / "meta.json").is_file():
+    here = {"arrays": str(folder)}
+    if not _is_there(here):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes, one decodes
-            if not (folder / "meta.json").is_file():
-                _decode_into(folder, spec, files, path)
+            if not _is_there(here):
+                _decode_into(folder, spec, files, places)
     return folder
 
 
-def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> None:
-    source = _Source(spec.name, path)
+def _decode_into(folder: Path, spec: Data, files: Files, places: Mapping[str, str]) -> None:
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
         content, unreadable, classes = hashlib.sha256(), 0, list[str]()
+        arrow = {}
         for name in PARTS:
             part: Part = getattr(files, name)
             if not part.split:
                 continue
-            columns, bad = _read(source, part.split, name, files, pixels_of(spec), unfinished)
+            source = _Source(part.source or spec.name, places.get(part.source or spec.name))
+            columns, bad, mapped = _read(source, name, files, pixels_of(spec), unfinished)
+            if mapped is not None:
+                arrow[name] = mapped
             images = np.load(unfinished / f"{name}.images.npy", mmap_mode="r")
             labels = np.full(len(images), -1)
             if columns is not None:
@@ -207,7 +254,9 @@ def _decode_into(folder: Path, spec: Data, files: Files, path: str | None) -> No
             np.save(unfinished / f"{name}.hashes.npy", hashed := hashes(images))
             content.update(hashed.tobytes() + labels.tobytes())
             unreadable += bad
-        meta = {"fingerprint": content.hexdigest()[:16], "unreadable": unreadable}
+        meta: dict[str, Any] = {"fingerprint": content.hexdigest()[:16], "unreadable": unreadable}
+        if arrow:
+            meta["arrow"] = arrow
         publish_json(unfinished / "meta.json", meta)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -224,9 +273,12 @@ class _Labels:
 
 
 def _read(
-    source: "_Source", split: str, name: str, files: Files, pixels: int, folder: Path
-) -> tuple[_Labels | None, int]:
+    source: "_Source", name: str, files: Files, pixels: int, folder: Path
+) -> tuple[_Labels | None, int, dict[str, Any] | None]:
     """Decode a split into `folder`; returns its labels, if it has any, and unreadable images.
+
+    With `pixels` 0 thumbnails are decoded, and it also returns where the images themselves are:
+    {"files": Arrow files, "column"}.
 
     Raises:
         UserError: a column is missing, too many images are unreadable or their number is not the
@@ -235,20 +287,26 @@ def _read(
     from numpy.lib.format import open_memmap
 
     part: Part = getattr(files, name)
-    rows = source.open(split)
+    split = part.split
+    rows = source.open(split, mapped=not pixels)
     columns = list(rows.features or {})
-    image, label = source.columns(files, columns)
+    image, label = source.columns(files, rows.features or {})
+    if part.source and image not in columns:
+        image = source.only_image(rows.features or {}) or image
     for column in [image] if name == "unlabeled" else [image, label]:
         if column not in columns:
             raise unknown(f"column of {source}, split '{split}':", column, columns)
     if name == PARTS[0]:
         print(f"ns_bench: {source} is read once, into {folder.parent}", file=sys.stderr)
-    labeled = label in columns
+    # what is a class of another set is none of this one
+    labeled = label in columns and not (name == "unlabeled" and part.source)
     chosen = [image, label] if labeled else [image]
-    shape = (part.images, files.channels, pixels, pixels)
+    side = pixels or THUMBNAIL
+    shape = (part.images, files.channels, side, side)
     target = folder / f"{name}.images.npy"
     images = open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
     labels: list[Any] = []
+    good: list[int] = []
     bad: list[str] = []
     count = 0
     for count, row in enumerate(source.rows(split, rows, chosen), start=1):
@@ -256,13 +314,14 @@ def _read(
             continue  # how many are there is worth knowing
         cell = row[image]
         try:
-            pixel = decode(cell, files.channels, pixels)
+            pixel = decode(cell, files.channels, side, fast=not pixels)
         except Exception as error:  # of damaged files Pillow says nearly anything
             place = cell.get("path") if isinstance(cell, dict) else None
             bad.append(f"{Path(place).name if place else f'row {count - 1}'} ({error})")
             continue
         images[count - 1 - len(bad)] = pixel
         labels.append(row[label] if labeled else None)
+        good.append(count - 1)
     if count != part.images:
         raise UserError(
             f"{source}: split '{split}' has {count} images, its description says {part.images} "
@@ -278,10 +337,16 @@ def _read(
     if bad:
         np.save(folder / "whole.npy", images[: len(labels)])
         (folder / "whole.npy").replace(target)
-    return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad)
+    mapped = None
+    if not pixels:
+        np.save(folder / f"{name}.rows.npy", np.array(good, np.int64))
+        mapped = {"files": [file["filename"] for file in rows.cache_files], "column": image}
+    return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad), mapped
 
 
-def decode(cell: Mapping[str, Any] | None, channels: int, pixels: int) -> np.ndarray:
+def decode(
+    cell: Mapping[str, Any] | None, channels: int, pixels: int, fast: bool = False
+) -> np.ndarray:
     """Return an image, uint8 [channels, pixels, pixels], of any mode and size.
 
     Grey, palette, RGBA and CMYK images are converted. What is not square is cropped in its middle;
@@ -289,6 +354,8 @@ def decode(cell: Mapping[str, Any] | None, channels: int, pixels: int) -> np.nda
 
     Args:
         cell: of an undecoded column of `datasets.Image`: {"bytes", "path"}.
+        fast: decode a JPEG at a half, a quarter or an eighth of its size where that is at least
+            twice what is wanted; pixels differ a little.
 
     Raises:
         Exception: it cannot be decoded; Pillow mostly raises OSError, ValueError or SyntaxError.
@@ -299,6 +366,8 @@ def decode(cell: Mapping[str, Any] | None, channels: int, pixels: int) -> np.nda
         raise ValueError("it is empty")
     raw = cell["bytes"]
     with Image.open(cell["path"] if raw is None else io.BytesIO(raw)) as image:
+        if fast:
+            image.draft("L" if channels == 1 else "RGB", (2 * pixels, 2 * pixels))
         upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
     if upright.size != (pixels, pixels):
         upright = ImageOps.fit(upright, (pixels, pixels), Image.Resampling.BILINEAR)
@@ -377,8 +446,12 @@ class _Source:
     def __str__(self) -> str:
         return f"data set '{self.name}'" + (f" in {self.path}" if self.path else "")
 
-    def open(self, split: str) -> Any:
-        """Return a split as a `datasets.Dataset` or, of files, an `IterableDataset` over them."""
+    def open(self, split: str, mapped: bool = False) -> Any:
+        """Return a split as a `datasets.Dataset` or, of files, an `IterableDataset` over them.
+
+        If it is to be `mapped`, files are copied into Arrow files first (but for those of a folder
+        of images, which stay where they are), in the cache of `datasets`.
+        """
         import datasets
         import huggingface_hub
 
@@ -386,7 +459,7 @@ class _Source:
         huggingface_hub.logging.set_verbosity_error()
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
-        return self._local(split, Path(self.path)) if self.path else self._hub(split)
+        return self._local(split, Path(self.path), mapped) if self.path else self._hub(split)
 
     def rows(self, split: str, opened: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Yield rows with their images undecoded, so that a bad one is not the end."""
@@ -404,19 +477,21 @@ class _Source:
     def _hub(self, split: str) -> Any:
         import datasets
 
-        known = hub_sets()[self.name]
+        known = hub_sets().get(self.name)
+        hub, config = (known.hub, known.config) if known else (self.name, "")
         try:
-            return datasets.load_dataset(known.hub, known.config or None, split=split)
+            return datasets.load_dataset(hub, config or None, split=split)
         except (OSError, ValueError) as error:
-            only = f" --include '{known.config}/*'" if known.config else ""
+            only = f" --include '{config}/*'" if config else ""
+            place = self.name.rpartition("/")[2]
             raise UserError(
                 f"{self} is not on this machine and cannot be downloaded ({_line(error)}): where "
-                f"there is a network run `hf download {known.hub} --repo-type dataset{only} "
-                f"--local-dir {self.name}`, bring that folder here and add "
-                f"--data {self.name}={self.name}"
+                f"there is a network run `hf download {hub} --repo-type dataset{only} "
+                f"--local-dir {place}`, bring that folder here and add "
+                f"--data {self.name}={place}"
             ) from None
 
-    def _local(self, split: str, path: Path) -> Any:
+    def _local(self, split: str, path: Path, mapped: bool) -> Any:
         import datasets
 
         for folder in self._inside(path):
@@ -427,16 +502,18 @@ class _Source:
                 if split not in there:
                     raise unknown(f"split of {self}:", split, there)
                 return there[split]
-            parquet = sorted(folder.rglob("*.parquet"))
-            if parquet:
+            for kind, suffix in (("parquet", "parquet"), ("webdataset", "tar")):
+                shards = sorted(folder.rglob(f"*.{suffix}"))
+                if not shards:
+                    continue
                 # hub copies have train-00000-of-00001.parquet, converters name them SET-train
                 word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-])")
-                mine = [str(f) for f in parquet if word.search(f.relative_to(folder).as_posix())]
+                mine = [str(f) for f in shards if word.search(f.relative_to(folder).as_posix())]
                 if not mine:
-                    raise unknown(f"split of {self}:", split, {f.stem for f in parquet})
+                    raise unknown(f"split of {self}:", split, {f.stem for f in shards})
                 with self._readable(split):
                     return datasets.load_dataset(
-                        "parquet", data_files={split: mine}, split=split, streaming=True
+                        kind, data_files={split: mine}, split=split, streaming=not mapped
                     )
             if (folder / split).is_dir():
                 with self._readable(split):
@@ -446,13 +523,14 @@ class _Source:
                         data_dir=str(folder / split),
                         data_files={split: "**"},
                         split=split,
-                        streaming=True,
+                        streaming=not mapped,
                     )
         folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
         if folders:
             raise unknown(f"split of {self}:", split, folders)
         raise UserError(
-            f"{self}: expected a folder of save_to_disk, parquet files, or {split}/CLASS/image.png"
+            f"{self}: expected a folder of save_to_disk, parquet files, tar files (WebDataset), or "
+            f"{split}/CLASS/image.png"
         )
 
     def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:
@@ -460,6 +538,13 @@ class _Source:
         if self.path and self.name in hub_sets() and set(there) <= {"image", "label"}:
             return "image", "label"  # folders name no columns: they may hold any set of the hub
         return files.image, files.label
+
+    def only_image(self, features: Mapping[str, Any]) -> str | None:
+        """Return the name of the column of images, where there is just one."""
+        import datasets
+
+        found = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+        return found[0] if len(found) == 1 else None
 
     def _inside(self, path: Path) -> Iterator[Path]:
         """Yield the folder of the configuration, as copies of the hub have it, and the folder."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ns_bench import recipe
 from ns_bench.data import glyphs, sets
@@ -21,15 +21,19 @@ from ns_bench.data.catalog import (
     takes_all,
 )
 from ns_bench.data.sets import Arrays, Table
+from ns_bench.data.stream import Pictures
 from ns_bench.errors import UserError
 from ns_bench.streams import stream
+
+Images = Tensor | Pictures
+"""In memory, or decoded when they are needed."""
 
 
 @dataclass(frozen=True)
 class Labeled:
     """Images, uint8 [N, C, H, W], and labels, int64 [N]."""
 
-    images: Tensor
+    images: Images
     labels: Tensor
 
     def __len__(self) -> int:
@@ -40,7 +44,7 @@ class Labeled:
 class Unlabeled:
     """Images, uint8 [N, C, H, W], and nothing else: no label can leak through this type."""
 
-    images: Tensor
+    images: Images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,7 +55,8 @@ class Dataset:
     """One seed's split.
 
     `mean` and `std` ([C, 1, 1], float32, in units of 0-255) are those of the pixels that may be
-    trained on: labeled and unlabeled rows, never validation or test. `facts` of a set in files are
+    trained on: labeled and unlabeled rows, never validation or test; of images that stream, of
+    thumbnails of labeled rows. `facts` of a set in files are
     for its result: its fingerprint, how many images of the pool were the same as a test or
     validation image and left out, and how many of the whole set could not be read.
     """
@@ -66,7 +71,7 @@ class Dataset:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def load(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Dataset:
+def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: int = 0) -> Dataset:
     """Load one seed's split of the data set `spec.name`.
 
     Of a finite set, a permutation by the stream "split" gives test, then validation; the labeled
@@ -77,22 +82,44 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Dataset:
 
     Args:
         store: where the files of a set in files are noted; see `ns_bench.data.sets`.
+        resolution: side to which every image is resized (bilinear, antialiased); 0 is as it is.
+            Mean and standard deviation are those of the images before that.
 
     Raises:
         UserError: unknown data set, or parts that do not fit into it, or files that are not there.
     """
     parts = _parts(spec, seed, store)
-    mean, std = (_exact_moments if parts.facts else _moments)(parts)
+    if parts.small is not None:
+        mean, std = _exact_moments(parts.small)
+    elif parts.facts:
+        mean, std = _exact_moments(_pixels(parts.labeled), _pixels(parts.unlabeled))
+    else:
+        mean, std = _moments(parts)
+
+    def resized(part: Labeled) -> Labeled:
+        return Labeled(_resized(part.images, resolution), part.labels)
+
     return Dataset(
         classes=classes_of(spec),
-        labeled=parts.labeled,
-        unlabeled=Unlabeled(parts.unlabeled.images),
-        validation=parts.validation,
-        test=parts.test,
+        labeled=resized(parts.labeled),
+        unlabeled=Unlabeled(resized(parts.unlabeled).images),
+        validation=resized(parts.validation),
+        test=resized(parts.test),
         mean=mean.view(-1, 1, 1),
         std=std.view(-1, 1, 1),
         facts=parts.facts,
     )
+
+
+def _resized(images: Images, side: int) -> Images:
+    """Resize uint8 images [N, C, H, W] to [N, C, side, side]; 0 leaves them as they are."""
+    if isinstance(images, Pictures):
+        return replace(images, side=side)
+    if side in (0, images.shape[-1]):
+        return images
+    small = partial(nn.functional.interpolate, size=(side, side), mode="bilinear", antialias=True)
+    chunks = [small(chunk) for chunk in images.split(8192)]
+    return torch.cat(chunks) if len(images) else images.new_empty(0, images.shape[1], side, side)
 
 
 def hidden_labels(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> Tensor | None:
@@ -113,6 +140,12 @@ class _Parts(NamedTuple):
     validation: Labeled
     test: Labeled
     facts: dict[str, Any]
+    small: Tensor | None = None  # thumbnails of labeled rows, where images stream
+
+
+def _pixels(part: Labeled) -> Tensor:
+    assert isinstance(part.images, Tensor)
+    return part.images
 
 
 def _parts(spec: recipe.Data, seed: int, store: Path) -> _Parts:
@@ -154,22 +187,22 @@ def _source(spec: recipe.Data, seed: int, store: Path, shape: tuple[int, ...]) -
 
 
 def _table(part: Labeled) -> Table:
-    images = part.images.numpy()
+    images = _pixels(part).numpy()
     return Table(images, part.labels.numpy(), sets.hashes(images))
 
 
 def _moments(parts: _Parts) -> tuple[Tensor, Tensor]:
-    train = torch.cat([parts.labeled.images, parts.unlabeled.images]).float()
+    train = torch.cat([_pixels(parts.labeled), _pixels(parts.unlabeled)]).float()
     return train.mean((0, 2, 3)), train.std((0, 2, 3))
 
 
-def _exact_moments(parts: _Parts) -> tuple[Tensor, Tensor]:
+def _exact_moments(*parts: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation by channel from how often each of the 256 values is there:
     exact, and without a copy of a large pool as floats."""
-    channels = parts.labeled.images.shape[1]
+    channels = parts[0].shape[1]
     counts = torch.zeros(channels, 256, dtype=torch.float64)
-    for part in (parts.labeled, parts.unlabeled):
-        for chunk in part.images.split(8192):
+    for part in parts:
+        for chunk in part.split(8192):
             for channel in range(channels):
                 counts[channel] += chunk[:, channel].flatten().bincount(minlength=256)
     value, total = torch.arange(256, dtype=torch.float64), counts.sum(1)
@@ -220,6 +253,7 @@ def _split(whole: Arrays, spec: recipe.Data, seed: int) -> _Parts:
         _take(source, validation),
         _take(test_source, test),
         facts if whole.fingerprint else {},
+        None if source.pictures is None else _thumbnails(source, rest[chosen]),
     )
 
 
@@ -240,8 +274,15 @@ def _stratified(labels: Tensor, spec: recipe.Data, seed: int) -> Tensor:
     return rank < per_class
 
 
+def _thumbnails(source: Table, rows: Tensor) -> Tensor:
+    """Return thumbnails of at most 65,536 rows."""
+    return torch.from_numpy(source.images[rows[:65536].numpy()])
+
+
 def _take(source: Table, rows: Tensor) -> Labeled:
     index = rows.numpy()
+    if source.pictures is not None:
+        return Labeled(source.pictures[index], torch.from_numpy(source.labels[index]))
     # indexing copies what was mapped from disk
     return Labeled(torch.from_numpy(source.images[index]), torch.from_numpy(source.labels[index]))
 
@@ -309,7 +350,7 @@ def _drawn_pool(spec: recipe.Data, seed: int) -> Labeled:
     )
     # shuffled, so that a row's place tells nothing of its class
     order = torch.randperm(spec.unlabeled, generator=stream(seed, "glyphs", "order"))
-    images = torch.cat([pool.images, strangers])[order]
+    images = torch.cat([_pixels(pool), strangers])[order]
     truth = torch.cat([labels, torch.full((foreign,), -1)])[order]
     return Labeled(images, truth)
 

@@ -26,7 +26,8 @@ class Pack:
     def __call__(self) -> None:
         plan = json.loads(Path(self.file).read_bytes())
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
-        runs = [Run(recipe, Path(plan["store"]) / recipe.id) for recipe in recipes]
+        store, wanted = Path(plan["store"]), plan.get("wanted", {})
+        runs = [Run(r, store / r.id, tuple(wanted.get(r.id, ()))) for r in recipes]
         if plan["tasks"] > 1:
             unfit = _together(runs)
         else:
@@ -56,9 +57,11 @@ def _sort(runs: list[Run]) -> tuple[list[Run], dict[str, str]]:
             continue
         if state == "failed":
             unfit[run.id] = "it failed before"
+        elif state == "unmeasured":
+            todo.append(run)
         elif teacher and teacher.id in unfit:
             unfit[run.id] = f"its teacher {teacher.id} failed"
-        elif teacher and teacher not in todo and teacher.state() != "done":
+        elif teacher and teacher.id not in [r.id for r in todo] and teacher.state() != "done":
             unfit[run.id] = f"its teacher {teacher.id} is {teacher.state()}"
         else:
             todo.append(run)

@@ -77,7 +77,7 @@ def cores() -> int:
 
 
 def threads(workers: int) -> int:
-    """Return how many threads a worker gets: its share of the cores, OMP_NUM_THREADS at the most."""
+    """Return how many threads a worker gets: its share of the cores, at most OMP_NUM_THREADS."""
     most = os.environ.get("OMP_NUM_THREADS", "")
     share = max(1, cores() // workers)
     return min(share, int(most)) if most.isdecimal() and int(most) else share
@@ -199,7 +199,8 @@ class _Pool:
                 w.run, w.images, w.fresh, w.heard = run, 0, 0, time.monotonic()
                 del self.pending[run.id]
                 try:
-                    w.connection.send((str(run.path), run.recipe.to_dict(), self.until.get(run.id)))
+                    until = self.until.get(run.id)
+                    w.connection.send((str(run.path), run.recipe.to_dict(), run.wanted, until))
                 except OSError:  # it just died, before the run began
                     self.pending[run.id], w.run, w.closed = run, None, True
 

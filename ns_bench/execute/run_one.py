@@ -1,4 +1,4 @@
-"""Do one run of a store: check its teacher, train (or go on), evaluate, publish.
+"""Do one run of a store: check its teacher, train (or go on), evaluate, publish; then measure.
 
 By hand, on one process or over several GPUs, nodes or (gloo) CPUs, where RUN_DIR is a run's folder
 in a store, with its recipe.json:
@@ -27,6 +27,7 @@ from ns_bench.data import split
 from ns_bench.errors import UserError
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
+from ns_bench.robustness.measure import measure
 from ns_bench.selftrain import parallel
 from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
 from ns_bench.selftrain.models import network
@@ -39,6 +40,7 @@ from ns_bench.store import (
     Corrupt,
     Held,
     Lease,
+    Measured,
     Result,
     Run,
     publish,
@@ -73,7 +75,7 @@ def run_one(
     until: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Result:
-    """Return the run's result, training only what is missing.
+    """Return the run's result, training and measuring (see `Run.wanted`) only what is missing.
 
     Where `torch.distributed` is initialised, every process calls this. Process 0 alone takes the
     lease, tells progress and writes; all start from the checkpoint that it read, and stop at the
@@ -94,9 +96,26 @@ def run_one(
     """
     lease = Lease(run.path)
     parallel.on_leader(lease.acquire)
+    told = (run.recipe.images, 0)
+
+    def tell(images: int, fresh: int) -> None:
+        nonlocal told
+        told = (images, fresh)
+        progress(images, fresh)
+
+    def alive() -> None:
+        """Give a sign of life while measuring, or stop."""
+        if should_stop():
+            raise Interrupted
+        progress(*told)
+        lease.renew()
+
     try:
-        result = parallel.on_leader(partial(_published, run))
-        return result or _do(run, lease, device, progress, should_stop, until, checkpoint_seconds)
+        result = parallel.on_leader(partial(_published, run)) or _do(
+            run, lease, device, tell, should_stop, until, checkpoint_seconds
+        )
+        parallel.on_leader(partial(_measure, run, device, alive))
+        return result
     finally:
         if parallel.rank() == 0:
             lease.release()
@@ -122,7 +141,7 @@ def _do(
 ) -> Result:
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
-    dataset = split.load(recipe.data, recipe.seed, run.path.parent)
+    dataset = _dataset(recipe, run)
     teaching = _teaching(run, dataset, device)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
@@ -221,6 +240,33 @@ def _do(
     return parallel.on_leader(finish)
 
 
+def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
+    """Measure what is asked for and missing, of the published weights as they are on disk."""
+    groups = run.unmeasured
+    if not groups:
+        return
+    recipe = run.recipe
+    dataset = split.load(recipe.data, recipe.seed, run.path.parent)
+    weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
+    net = _loaded(recipe, dataset, weights).to(device)
+    for group in groups:
+        began = time.monotonic()
+        values = measure(group, net, dataset, recipe.seed, _at_most_every_second(alive))
+        run.keep(group, Measured(values, round(time.monotonic() - began, 3)))
+
+
+def _at_most_every_second(call: Callable[[], None]) -> Callable[[], None]:
+    last = 0.0
+
+    def now_and_then() -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1:
+            last = time.monotonic()
+            call()
+
+    return now_and_then
+
+
 def _prepare(run: Run) -> None:
     for leftover in run.path.glob(".*.tmp"):  # of a process that was killed while publishing
         leftover.unlink(missing_ok=True)
@@ -254,16 +300,19 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
     weights: dict[str, torch.Tensor] = {}
     if warm or distils or pseudo.noised_teacher or pseudo.views > 1:
         weights = safetensors.torch.load(_artifact(teacher, MODEL))
+        if teacher.recipe.train.resolution != recipe.train.resolution:
+            dataset = _dataset(teacher.recipe, run)  # it sees what it was trained on
     labels = distilled = None
     mean, std = dataset.mean, dataset.std
     if recipe.batch[1]:
-        logits, pool = safetensors.torch.load(stored)["logits"], dataset.unlabeled.images
+        logits = safetensors.torch.load(stored)["logits"]
+        pool, seed = dataset.unlabeled.images, recipe.seed
         if pseudo.noised_teacher:
             net, noise = _loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
-            logits = predict_noised(net, pool, mean, std, noise, recipe.seed)
+            logits = predict_noised(net, pool, mean, std, noise, seed)
         elif pseudo.views > 1:
             net, noise = _loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
-            logits = predict_views(net, pool, mean, std, noise, pseudo.views, recipe.seed)
+            logits = predict_views(net, pool, mean, std, noise, pseudo.views, seed)
         random = stream(recipe.seed, "balance", recipe.generation)
         labels = pseudo_label(logits, pseudo, recipe.train.label_smoothing, random)
     if distils:
@@ -271,6 +320,10 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
         distilled = predict(net, dataset.labeled.images, mean, std).to(device)
     sha256 = hashlib.sha256(stored).hexdigest()
     return _Teaching(labels, weights if warm else None, distilled, sha256)
+
+
+def _dataset(recipe: Recipe, run: Run) -> split.Dataset:
+    return split.load(recipe.data, recipe.seed, run.path.parent, recipe.train.resolution)
 
 
 def _artifact(teacher: Run, name: str) -> bytes:
@@ -319,7 +372,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, on_terminate)
     try:
-        run = _run_in(path)
+        run = run_in(path)
         with parallel.joined() as device:
             result = run_one(run, device=device, should_stop=lambda: stop)
             if parallel.rank() == 0:
@@ -330,7 +383,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def _run_in(path: Path) -> Run:
+def run_in(path: Path) -> Run:
+    """Return the run in a folder. UserError: it is none, or has another run's name."""
     try:
         run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
     except (OSError, ValueError) as error:

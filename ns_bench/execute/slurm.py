@@ -380,6 +380,7 @@ class Scheduler:
                 "packs": [
                     [r.recipe.to_dict() for r in pack.runs] if pack else [] for pack in array.packs
                 ],
+                "wanted": {r.id: r.wanted for r in array.runs if r.wanted},
             }
             file.parent.mkdir(parents=True, exist_ok=True)
             publish_json(file, record)

@@ -25,11 +25,12 @@ from ns_bench.execute.slurm import (
     plan_arrays,
     require_slurm,
 )
-from ns_bench.plan import Plan, make_plan, states_of
+from ns_bench.plan import Plan, Wanted, make_plan, states_of
 from ns_bench.recipe import Recipe
 from ns_bench.store import Run, Store
 
 REFRESH_SECONDS = 5.0
+_TO_DO = ("missing", "partial", "unmeasured")
 
 
 def reconcile(
@@ -39,6 +40,7 @@ def reconcile(
     profile: Profile,
     cluster: Cluster,
     title: str,
+    wanted: Wanted,
 ) -> int | None:
     """Submit what is missing and return the exit code; None when nothing runs any more.
 
@@ -53,6 +55,7 @@ def reconcile(
         settled=not options.retry_failed,
         again=options.force or "",
         collect=_collect(options),
+        wanted=wanted,
     )
     if submission is not None:
         print(
@@ -60,8 +63,7 @@ def reconcile(
             f"(and one for the report); the same command shows where they stand"
         )
     rows = standing(plan, Scheduler(store).states())
-    waits = [state for _, state, _ in rows if state in ("queued", "running", "missing", "partial")]
-    if not waits:
+    if not {state for _, state, _ in rows} & {"queued", "running", *_TO_DO}:
         return None
     print(summary(title, rows))
     bad = {"failed", "blocked"} & {state for _, state, _ in rows}
@@ -77,6 +79,7 @@ def dispatch(
     settled: bool = True,
     again: str = "",
     collect: list[str] | None = None,
+    wanted: Wanted | None = None,
 ) -> tuple[Plan, Submission | None]:
     """Submit what is missing and not queued; returns the plan, and what was submitted, if anything.
 
@@ -94,10 +97,10 @@ def dispatch(
     with scheduler.exclusive():
         scheduler.recover(cluster)
         states = scheduler.states()
-        plan = make_plan(store, recipes)
+        plan = make_plan(store, recipes, wanted)
         if settled:
             settle(scheduler, plan, states, again=again)
-            plan = make_plan(store, recipes)
+            plan = make_plan(store, recipes, wanted)
         at_work = {r for r, job in states.items() if job.state in ALIVE}
         todo = [run for run in plan.missing if run.id not in at_work]
         # A student whose teacher is queued already waits for it: it comes with the next call.
@@ -144,7 +147,7 @@ def standing(plan: Plan, states: dict[str, JobState]) -> list[tuple[Run, str, Jo
     stored = states_of(plan.runs)
     for run_id, run in plan.runs.items():
         state, job = str(stored[run_id]), states.get(run_id)
-        if state in ("missing", "partial") and job is not None and job.state in ALIVE:
+        if state in _TO_DO and job is not None and job.state in ALIVE:
             # its lease says when it runs; until then its job is at other runs of the pack
             state = "queued"
         rows.append((run, state, job))
@@ -194,7 +197,7 @@ def ask(options: argparse.Namespace, store: Store, plan: Plan, title: str) -> in
 
 
 COLUMNS = ("run", "state", "job", "node", "elapsed", "progress", "why")
-ORDER = ("failed", "blocked", "running", "queued", "partial", "missing", "done")
+ORDER = ("failed", "blocked", "running", "queued", "partial", "missing", "unmeasured", "done")
 
 
 def status_table(
@@ -239,7 +242,7 @@ def _cells(run: Run, state: str, job: JobState | None) -> tuple[str, ...]:
         job.node if job else "",
         job.elapsed if job else "",
         _progress(run) if state in ("running", "partial") else "",
-        why or (_why(job) if job and state in ("queued", "missing", "partial") else ""),
+        why or (_why(job) if job and state in ("queued", *_TO_DO) else ""),
     )
 
 
@@ -267,8 +270,8 @@ def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -
     hours = seconds / 3600 / cluster.side_by_side
     what = "GPU-hours" if cluster.gpus else "job-hours"
     print(
-        f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:.2f} {what} and "
-        f"{len(plan.missing) * profile.run_megabytes:.0f} MB in the store"
+        f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:,.2f} {what} at "
+        f"{cluster.speed:g} times the speed of the profile's machine"
     )
 
 
@@ -286,6 +289,8 @@ def _collect(options: argparse.Namespace) -> list[str]:
         words += ["--tuned", *filter(None, [options.tuned])]
     if options.pilot:
         words += ["--pilot", str(options.pilot)]
+    if options.metrics:
+        words += ["--metrics", options.metrics]
     if options.seeds:
         words += ["--seeds", str(options.seeds)]
     out = (options.out or options.runs / "reports").resolve()

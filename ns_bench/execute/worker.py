@@ -56,10 +56,10 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
         try:
             if not connection.poll(0.5):
                 continue
-            path, values, until = connection.recv()
+            path, values, wanted, until = connection.recv()
         except (EOFError, OSError):
             return
-        run = Run(Recipe.from_dict(values), Path(path))
+        run = Run(Recipe.from_dict(values), Path(path), wanted)
         try:
             run_one(
                 run,

@@ -13,6 +13,7 @@ from ns_bench import paper
 from ns_bench.definition import Claim, Design, Profile, Study, Weights
 from ns_bench.errors import UserError, unknown
 from ns_bench.plan import Plan
+from ns_bench.robustness import groups_in
 from ns_bench.statistics import (
     Array,
     Contrast,
@@ -124,8 +125,17 @@ class Analysis:
     @property
     def top1(self) -> pd.DataFrame:
         """Test top-1 by seed and arm, a gap where there is none."""
+        return self.values("top1")
+
+    def values(self, metric: str) -> pd.DataFrame:
+        """Return a metric of the test rows by seed and arm, a gap where there is none."""
         names = [arm.name for arm in self.arms]
-        return _top1(self.runs[self.runs["arm"] != ""], names, self.seeds)
+        return _values(self.runs[self.runs["arm"] != ""], names, self.seeds, metric)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Groups of metrics that were asked for beside the results."""
+        return groups_in(self.runs.columns)
 
     def word(self, claim: ClaimResult) -> str:
         """Return the verdict in a word; a trial run has none."""
@@ -237,7 +247,7 @@ def analyse(
     for name in arms["arm"].unique():
         if name not in names:
             raise unknown(f"arm of study '{study.name}'", name, names)
-    top1 = _top1(arms, names, seeds)
+    top1 = _values(arms, names, seeds)
     return Analysis(
         study=study,
         profile=profile,
@@ -245,15 +255,18 @@ def analyse(
         runs=runs,
         curves=curves,
         arms=_arms(design, arms, top1),
-        claims=_claims(study, design, profile, top1, seeds),
+        claims=_claims(study, design, profile, arms, seeds),
         unfinished=_unfinished(runs),
         foreign=_foreign(design, arms, seeds),
         changed=dict(changed or {}),
     )
 
 
-def _top1(arms: pd.DataFrame, names: list[str], seeds: int) -> pd.DataFrame:
-    table = arms.pivot(index="seed", columns="arm", values="test_top1")
+def _values(arms: pd.DataFrame, names: list[str], seeds: int, metric: str = "top1") -> pd.DataFrame:
+    column = f"test_{metric}"
+    if column not in arms:  # nothing has been measured yet
+        return pd.DataFrame(np.nan, index=range(seeds), columns=names)
+    table = arms.pivot(index="seed", columns="arm", values=column)
     return table.reindex(index=range(seeds), columns=names)
 
 
@@ -278,7 +291,8 @@ def _row(plan: Plan, run_id: str) -> dict[str, object]:
         "teacher": run.teacher.id if run.teacher else None,
         "model": run.recipe.model,
         # A run that finished after the plan was made is not half in.
-        **_columns(_result(run) if state == "done" else None),
+        **_columns(_result(run) if state in ("done", "unmeasured") else None),
+        **_measured(run),
         **_chain(run),
         "teacher_test_top1": _teacher_top1(run),
         "reason": reason,
@@ -297,6 +311,15 @@ def _chain(run: Run) -> dict[str, object]:
         "chain_images": sum(link.recipe.images for link in chain),
         "chain_seconds": seconds,
     }
+
+
+def _measured(run: Run) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for group in run.wanted:
+        if (found := run.measured(group)) is not None:
+            columns |= {f"test_{group}_{name}": value for name, value in found.values.items()}
+            columns[f"{group}_seconds"] = found.seconds
+    return columns
 
 
 def _result(run: Run) -> Result | None:
@@ -369,10 +392,13 @@ def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSum
     return summaries
 
 
-def by_seed(claim: Claim, top1: pd.DataFrame) -> list[pd.Series]:
-    """Return the value of each contrast at each seed at which every arm of the claim is done."""
+def by_seed(claim: Claim, values: pd.DataFrame) -> list[pd.Series]:
+    """Return the value of each contrast at each seed at which every arm of the claim is done.
+
+    `values` are those of the claim's metric, by seed and arm.
+    """
     arms = list(dict.fromkeys(arm for weights in claim.contrasts for arm in weights))
-    done = top1[arms].dropna()
+    done = values[arms].dropna()
     return [
         pd.Series(done[list(weights)].to_numpy() @ np.array(list(weights.values())), done.index)
         for weights in claim.contrasts
@@ -380,15 +406,15 @@ def by_seed(claim: Claim, top1: pd.DataFrame) -> list[pd.Series]:
     ]
 
 
-def _differences(claim: Claim, top1: pd.DataFrame) -> list[Array]:
-    return [values.to_numpy() for values in by_seed(claim, top1)]
-
-
 def _claims(
-    study: Study, design: Design, profile: Profile, top1: pd.DataFrame, seeds: int
+    study: Study, design: Design, profile: Profile, arms: pd.DataFrame, seeds: int
 ) -> list[ClaimResult]:
     """Judge every claim, Holm over those that can be tested."""
-    differences = [_differences(claim, top1) for claim in design.claims]
+    names = [arm.name for arm in design.arms]
+    differences: list[list[Array]] = [
+        [d.to_numpy() for d in by_seed(claim, _values(arms, names, seeds, claim.metric))]
+        for claim in design.claims
+    ]
     contrasts = [
         [paired_contrast(d, claim.kind, claim.smallest_effect) for d in values]
         for claim, values in zip(design.claims, differences, strict=True)

@@ -208,7 +208,10 @@ def _difference(
     from ns_bench.report.numbers import interval, signed
     from ns_bench.statistics import mean_interval, unpaired_difference
 
-    ours, theirs = by_seed(first.claim, a.top1), by_seed(second.claim, b.top1)
+    ours, theirs = (
+        by_seed(result.claim, analysis.values(result.claim.metric))
+        for analysis, result in ((a, first), (b, second))
+    )
     which = second.verdict.shown
     if len(ours) <= which or len(theirs) <= which:
         return None, "", ("", "")

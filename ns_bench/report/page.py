@@ -7,7 +7,7 @@ import pandas as pd
 
 from ns_bench import paper
 from ns_bench.definition import Profile, Study
-from ns_bench.report import figure, html, latex, tuned
+from ns_bench.report import figure, html, latex, robustness, tuned
 from ns_bench.report import markdown as md
 from ns_bench.report.analysis import Analysis, ClaimResult
 from ns_bench.report.blocks import (
@@ -96,6 +96,7 @@ def content(analysis: Analysis) -> Page:
             "Differences to the baseline are paired by seed. Their Holm p is corrected over the "
             "arms of this table; the claims are judged in the table above."
         ),
+        *robustness.blocks(analysis),
         *_learning(analysis),
         *_paper(analysis),
         *_reported(analysis),
@@ -116,7 +117,8 @@ def content(analysis: Analysis) -> Page:
 def tables(analysis: Analysis) -> list[Table]:
     """Return the tables that go into a paper, without the columns that a page has no room for."""
     found = [_verdicts(analysis).without("seeds won")] if analysis.claims else []
-    return [*found, _arms(analysis).without("seeds won", "d_z", "training (s)")]
+    arms = _arms(analysis).without("seeds won", "d_z", "training (s)")
+    return [*found, arms, *robustness.tables(analysis)]
 
 
 def _panel(there: Iterable[object], name: str, alt: str) -> list[Panel]:
@@ -547,6 +549,8 @@ def _runs(analysis: Analysis) -> list[Block]:
 def _commands(analysis: Analysis) -> list[Block]:
     study, profile = analysis.study.name, analysis.profile.file or analysis.profile.name
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
+    more = [group for group in analysis.metrics if group not in analysis.study.metrics]
+    changed += f" --metrics {','.join(more)}" if more else ""
     again: list[Block] = [
         Paragraph("This report again, from its own tables, in the folder above its own:"),
         Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ns_bench.definition import Profile, Study, load_profile, load_study, profile_names
 from ns_bench.errors import UserError
+from ns_bench.robustness import groups
 
 if TYPE_CHECKING:
     from ns_bench.report.analysis import Analysis
@@ -30,8 +31,10 @@ def from_store(
 
     seeds = study.seeds.get(profile.name, profile.seeds)
     design = study.design(profile)
-    plan = make_plan(Store(root, read_only=True), design.recipes(range(seeds)).values())
-    if not empty and not plan.counts().keys() & {"done", "failed"}:
+    recipes = design.recipes(range(seeds)).values()
+    wanted = {recipe.id: groups(study.metrics) for recipe in recipes}
+    plan = make_plan(Store(root, read_only=True), recipes, wanted)
+    if not empty and not plan.counts().keys() & {"done", "unmeasured", "failed"}:
         return None
     runs, curves = collect(design, plan, seeds)
     return analyse(study, profile, design, runs, curves, seeds)

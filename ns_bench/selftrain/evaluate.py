@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ns_bench.data.split import Labeled
+from ns_bench.data.split import Images, Labeled
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
@@ -11,7 +11,7 @@ from ns_bench.streams import stream
 
 
 @torch.inference_mode()
-def predict(net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, batch: int = 512) -> Tensor:
+def predict(net: nn.Module, images: Images, mean: Tensor, std: Tensor, batch: int = 512) -> Tensor:
     """Return logits, float32 [N, classes], of clean uint8 images [N, C, H, W] in eval mode."""
     net.eval()
     device = next(net.parameters()).device
@@ -23,7 +23,7 @@ def predict(net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, batch: in
 @torch.inference_mode()
 def predict_views(
     net: nn.Module,
-    images: Tensor,
+    images: Images,
     mean: Tensor,
     std: Tensor,
     noise: RowNoise,
@@ -46,7 +46,7 @@ def predict_views(
 
 @torch.inference_mode()
 def predict_noised(
-    net: nn.Module, images: Tensor, mean: Tensor, std: Tensor, noise: RowNoise, seed: int
+    net: nn.Module, images: Images, mean: Tensor, std: Tensor, noise: RowNoise, seed: int
 ) -> Tensor:
     """Return logits like `predict`, of noised images through the noised network (Table 6).
 

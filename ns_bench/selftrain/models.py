@@ -8,11 +8,12 @@ import timm
 import torch
 from timm.layers import DropPath
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.models._manipulate import group_with_matcher
 from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from ns_bench.errors import unknown
+from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.consistency import CoTraining
 from ns_bench.streams import stream_seed
@@ -176,11 +177,35 @@ def build(
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *SMALL, *RESNET, *timm.list_models()])
         options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
+        if name.startswith("tf_efficientnet"):
+            options["bn_momentum"] = 0.01  # TensorFlow's 0.99; the epsilon is timm's, 1e-3
         try:
             net = timm.create_model(name, **options, drop_path_rate=1.0)
         except TypeError:  # an architecture without stochastic depth
             net = timm.create_model(name, **options)
         return NoisedNet(net)
+
+
+def freeze(net: NoisedNet, stages: int) -> None:
+    """Keep weights and batch statistics of the first stages, the stem being one, as they are.
+
+    To be called after `net.train()`, which lets batch statistics move again.
+
+    Raises:
+        UserError: the network has no stage beyond these.
+    """
+    if not stages:
+        return
+    matcher = net.net.group_matcher(coarse=True)
+    stage_of = group_with_matcher(net.net.named_modules(), matcher, reverse=True)
+    last = max(stage_of.values())  # classifier
+    if stages > last:
+        raise UserError(f"train.frozen={stages}: the network has {last} stages before its last")
+    for name, module in net.net.named_modules():
+        if stage_of[name] < stages:
+            module.eval()
+            for weights in module.parameters(recurse=False):
+                weights.requires_grad_(False)
 
 
 def _micro(width: float, depth: float, channels: int, classes: int) -> nn.Module:

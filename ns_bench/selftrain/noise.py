@@ -1,9 +1,10 @@
 """Input noise: what happens to a batch of uint8 images before the network sees it."""
 
 import dataclasses
+import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.parallel import Share
@@ -15,10 +16,13 @@ def augment(
 ) -> Tensor:
     """Return noised uint8 images [B, C, H, W], each row with draws of its own.
 
-    RandAugment, then cutout, then the padded crop: the order of the official small-image code,
-    which mirrors nothing, for it knows digits alone; mirroring comes last.
+    A resized crop first, as in the official code for large images. RandAugment, then cutout, then
+    the padded crop: the order of the official small-image code, which mirrors nothing, for it knows
+    digits alone; mirroring comes last.
     With a `share`, `images` are those rows of a larger batch, for all of which draws are made.
     """
+    if noise.resized_crop:
+        images = resized_crop(images, noise.resized_crop, generator, share)
     if noise.randaugment_n:
         images = randaugment(images, noise.randaugment_n, noise.randaugment_m, generator, share)
     if noise.cutout:
@@ -35,6 +39,36 @@ def weak(noise: RowNoise, side: int) -> RowNoise:
     mirroring where `noise` has it (FixMatch, arXiv 2001.07685, section 2.3); no model noise."""
     clean = RowNoise(0, 0.0, dropout=0.0, stochastic_depth=0.0)
     return dataclasses.replace(clean, crop_padding=max(side // 8, 1), flip=noise.flip)
+
+
+ASPECTS = (3 / 4, 4 / 3)
+"""Widths over heights of resized crops."""
+
+
+def resized_crop(
+    images: Tensor, area: float, generator: torch.Generator, share: Share | None = None
+) -> Tensor:
+    """Cut a part out of each image [B, C, H, W] and resize it to the whole (Szegedy et al. 2015).
+
+    Its share of the image's area is uniform from `area` to 1, its aspect log-uniform in `ASPECTS`,
+    its place uniform; a crop that is wider or higher than the image is cut there. Bilinear.
+    """
+    batch, rows = share or Share(len(images))
+    draws = torch.rand(4, batch, generator=generator, device=generator.device)[:, rows]
+    draws = draws.to(images.device, non_blocking=True)
+    size = area + (1 - area) * draws[0]
+    low, high = (math.log(aspect) for aspect in ASPECTS)
+    aspect = (low + (high - low) * draws[1]).exp()
+    width, height = (size * aspect).sqrt().clamp(max=1), (size / aspect).sqrt().clamp(max=1)
+    # of the free space -1 ... 1, which the crop's centre has
+    x, y = (2 * draws[2] - 1) * (1 - width), (2 * draws[3] - 1) * (1 - height)
+    zero = torch.zeros_like(x)
+    moves = torch.stack([width, zero, x, zero, height, y], dim=1).view(-1, 2, 3)
+    grid = nn.functional.affine_grid(moves, list(images.shape), align_corners=False)
+    crop = nn.functional.grid_sample(
+        images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return crop.round().to(torch.uint8)
 
 
 def mirrored(images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:

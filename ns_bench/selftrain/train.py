@@ -12,7 +12,7 @@ a run is its weights, their average, the optimiser and the step.
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -21,13 +21,13 @@ import torch
 from timm.optim import RMSpropTF
 from torch import Tensor, nn
 
-from ns_bench.data.split import Dataset
+from ns_bench.data.split import Dataset, Images
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain import consistency, parallel
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
-from ns_bench.selftrain.models import network
+from ns_bench.selftrain.models import NoisedNet, freeze, network
 from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.streams import stream
@@ -47,7 +47,8 @@ class Rows:
     draws of their own.
 
     Args:
-        images: uint8 [N, C, H, W]; targets: float32 [N, classes].
+        images: uint8 [N, C, H, W], in memory or decoded some steps ahead; targets: float32 [N,
+            classes].
         order: int64 [M], the rows that take part (repeats allowed).
         batch: rows a step. Batches run across the ends of epochs; each epoch is a permutation.
             Of several processes, each gets its share of the rows.
@@ -59,7 +60,7 @@ class Rows:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         targets: Tensor,
         order: Tensor,
         batch: int,
@@ -74,6 +75,7 @@ class Rows:
         self.strength, self.drawn = strength, (*key, *view)
         self.share = parallel.share(batch)
         self._epochs: dict[int, Tensor] = {}
+        self._ahead: tuple[int, Generator[tuple[Tensor, Tensor]]] | None = None
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
@@ -85,27 +87,43 @@ class Rows:
         return self._epochs[epoch]
 
     def index(self, step: int) -> Tensor:
-        """Return which rows a step has, int64 [rows]."""
+        """Return which rows this process has in a step, int64 [rows]."""
         at, parts, missing = step * self.batch, [], self.batch
         while missing:
             epoch, position = divmod(at, len(self.order))
             part = self._epoch(epoch)[position : position + missing]
             parts.append(part)
             at, missing = at + len(part), missing - len(part)
-        return torch.cat(parts)[self.share.rows].to(self.images.device)
+        return torch.cat(parts)[self.share.rows]
+
+    def _clean(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the rows of a step, and their images before any noise."""
+        if isinstance(self.images, Tensor):
+            index = self.index(step).to(self.images.device)
+            return index, self.images[index]
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = step, self.images.stream(self.index, start=step)
+        batches = self._ahead[1]
+        self._ahead = step + 1, batches
+        return next(batches)
+
+    def close(self) -> None:
+        """End the processes that decode images, if there are any."""
+        if self._ahead is not None:
+            self._ahead[1].close()
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
-        index = self.index(step)
+        index, plain = self._clean(step)
         noise = stream(self.seed, "noise", *self.drawn, step)  # on the host: one draw on any device
-        images = augment(self.images[index], self.noise, noise, self.share)
+        images = augment(plain, self.noise, noise, self.share)
         strength = self.strength(step)
         if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
             spared = torch.rand(
                 self.batch, generator=stream(self.seed, "schedule", *self.drawn, step)
             )[self.share.rows].to(images.device)
             clean = (spared >= strength).view(-1, 1, 1, 1)
-            images = torch.where(clean, self.images[index], images)
+            images = torch.where(clean, plain, images)
         return images, self.targets[index]
 
 
@@ -218,7 +236,10 @@ def train(
         return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
-    trained = parallel.replicate(net.train())
+    net.train()
+    if isinstance(net, NoisedNet):  # a pair starts no student, and is not frozen
+        freeze(net, spec.frozen)
+    trained = parallel.replicate(net)
     for step in range(start, recipe.steps):
         batches = [part(step) for part in rows]
         images = torch.cat([images for images, _ in batches])
@@ -241,7 +262,7 @@ def train(
         else:
             losses = cross_entropy(logits, targets)
         if distilled is not None:
-            taught = distilled[rows[0].index(step)]
+            taught = distilled[rows[0].index(step).to(device)]
             soft = distilled_loss(logits[:labeled], taught, recipe.distillation.temperature)
             mixed = torch.lerp(losses[:labeled], soft, recipe.distillation.weight)
             losses = torch.cat([mixed, losses[labeled:]])
@@ -260,6 +281,8 @@ def train(
                 )
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
+    for part in rows:
+        part.close()
     return average
 
 

@@ -1,0 +1,122 @@
+"""ImageNet-A and ImageNet-C from their published folders, for networks of ImageNet's classes.
+
+    imagenet-a/n01498041/*.jpg                                200 of the classes (arXiv 1907.07174)
+    imagenet-c/noise/gaussian_noise/1/n01440764/*.JPEG        corruption, severity, class
+
+Both are read through `datasets`, image after image; nothing is copied. ImageNet-P, which comes as
+videos, is not read.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ns_bench.data.sets import decode
+from ns_bench.errors import UserError, unknown
+from ns_bench.robustness import CORRUPTIONS, SEVERITIES
+
+ALEXNET_ERROR = dict(
+    zip(
+        CORRUPTIONS,
+        (88.6428, 89.4468, 92.2640, 81.9880, 82.6268, 78.5948, 79.8360, 86.6816, 82.6572,
+         81.9324, 56.4592, 85.3204, 64.6056, 71.7840, 60.6500),
+        strict=True,
+    )
+)  # fmt: skip
+"""Top-1 error (%) of AlexNet on ImageNet-C, mean over severities: what the paper's mCE (Table 4) is
+relative to (github.com/hendrycks/robustness)."""
+
+Predict = Callable[[Tensor], Tensor]
+"""Logits, float32 [N, classes], of uint8 images [N, 3, pixels, pixels]."""
+
+
+def batches(
+    folder: Path, classes: Sequence[str], pixels: int, size: int = 256
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images of folders CLASS/image, resized and cropped to `pixels`, and labels, int64 [B].
+
+    Args:
+        classes: names of the network's classes in order, e.g. `timm.data.ImageNetInfo`'s WordNet
+            ids; the label is the place of the folder's name in it.
+
+    Raises:
+        UserError: there is no such folder, no image in it, or a folder that is no class.
+    """
+    import datasets
+
+    if not folder.is_dir() or not any(folder.glob("*/*")):
+        raise UserError(f"{folder}: expected folders CLASS/image")
+    place = {name: i for i, name in enumerate(classes)}
+    for name in present(folder):
+        if name not in place:
+            raise unknown(f"class in {folder}:", name, place)
+    rows = datasets.load_dataset(
+        "imagefolder", data_dir=str(folder), data_files={"all": "**"}, split="all", streaming=True
+    ).cast_column("image", datasets.Image(decode=False))
+    names = rows.features["label"].names
+    images: list[Tensor] = []
+    labels: list[int] = []
+    for row in rows:
+        images.append(torch.from_numpy(decode(row["image"], 3, pixels).copy()))
+        labels.append(place[names[row["label"]]])
+        if len(images) == size:
+            yield torch.stack(images), torch.tensor(labels)
+            images, labels = [], []
+    if images:
+        yield torch.stack(images), torch.tensor(labels)
+
+
+def present(folder: Path) -> list[str]:
+    """Return the names of the classes that have a folder."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+
+def imagenet_a(
+    predict: Predict, folder: Path, classes: Sequence[str], pixels: int
+) -> dict[str, float]:
+    """Return top-1 and top-5 (%) on ImageNet-A, among the classes that it has (the 200-class mask).
+
+    Raises:
+        UserError: as `batches`.
+    """
+    right = {1: 0, 5: 0}
+    count = 0
+    for images, labels in batches(folder, classes, pixels):
+        mask = torch.full((len(classes),), -torch.inf)
+        mask[[classes.index(name) for name in present(folder)]] = 0
+        best = (predict(images) + mask).topk(5, dim=1).indices == labels[:, None]
+        count += len(images)
+        for k in right:
+            right[k] += int(best[:, :k].any(1).sum())
+    return {f"imagenet_a_top{k}": 100 * n / count for k, n in right.items()}
+
+
+def imagenet_c(
+    predict: Predict, folder: Path, classes: Sequence[str], pixels: int
+) -> dict[str, float]:
+    """Return mean top-1, mCE relative to AlexNet and top-1 by corruption (%) on ImageNet-C.
+
+    Raises:
+        UserError: a corruption or a severity is not there, or as `batches`.
+    """
+    top1 = {}
+    for name in CORRUPTIONS:
+        found = sorted(path for path in folder.rglob(name) if path.is_dir())
+        if not found:
+            raise UserError(f"{folder}: there is no folder {name} in it")
+        scores = []
+        for severity in SEVERITIES:
+            right = count = 0
+            for images, labels in batches(found[0] / str(severity), classes, pixels):
+                right += int((predict(images).argmax(1) == labels).sum())
+                count += len(images)
+            scores.append(100 * right / count)
+        top1[name] = sum(scores) / len(scores)
+    relative = [(100 - top1[name]) / ALEXNET_ERROR[name] for name in CORRUPTIONS]
+    return {
+        "imagenet_c_top1": sum(top1.values()) / len(top1),
+        "mce": 100 * sum(relative) / len(relative),
+        **{f"imagenet_c_{name}": value for name, value in top1.items()},
+    }

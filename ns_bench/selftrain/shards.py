@@ -1,0 +1,190 @@
+"""Pseudo-labels of a pool too large to hold: sparse labels, and filtering and balancing in passes.
+
+A pool of 10^8 images and 1,000 classes has 200 GB of fp16 logits. Its labels are kept as the `k`
+most likely classes of each image instead, `4 k` bytes an image (40 for k = 10, so 4 GB), in shards
+that are made independently. Which rows a student sees is found by `select` in two passes over the
+shards, in memory that does not grow with the pool but for four bytes an image of the answer.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ns_bench.errors import UserError
+from ns_bench.recipe import PseudoLabels
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The `k` most likely classes of each row, most likely first.
+
+    Attributes:
+        classes: int16 [N, k] (int32 for more than 32,767 classes).
+        log_probabilities: float16 [N, k], at temperature 1.
+        of: classes there are.
+    """
+
+    classes: Tensor
+    log_probabilities: Tensor
+    of: int
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, rows: Tensor | slice) -> "Sparse":
+        return Sparse(self.classes[rows], self.log_probabilities[rows], self.of)
+
+
+def sparse(logits: Tensor, k: int) -> Sparse:
+    """Keep the `k` most likely classes of logits [N, classes] of any float type."""
+    of = logits.shape[1]
+    top = logits.float().log_softmax(1).topk(min(k, of), dim=1)
+    kind = torch.int16 if of <= 2**15 - 1 else torch.int32
+    return Sparse(top.indices.to(kind), top.values.half(), of)
+
+
+def _tempered(labels: Sparse, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return probabilities, float32 [N, k], of the kept classes and [N, 1] of each other one.
+
+    What the kept classes leave is spread evenly over the others.
+    """
+    logs = labels.log_probabilities.float()
+    others = labels.of - logs.shape[1]
+    left = (1 - logs.exp().sum(1, keepdim=True)).clamp(min=0) / max(others, 1)
+    kept, rest = (logs / temperature).exp(), left.pow(1 / temperature)
+    total = kept.sum(1, keepdim=True) + others * rest
+    return kept / total, rest / total
+
+
+def probabilities(labels: Sparse, temperature: float = 1.0) -> Tensor:
+    """Return dense probabilities, float32 [N, classes]; rows sum to 1."""
+    kept, rest = _tempered(labels, temperature)
+    dense = rest.expand(-1, labels.of).clone()
+    return dense.scatter_(1, labels.classes.long(), kept)
+
+
+def confidence(labels: Sparse, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return the top probability, float32 [N], and its class, int64 [N]."""
+    return _tempered(labels, temperature)[0][:, 0], labels.classes[:, 0].long()
+
+
+def bounds(rows: int, shard: int, of: int) -> slice:
+    """Return the rows of shard `shard` (from 0) of `of`: all together are the pool, in order."""
+    return slice(rows * shard // of, rows * (shard + 1) // of)
+
+
+# --- filtering and balancing ----------------------------------------------------------------
+
+Shards = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
+"""Reads a pool in its order, anew at each call: confidence, float32 [n], and class, int64 [n]."""
+
+_EDGES = (1 / (1 + np.exp(-np.linspace(-8, 17, 511)))).astype(np.float32)
+"""Of bins of confidence, even in log-odds: most of a good teacher's confidences are close to 1."""
+
+
+def select(
+    shards: Shards, rows: int, classes: int, spec: PseudoLabels, generator: torch.Generator
+) -> np.ndarray:
+    """Return how often a student sees each row in an epoch, int32 [rows].
+
+    The rows, their repeats and what is drawn from `generator` are those of `pseudo.pseudo_label`.
+
+    Pass 1 counts each class's confidences in 512 bins: 4 KB a class. From them it is known which
+    bin has the last row that is taken, and which classes have too few rows. Pass 2 takes what is
+    above that bin; the rows in it, and those of classes of which some are repeated once more, have
+    to be ranked exactly: 16 bytes each, and at most 2 x `per_class` of a class at any time.
+
+    Raises:
+        UserError: no row has a confidence between threshold and ceiling; or a limit, which needs
+            the pool's random order in memory.
+    """
+    if spec.limit:
+        raise UserError(f"pseudo.limit={spec.limit}: expected 0 where labels are in shards")
+    if spec.balance:
+        copies = _balanced(shards, rows, classes, spec, generator)
+    else:
+        copies = np.zeros(rows, np.int32)
+        for row, _, _ in _passing(shards, spec):
+            copies[row] = 1
+    if not copies.any():
+        raise UserError(
+            f"pseudo.threshold={spec.threshold:g} and pseudo.ceiling={spec.ceiling:g}: the teacher "
+            f"is that sure of none of the {rows} unlabeled images"
+        )
+    return copies
+
+
+def _balanced(
+    shards: Shards, rows: int, classes: int, spec: PseudoLabels, generator: torch.Generator
+) -> np.ndarray:
+    counts = np.zeros((classes, len(_EDGES) + 1), np.int64)
+    for _, sure, label in _passing(shards, spec):
+        where = label * counts.shape[1] + _bins(sure)
+        counts += np.bincount(where, minlength=counts.size).reshape(counts.shape)
+    total = counts.sum(1)
+    per_class = spec.per_class or max(rows // classes, 1)
+    scarce = total <= per_class
+    whole, rest = np.divmod(per_class, np.maximum(total, 1))
+    # rows in this bin and above, and above it
+    upward = counts[:, ::-1].cumsum(1)[:, ::-1]
+    above = upward - counts
+    edge = np.where(scarce, -1, (upward >= per_class).sum(1) - 1)
+    needed = per_class - above[np.arange(classes), np.maximum(edge, 0)]
+    # of a scarce class a random choice of its ranks comes once more
+    again = {
+        int(c): torch.randperm(int(total[c]), generator=generator)[: int(rest[c])].numpy()
+        for c in np.flatnonzero(scarce & (total > 0))
+    }
+    ranked = np.where(scarce, np.where(rest > 0, total, 0), needed)  # rows to rank, by class
+
+    copies = np.zeros(rows, np.int32)
+    none = np.zeros(0, np.int64)
+    undecided: list[_Rows] = [(none, none, none.astype(np.float32))]
+    held = 0
+    for row, sure, label in _passing(shards, spec):
+        bins, few = _bins(sure), scarce[label]
+        copies[row[few]] = whole[label[few]]
+        copies[row[~few & (bins > edge[label])]] = 1
+        unsure = np.where(few, rest[label] > 0, bins == edge[label])
+        undecided.append((label[unsure], row[unsure], sure[unsure]))
+        held += int(unsure.sum())
+        if held > 2 * ranked.sum():
+            undecided = [_best(undecided, ranked)]
+            held = len(undecided[0][0])
+    label, row, _ = _best(undecided, ranked)
+    for c in np.unique(label):
+        best = row[label == c]
+        copies[best[again[c]] if scarce[c] else best] += 1
+    return copies
+
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows with their class, number in the pool and confidence."""
+
+
+def _passing(
+    shards: Shards, spec: PseudoLabels
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield number, confidence and class of a shard's rows between threshold and ceiling."""
+    start = 0
+    for sure, label in shards():
+        kept = np.flatnonzero((sure > spec.threshold) & (sure <= spec.ceiling))
+        yield start + kept, sure[kept], label[kept]
+        start += len(sure)
+
+
+def _bins(sure: np.ndarray) -> np.ndarray:
+    return np.searchsorted(_EDGES, sure, side="right")
+
+
+def _best(parts: list[_Rows], most: np.ndarray) -> _Rows:
+    """Return the `most[c]` surest rows of each class c: by class, then surest and first first."""
+    label, row, sure = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((row, -sure, label))
+    label, row, sure = label[order], row[order], sure[order]
+    rank = np.arange(len(label)) - np.searchsorted(label, label)
+    kept = rank < most[label]
+    return label[kept], row[kept], sure[kept]

@@ -1,0 +1,90 @@
+"""ImageNet-A and -C: small generated images in the folders of the published sets."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ns_bench import paper
+from ns_bench.errors import UserError
+from ns_bench.robustness import CORRUPTIONS, SEVERITIES
+from ns_bench.robustness.imagenet import ALEXNET_ERROR, batches, imagenet_a, imagenet_c
+
+CLASSES = [f"n{i:08}" for i in range(12)]
+SHADE = 20  # the images of class k have the grey level 20 k
+
+
+def write(folder: Path, names: list[str], images: int = 2, off: int = 0) -> None:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        level = SHADE * ((CLASSES.index(name) + off) % len(CLASSES))
+        for i in range(images):
+            Image.new("RGB", (40, 30), (level,) * 3).save(folder / name / f"test-{i}.png")
+
+
+def shade(images: torch.Tensor) -> torch.Tensor:
+    """A network that reads the class off the grey level; its second choice is the class above."""
+    level = images.float().mean((1, 2, 3)) / SHADE
+    return -(torch.arange(len(CLASSES)) - level[:, None] - 0.1).abs()
+
+
+def test_images_are_resized_and_labeled_by_their_folder(tmp_path):
+    write(tmp_path / "a", CLASSES[3:8], images=3)
+    found = list(batches(tmp_path / "a", CLASSES, 16, size=4))
+    assert [len(images) for images, _ in found] == [4, 4, 4, 3]
+    assert found[0][0].shape == (4, 3, 16, 16) and found[0][0].dtype == torch.uint8
+    images = torch.cat([images for images, _ in found]).float().mean((1, 2, 3))
+    labels = torch.cat([labels for _, labels in found])
+    assert torch.equal(images, SHADE * labels.float())
+    assert sorted(labels.tolist()) == [3] * 3 + [4] * 3 + [5] * 3 + [6] * 3 + [7] * 3
+
+
+def test_imagenet_a_counts_among_the_classes_that_it_has(tmp_path):
+    write(tmp_path / "a", CLASSES[:6])
+    assert imagenet_a(shade, tmp_path / "a", CLASSES, 8)["imagenet_a_top1"] == 100
+
+    def wrong(images):
+        """Sure of a class that is not in the set; the right one comes next."""
+        logits = shade(images)
+        logits[:, 11] = 100
+        return logits
+
+    found = imagenet_a(wrong, tmp_path / "a", CLASSES, 8)
+    assert found == {"imagenet_a_top1": 100, "imagenet_a_top5": 100}
+    found = imagenet_a(lambda images: -shade(images), tmp_path / "a", CLASSES, 8)
+    assert found["imagenet_a_top1"] == 0 and found["imagenet_a_top5"] < 100
+
+
+def test_imagenet_c_is_relative_to_alexnet(tmp_path):
+    for name in CORRUPTIONS:
+        for severity in SEVERITIES:  # severity 5 of fog shows the class above
+            off = int(name == "fog" and severity == 5)
+            folder = tmp_path / "c" / "family" / name / str(severity)
+            write(folder, CLASSES[:2], images=1, off=off)
+    found = imagenet_c(shade, tmp_path / "c", CLASSES, 8)
+    assert found["imagenet_c_snow"] == 100 and found["imagenet_c_fog"] == pytest.approx(80)
+    assert found["imagenet_c_top1"] == pytest.approx(100 - 20 / 15)
+    assert found["mce"] == pytest.approx(100 * 20 / ALEXNET_ERROR["fog"] / 15)
+
+
+def test_alexnet_is_the_reference_of_the_paper():
+    """ResNet-50 of Table 4: its mean error over AlexNet's is near its mCE, the mean of ratios."""
+    table = {(row.arm, row.metric): row.value for row in paper.rows("robustness")}
+    mean = sum(ALEXNET_ERROR.values()) / 15
+    ours = 100 * (100 - table["ResNet-50 224px", "imagenet_c_top1"]) / mean
+    assert ours == pytest.approx(table["ResNet-50 224px", "mce"], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [([], "expected folders CLASS/image"), (["n00000099"], "did you mean 'n00000009'")],
+)
+def test_another_folder_is_refused(names, expected, tmp_path):
+    for name in names:
+        (tmp_path / "a" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "a" / name / "1.png")
+    with pytest.raises(UserError, match=expected):
+        list(batches(tmp_path / "a", CLASSES, 8))
+    with pytest.raises(UserError, match="there is no folder gaussian_noise"):
+        imagenet_c(shade, tmp_path, CLASSES, 8)
