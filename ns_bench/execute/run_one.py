@@ -24,13 +24,15 @@ import safetensors.torch
 import torch
 
 from ns_bench.data import split
+from ns_bench.data.catalog import TOP, sparse_labels
 from ns_bench.errors import UserError
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import parallel
-from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised
+from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_sparse
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
+from ns_bench.selftrain.shards import Sparse, pseudo_label_sparse
 from ns_bench.selftrain.train import Diverged, train
 from ns_bench.store import (
     CHECKPOINT,
@@ -178,8 +180,15 @@ def _do(
 
     mean, std = dataset.mean, dataset.std
     pool = parallel.share(len(dataset.unlabeled))
-    own_logits = predict(net, dataset.unlabeled.images[pool.rows], mean, std).half()
-    logits = parallel.assembled(own_logits, pool.batch)
+    own = dataset.unlabeled.images[pool.rows]
+    if sparse_labels(recipe.data):
+        top = predict_sparse(net, own, mean, std, TOP, dataset.classes)
+        logits = parallel.assembled(top.log_probabilities, pool.batch)
+        classes = parallel.assembled(top.classes.int(), pool.batch).to(top.classes.dtype)
+        labels = {"classes": classes, "log_probabilities": logits}
+    else:
+        logits = parallel.assembled(predict(net, own, mean, std).half(), pool.batch)
+        labels = {"logits": logits.contiguous()}
     if not logits.isfinite().all():
         raise Diverged("the network's output on the pool is not finite in fp16")
 
@@ -187,7 +196,7 @@ def _do(
         weights = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
         artifacts = {
             MODEL: safetensors.torch.save(weights),
-            LOGITS: safetensors.torch.save({"logits": logits.contiguous()}),
+            LOGITS: safetensors.torch.save(labels),
         }
         for name, content in artifacts.items():
             publish(run.path / name, content)
@@ -251,14 +260,22 @@ def _teaching(run: Run, dataset: split.Dataset) -> _Teaching:
         weights = safetensors.torch.load(_artifact(teacher, MODEL))
     labels = None
     if recipe.batch[1]:
-        logits = safetensors.torch.load(stored)["logits"]
-        if recipe.pseudo.noised_teacher:
-            assert weights is not None
-            if teacher.recipe.train.resolution != recipe.train.resolution:
-                dataset = _dataset(teacher.recipe, run)
-            logits = _noised_logits(teacher.recipe, dataset, weights)
         random = stream(recipe.seed, "balance", recipe.generation)
-        labels = pseudo_label(logits, recipe.pseudo, recipe.train.label_smoothing, random)
+        smoothing = recipe.train.label_smoothing
+        kept = safetensors.torch.load(stored)
+        if "logits" not in kept:  # of a large pool
+            if recipe.pseudo.noised_teacher:
+                raise UserError("pseudo.noised_teacher=true: the pool is too large for it")
+            top = Sparse(**kept, of=dataset.classes)
+            labels = pseudo_label_sparse(top, recipe.pseudo, smoothing, random)
+        else:
+            logits = kept["logits"]
+            if recipe.pseudo.noised_teacher:
+                assert weights is not None
+                if teacher.recipe.train.resolution != recipe.train.resolution:
+                    dataset = _dataset(teacher.recipe, run)
+                logits = _noised_logits(teacher.recipe, dataset, weights)
+            labels = pseudo_label(logits, recipe.pseudo, smoothing, random)
     first = weights if recipe.train.start == "teacher" else None
     return _Teaching(labels, first, hashlib.sha256(stored).hexdigest())
 

@@ -29,6 +29,7 @@ from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.models import NoisedNet, build, freeze
 from ns_bench.selftrain.noise import augment
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
+from ns_bench.selftrain.shards import SparseTargets
 from ns_bench.streams import stream
 
 EVALUATIONS = 10
@@ -56,7 +57,7 @@ class Rows:
     def __init__(
         self,
         images: Images,
-        targets: Tensor,
+        targets: Tensor | SparseTargets,
         order: Tensor,
         batch: int,
         noise: RowNoise,
@@ -287,10 +288,10 @@ def joint_rows(
         streams.append(Rows(images, targets, everyone, labeled, noise, recipe.seed, key))
     if pseudo is not None:
         key, noise = ("unlabeled", recipe.generation), recipe.noise.unlabeled
-        images, targets = data.unlabeled.images.to(device), pseudo.targets.to(device)
+        pool, labels = data.unlabeled.images.to(device), pseudo.targets.to(device)
         strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
         streams.append(
-            Rows(images, targets, pseudo.rows, unlabeled, noise, recipe.seed, key, strength)
+            Rows(pool, labels, pseudo.rows, unlabeled, noise, recipe.seed, key, strength)
         )
     return streams
 
