@@ -125,9 +125,20 @@ def test_a_damaged_image_is_named(table):
         def __getitem__(self, rows):
             return [{"bytes": jpeg(row)[: 200 if row == 3 else None]} for row in rows]
 
-    damaged = Pictures(Damaged(), np.arange(5), 16, workers=0)
-    with pytest.raises(Exception, match="image 3 cannot be read"):
-        list(damaged.split(2))
+    for workers in (0, 1):
+        damaged = Pictures(Damaged(), np.arange(5), 16, workers=workers)
+        with pytest.raises(UserError, match="image 3 could be read before") as caught:
+            list(damaged.split(2))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_images_may_move(folder):
+    store, profile = store_of(folder)
+    spec = profile.supervised("small").data
+    moved = folder.rename(folder.parent / "moved")
+    prepare([spec], store, {"photos": str(moved)})
+    data = split.load(spec, 0, store, resolution=12)
+    assert len(torch.cat(list(data.test.images.split(24)))) == 24
 
 
 # --- runs on images that stream -------------------------------------------------------------

@@ -205,8 +205,26 @@ def train(
     Raises:
         Diverged: the loss or the network's output is not finite.
     """
-    spec, seed, generation = recipe.train, recipe.seed, recipe.generation
     assert (pseudo is None) == (recipe.batch[1] == 0)
+    rows = joint_rows(recipe, data, pseudo, device)
+    try:
+        return _train(recipe, data, rows, first, device, resume, log, after_step)
+    finally:
+        for part in rows:
+            part.close()
+
+
+def _train(
+    recipe: Recipe,
+    data: Dataset,
+    rows: list[Rows],
+    first: Mapping[str, Tensor] | None,
+    device: str,
+    resume: dict[str, Any] | None,
+    log: Callable[[dict[str, Any]], None],
+    after_step: Callable[[int, Callable[[], dict[str, Any]]], None],
+) -> NoisedNet:
+    spec, seed, generation = recipe.train, recipe.seed, recipe.generation
     assert (first is None) == (spec.start == "scratch")
     net = build(recipe.model, data.labeled.images.shape[1], data.classes, seed, generation)
     if first is not None:
@@ -229,7 +247,6 @@ def train(
             "optimizer": optimizer.state_dict(),
         }
 
-    rows = joint_rows(recipe, data, pseudo, device)
     own = parallel.joint_share((part.batch for part in rows), device)
     # of the own rows, in a loss of which the mean over the processes is that of the whole batch
     weights = loss_weights(spec.loss, *recipe.batch).to(device)[own] * parallel.world()
@@ -268,8 +285,6 @@ def train(
                 )
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
-    for part in rows:
-        part.close()
     return average
 
 
