@@ -259,6 +259,8 @@ def test_rows_that_stream_are_those_in_memory(folder, workers):
         Rows(images, targets, order, 14, noise, 0, key, lambda step: 0.5) for images in (lazy, held)
     ]
     assert torch.equal(fading[0](4)[0], fading[1](4)[0])
+    for rows in (*both, *fading):
+        rows.close()
 
 
 def test_runs_on_images_that_stream(folder):
