@@ -217,6 +217,8 @@ def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
             continue
         if not Path(path).is_dir():
             raise UserError(f"data set '{name}': there is no folder {path}")
+        if not pixels_of(spec):  # Arrow files of a folder of images hold paths, not images
+            key.update(f"{path}\n".encode())
         for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
             stat = file.stat()
             key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
