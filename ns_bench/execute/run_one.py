@@ -326,10 +326,8 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
         kept = safetensors.torch.load(stored)
         if "logits" not in kept:  # of a large pool
             if pseudo.noised_teacher or pseudo.views > 1:
-                raise UserError(
-                    "pseudo.noised_teacher and pseudo.views: the pool is too large to be labeled "
-                    "again by each student"
-                )
+                again = "noised_teacher=true" if pseudo.noised_teacher else f"views={pseudo.views}"
+                raise UserError(f"pseudo.{again}: the pool is too large for it")
             top = Sparse(**kept, of=dataset.classes)
             labels = pseudo_label_sparse(top, pseudo, smoothing, random)
         else:
