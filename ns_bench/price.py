@@ -92,10 +92,11 @@ def flops(recipe: Recipe) -> float | None:
 
 @dataclass(frozen=True)
 class Storage:
-    """Bytes of a run: weights (float32), logits of its pool (float16), checkpoint while it runs."""
+    """Bytes of a run: weights (float32), labels of its pool (all logits in float16, or the top
+    classes), checkpoint while it runs."""
 
     weights: float
-    logits: float
+    labels: float
     checkpoint: float
 
 
@@ -105,8 +106,9 @@ def storage(recipe: Recipe) -> Storage | None:
     if net is None:
         return None
     weights = 4.0 * net.parameters
-    logits = 2.0 * catalog.pool_size(recipe.data) * catalog.classes_of(recipe.data)
-    return Storage(weights, logits, COPIES * weights)
+    sparse = catalog.sparse_labels(recipe.data)
+    image = 4.0 * catalog.TOP if sparse else 2.0 * catalog.classes_of(recipe.data)
+    return Storage(weights, image * catalog.pool_size(recipe.data), COPIES * weights)
 
 
 def lines(runs: "list[Run]", profile: "Profile") -> list[str]:
@@ -162,11 +164,11 @@ def _disk(runs: "list[Run]", profile: "Profile") -> Iterable[str]:
     known = [stored for stored in found if stored is not None]
     unknown = (len(found) - len(known)) * profile.run_megabytes * 1e6
     weights = sum(stored.weights for stored in known)
-    logits = sum(stored.logits for stored in known)
+    labels = sum(stored.labels for stored in known)
     checkpoint = max((stored.checkpoint for stored in known), default=0.0)
     yield (
-        f"disk: {_bytes(weights + logits + unknown)}: weights {_bytes(weights)}, logits of the "
-        f"pool {_bytes(logits)}"
+        f"disk: {_bytes(weights + labels + unknown)}: weights {_bytes(weights)}, labels of the "
+        f"pool {_bytes(labels)}"
         + (f", models not counted {_bytes(unknown)}" if unknown else "")
         + f"; and while they run up to {_bytes(checkpoint)} of checkpoint each"
     )

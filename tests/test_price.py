@@ -90,7 +90,9 @@ def test_flops_and_storage_of_a_run():
     assert price.flops(recipe) == net.forward * (3 * 60_000 + pool + evaluated)
     stored = price.storage(recipe)
     assert stored.weights == 4 * net.parameters
-    assert stored.logits == 2 * 10 * pool
+    assert stored.labels == 2 * 10 * pool
+    large = load_profile("imagenet").supervised("small")
+    assert price.storage(large).labels == 40 * 100_000_000  # the ten top classes
 
 
 def test_a_checkpoint_has_so_many_copies_of_the_weights(tmp_path):

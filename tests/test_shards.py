@@ -12,12 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ns_bench.data import catalog
+from ns_bench.definition import load_profile
 from ns_bench.errors import UserError
+from ns_bench.execute import run_one as module
 from ns_bench.execute.label import labels, main
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import PseudoLabels, Recipe
-from ns_bench.selftrain.pseudo import pseudo_label
-from ns_bench.selftrain.shards import bounds, confidence, probabilities, select, sparse
+from ns_bench.selftrain.pseudo import pseudo_label, quality
+from ns_bench.selftrain.shards import (
+    bounds,
+    confidence,
+    probabilities,
+    pseudo_label_sparse,
+    select,
+    sparse,
+)
 from ns_bench.store import LOGITS, Run, Store
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -266,3 +276,50 @@ def test_shards_that_are_refused(teacher, label, tmp_path):
         code, line = label(path, *words)
         assert code == 2 and said in line
         assert line.startswith("error: ") and line.count("\n") == 1
+
+
+# --- runs whose pool is large ---------------------------------------------------------------
+
+
+@patient
+@given(st.sampled_from(["soft", "hard"]), st.sampled_from([0.7, 1.0]), st.integers(0, 99))
+def test_a_student_has_the_same_targets_from_sparse_labels(kind, temperature, seed):
+    """Of all classes kept, and in the same rows, if in another order."""
+    logits = logits_of(300, 5, seed=seed)
+    spec = PseudoLabels(kind=kind, temperature=temperature, per_class=40)
+    exact = pseudo_label(logits, spec, 0.1, seeded(seed))
+    found = pseudo_label_sparse(sparse(logits, 5), spec, 0.1, seeded(seed))
+    same = (found.rows.bincount(minlength=300) == exact.rows.bincount(minlength=300)).float()
+    assert same.mean() > 0.9 and len(found.rows) == len(exact.rows)  # fp16: near ties may turn
+    assert torch.equal(found.rows, found.rows.sort().values)
+    index = torch.tensor([5, 3, 3, 299])
+    assert (found.targets[index] - exact.targets[index]).abs().max() < 2e-3
+    assert (found.probabilities.max(1)[0] - exact.probabilities.max(1)[0]).abs().max() < 2e-3
+    assert found.targets.shape == exact.targets.shape == (300, 5)
+    theirs, ours = quality(exact, None), quality(found, None)
+    assert ours["rows"] == theirs["rows"] and ours["per_class_used"] == theirs["per_class_used"]
+
+
+def test_runs_with_a_large_pool_store_the_top_classes(tmp_path, monkeypatch):
+    """What is large is made small here: 8 kB, and three classes kept."""
+    monkeypatch.setattr(catalog, "WHOLE_LOGITS", 8e3)
+    monkeypatch.setattr(module, "TOP", 3)
+    store = Store(tmp_path / "runs")
+    quick = {"train.epochs": 40, "train.ema": 0.9, "train.lr": 0.02}
+    teacher = Recipe.of(quick)
+    student = Recipe.of({**quick, "train.epochs": 2}, teacher)
+    first, second = (run_one(store.run(recipe)) for recipe in (teacher, student))
+    kept = safetensors.torch.load_file(store.root / teacher.id / LOGITS)
+    assert kept.keys() == {"classes", "log_probabilities"}
+    assert kept["classes"].shape == (1147, 3) and kept["classes"].dtype == torch.int16
+    assert second.teacher_logits == first.artifacts[LOGITS]["sha256"]
+    assert second.pseudo["rows"] == 1140 and second.pseudo["coverage"] > 0.5
+    noised = Recipe.of({**quick, "pseudo.noised_teacher": True}, teacher)
+    with pytest.raises(UserError, match="noised_teacher=true: the pool is too large for it"):
+        run_one(store.run(noised))
+
+
+def test_digits_and_imagenet_are_on_either_side():
+    assert not catalog.sparse_labels(Recipe().data)
+    assert not catalog.sparse_labels(load_profile("imagenet-mini").supervised("small").data)
+    assert catalog.sparse_labels(load_profile("imagenet").supervised("small").data)

@@ -159,6 +159,18 @@ def decoded_bytes(spec: Data) -> int:
     return images * files.channels * pixels_of(spec) ** 2
 
 
+WHOLE_LOGITS = 4e9
+"""Bytes of a pool's logits, float16 [pool, classes], up to which all of them are stored."""
+
+TOP = 10
+"""Classes kept of each image, four bytes each, where they are not."""
+
+
+def sparse_labels(spec: Data) -> bool:
+    """Whether the pool is so large that a run stores the top classes of each image only."""
+    return 2.0 * pool_size(spec) * classes_of(spec) > WHOLE_LOGITS
+
+
 def facts(spec: Data) -> Facts:
     """Return what is known of the data set, its pool that of its source.
 

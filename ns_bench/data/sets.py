@@ -18,16 +18,14 @@ Where a set's files are is no part of a recipe. It is noted in the store, where 
 other machines find it: `<store>/data/NAME-<8 hex>.json`.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ns_bench.data.catalog import files_of, hub_sets, pixels_of, sources_of
+from ns_bench.data.source import Source
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Data, Files, Part
 from ns_bench.store import publish_json
@@ -217,6 +216,8 @@ def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
             continue
         if not Path(path).is_dir():
             raise UserError(f"data set '{name}': there is no folder {path}")
+        if not pixels_of(spec):  # Arrow files of a folder of images hold paths, not images
+            key.update(f"{path}\n".encode())
         for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
             stat = file.stat()
             key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -242,7 +243,7 @@ def _decode_into(folder: Path, spec: Data, files: Files, places: Mapping[str, st
             part: Part = getattr(files, name)
             if not part.split:
                 continue
-            source = _Source(part.source or spec.name, places.get(part.source or spec.name))
+            source = Source(part.source or spec.name, places.get(part.source or spec.name))
             columns, bad, mapped = _read(source, name, files, pixels_of(spec), unfinished)
             if mapped is not None:
                 arrow[name] = mapped
@@ -273,7 +274,7 @@ class _Labels:
 
 
 def _read(
-    source: "_Source", name: str, files: Files, pixels: int, folder: Path
+    source: Source, name: str, files: Files, pixels: int, folder: Path
 ) -> tuple[_Labels | None, int, dict[str, Any] | None]:
     """Decode a split into `folder`; returns its labels, if it has any, and unreadable images.
 
@@ -381,7 +382,7 @@ def _class_names(rows: Any, label: str) -> list[str] | None:
 
 def _labels(
     found: _Labels,
-    source: "_Source",
+    source: Source,
     split: str,
     name: str,
     files: Files,
@@ -431,135 +432,3 @@ def _labels(
                 word = f" ('{classes[number]}')" if classes else ""
                 raise UserError(f"{where}: class {number}{word} has no images")
     return labels
-
-
-# --- where images come from -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A data set on the hub, or in the folder `path`."""
-
-    name: str
-    path: str | None
-
-    def __str__(self) -> str:
-        return f"data set '{self.name}'" + (f" in {self.path}" if self.path else "")
-
-    def open(self, split: str, mapped: bool = False) -> Any:
-        """Return a split as a `datasets.Dataset` or, of files, an `IterableDataset` over them.
-
-        If it is to be `mapped`, files are copied into Arrow files first (but for those of a folder
-        of images, which stay where they are), in the cache of `datasets`.
-        """
-        import datasets
-        import huggingface_hub
-
-        datasets.logging.set_verbosity_error()
-        huggingface_hub.logging.set_verbosity_error()
-        if not sys.stderr.isatty():
-            datasets.disable_progress_bars()
-        return self._local(split, Path(self.path), mapped) if self.path else self._hub(split)
-
-    def rows(self, split: str, opened: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
-        """Yield rows with their images undecoded, so that a bad one is not the end."""
-        import datasets
-
-        try:
-            # in this order: a selection decodes what it selects
-            rows = opened.cast_column(columns[0], datasets.Image(decode=False))
-            yield from rows.select_columns(columns)
-        except UserError:
-            raise
-        except Exception as error:  # whatever reads the files has errors of its own
-            raise UserError(f"{self}: split '{split}' cannot be read: {_line(error)}") from error
-
-    def _hub(self, split: str) -> Any:
-        import datasets
-
-        known = hub_sets().get(self.name)
-        hub, config = (known.hub, known.config) if known else (self.name, "")
-        try:
-            return datasets.load_dataset(hub, config or None, split=split)
-        except (OSError, ValueError) as error:
-            only = f" --include '{config}/*'" if config else ""
-            place = self.name.rpartition("/")[2]
-            raise UserError(
-                f"{self} is not on this machine and cannot be downloaded ({_line(error)}): where "
-                f"there is a network run `hf download {hub} --repo-type dataset{only} "
-                f"--local-dir {place}`, bring that folder here and add "
-                f"--data {self.name}={place}"
-            ) from None
-
-    def _local(self, split: str, path: Path, mapped: bool) -> Any:
-        import datasets
-
-        for folder in self._inside(path):
-            if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
-                with self._readable(split):
-                    found = datasets.load_from_disk(str(folder))
-                there: dict[Any, Any] = found if isinstance(found, dict) else {"train": found}
-                if split not in there:
-                    raise unknown(f"split of {self}:", split, there)
-                return there[split]
-            for kind, suffix in (("parquet", "parquet"), ("webdataset", "tar")):
-                shards = sorted(folder.rglob(f"*.{suffix}"))
-                if not shards:
-                    continue
-                # hub copies have train-00000-of-00001.parquet, converters name them SET-train
-                word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-])")
-                mine = [str(f) for f in shards if word.search(f.relative_to(folder).as_posix())]
-                if not mine:
-                    raise unknown(f"split of {self}:", split, {f.stem for f in shards})
-                with self._readable(split):
-                    return datasets.load_dataset(
-                        kind, data_files={split: mine}, split=split, streaming=not mapped
-                    )
-            if (folder / split).is_dir():
-                with self._readable(split):
-                    # every file: names like train-1.png are taken for splits otherwise
-                    return datasets.load_dataset(
-                        "imagefolder",
-                        data_dir=str(folder / split),
-                        data_files={split: "**"},
-                        split=split,
-                        streaming=not mapped,
-                    )
-        folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
-        if folders:
-            raise unknown(f"split of {self}:", split, folders)
-        raise UserError(
-            f"{self}: expected a folder of save_to_disk, parquet files, tar files (WebDataset), or "
-            f"{split}/CLASS/image.png"
-        )
-
-    def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:
-        """Return the names of the columns of images and labels."""
-        if self.path and self.name in hub_sets() and set(there) <= {"image", "label"}:
-            return "image", "label"  # folders name no columns: they may hold any set of the hub
-        return files.image, files.label
-
-    def only_image(self, features: Mapping[str, Any]) -> str | None:
-        """Return the name of the column of images, where there is just one."""
-        import datasets
-
-        found = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-        return found[0] if len(found) == 1 else None
-
-    def _inside(self, path: Path) -> Iterator[Path]:
-        """Yield the folder of the configuration, as copies of the hub have it, and the folder."""
-        config = hub_sets()[self.name].config if self.name in hub_sets() else ""
-        if config and (path / config).is_dir():
-            yield path / config
-        yield path
-
-    @contextlib.contextmanager
-    def _readable(self, split: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # whatever reads the files has errors of its own
-            raise UserError(f"{self}: split '{split}' cannot be read: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -20,6 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ns_bench.data.sets import decode
+from ns_bench.errors import UserError
+
+WORKERS = max(len(os.sched_getaffinity(0)) // 2, 1) if hasattr(os, "sched_getaffinity") else 2
+"""Of each stream, of which there are two: all cores."""
 
 AHEAD = 2
 """Batches that a worker has ready or in work."""
@@ -41,7 +45,7 @@ class Pictures:
     side: int
     channels: int = 3
     device: str = "cpu"
-    workers: int = max((os.cpu_count() or 2) // 2, 1)
+    workers: int = WORKERS
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,13 +80,13 @@ class Pictures:
         """Yield each step's rows, int64 [B], and their images, uint8 [B, C, side, side].
 
         Raises:
-            Unreadable: an image cannot be decoded; it is named.
+            UserError: an image cannot be decoded any more; it is named.
         """
         gpu = self.device.startswith("cuda")
         # A worker of the local pool is daemonic, and may have no children; a loader's own end with
         # their parent, however that ends.
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
-        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        loader: DataLoader[tuple[Tensor, Tensor, str]] = DataLoader(
             _Decoder(self),
             batch_sampler=_Steps(rows_of_step, start, stop),
             num_workers=self.workers,
@@ -91,7 +95,9 @@ class Pictures:
             prefetch_factor=AHEAD if self.workers else None,
             multiprocessing_context="fork" if self.workers else None,
         )
-        for index, images in loader:
+        for index, images, problem in loader:
+            if problem:
+                raise UserError(problem)
             yield index.to(self.device, non_blocking=gpu), images.to(self.device, non_blocking=gpu)
 
 
@@ -110,26 +116,27 @@ class _Steps(Sampler[list[int]]):
             step += 1
 
 
-class _Decoder(Dataset[tuple[Tensor, Tensor]]):
-    """What a worker does: `DataLoader` hands it the rows of a whole batch."""
+class _Decoder(Dataset[tuple[Tensor, Tensor, str]]):
+    """What a worker does: `DataLoader` hands it the rows of a whole batch.
+
+    An error goes back as text: raised in a worker, it would come with two tracebacks.
+    """
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
 
-    def __getitems__(self, index: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, index: Sequence[int]) -> tuple[Tensor, Tensor, str]:
         pictures = self.pictures
         images = np.empty((len(index), *pictures.shape[1:]), np.uint8)
         rows = pictures.rows[np.asarray(index, np.int64)].tolist()
+        problem = ""
         for place, (row, cell) in enumerate(zip(rows, pictures.cells[rows], strict=True)):
             try:
                 images[place] = decode(cell, pictures.channels, pictures.side, fast=True)
             except Exception as error:  # of damaged files Pillow says nearly anything
-                raise Unreadable(f"image {row} cannot be read: {error}") from None
-        return torch.tensor(index), torch.from_numpy(images)
-
-
-class Unreadable(Exception):
-    """An image that could be decoded when its set was prepared, and cannot be any more."""
+                name = cell.get("path") or f"image {row}"
+                problem = f"{name} could be read before and cannot be any more: {error}"
+        return torch.tensor(index), torch.from_numpy(images), problem
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,13 @@ import safetensors.torch
 import torch
 
 from ns_bench.data import split
+from ns_bench.data.catalog import TOP
 from ns_bench.errors import UserError
 from ns_bench.execute.run_one import run_in
-from ns_bench.selftrain.evaluate import predict
+from ns_bench.selftrain.evaluate import predict_sparse
 from ns_bench.selftrain.models import build
-from ns_bench.selftrain.shards import Sparse, bounds, sparse
+from ns_bench.selftrain.shards import Sparse, bounds
 from ns_bench.store import MODEL, Corrupt, Run, publish, seal, unseal
-
-TOP = 10
-"""Classes kept of each image: 4 bytes each."""
 
 
 def label_shard(run: Run, shard: int, of: int, top: int = TOP, device: str = "cpu") -> bool:
@@ -50,12 +48,8 @@ def label_shard(run: Run, shard: int, of: int, top: int = TOP, device: str = "cp
     net.load_state_dict(weights)
     net.to(device)
     images = data.unlabeled.images[bounds(len(data.unlabeled), shard, of)]
-    parts = [sparse(torch.zeros(0, data.classes), top)]
-    parts += [sparse(predict(net, chunk, data.mean, data.std), top) for chunk in images.split(1024)]
-    tensors = {
-        "classes": torch.cat([part.classes for part in parts]),
-        "log_probabilities": torch.cat([part.log_probabilities for part in parts]),
-    }
+    found = predict_sparse(net, images, data.mean, data.std, top, data.classes)
+    tensors = {"classes": found.classes, "log_probabilities": found.log_probabilities}
     note = {"model": _model(run), "of": str(data.classes)}
     path.parent.mkdir(parents=True, exist_ok=True)
     publish(path, seal(safetensors.torch.save(tensors, note)))

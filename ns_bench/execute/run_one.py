@@ -24,14 +24,22 @@ import safetensors.torch
 import torch
 
 from ns_bench.data import split
+from ns_bench.data.catalog import TOP, sparse_labels
 from ns_bench.errors import UserError
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
 from ns_bench.robustness.measure import measure
 from ns_bench.selftrain import parallel
-from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
+from ns_bench.selftrain.evaluate import (
+    evaluate,
+    predict,
+    predict_noised,
+    predict_sparse,
+    predict_views,
+)
 from ns_bench.selftrain.models import network
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
+from ns_bench.selftrain.shards import Sparse, pseudo_label_sparse
 from ns_bench.selftrain.train import Diverged, train
 from ns_bench.store import (
     CHECKPOINT,
@@ -198,8 +206,15 @@ def _do(
 
     mean, std = dataset.mean, dataset.std
     pool = parallel.share(len(dataset.unlabeled))
-    own_logits = predict(net, dataset.unlabeled.images[pool.rows], mean, std).half()
-    logits = parallel.assembled(own_logits, pool.batch)
+    own = dataset.unlabeled.images[pool.rows]
+    if sparse_labels(recipe.data):
+        top = predict_sparse(net, own, mean, std, TOP, dataset.classes)
+        logits = parallel.assembled(top.log_probabilities, pool.batch)
+        classes = parallel.assembled(top.classes.int(), pool.batch).to(top.classes.dtype)
+        labels = {"classes": classes, "log_probabilities": logits}
+    else:
+        logits = parallel.assembled(predict(net, own, mean, std).half(), pool.batch)
+        labels = {"logits": logits.contiguous()}
     if not logits.isfinite().all():
         raise Diverged("the network's output on the pool is not finite in fp16")
 
@@ -207,7 +222,7 @@ def _do(
         weights = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
         artifacts = {
             MODEL: safetensors.torch.save(weights),
-            LOGITS: safetensors.torch.save({"logits": logits.contiguous()}),
+            LOGITS: safetensors.torch.save(labels),
         }
         for name, content in artifacts.items():
             publish(run.path / name, content)
@@ -305,16 +320,25 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
     labels = distilled = None
     mean, std = dataset.mean, dataset.std
     if recipe.batch[1]:
-        logits = safetensors.torch.load(stored)["logits"]
         pool, seed = dataset.unlabeled.images, recipe.seed
-        if pseudo.noised_teacher:
-            net, noise = _loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
-            logits = predict_noised(net, pool, mean, std, noise, seed)
-        elif pseudo.views > 1:
-            net, noise = _loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
-            logits = predict_views(net, pool, mean, std, noise, pseudo.views, seed)
-        random = stream(recipe.seed, "balance", recipe.generation)
-        labels = pseudo_label(logits, pseudo, recipe.train.label_smoothing, random)
+        random = stream(seed, "balance", recipe.generation)
+        smoothing = recipe.train.label_smoothing
+        kept = safetensors.torch.load(stored)
+        if "logits" not in kept:  # of a large pool
+            if pseudo.noised_teacher or pseudo.views > 1:
+                again = "noised_teacher=true" if pseudo.noised_teacher else f"views={pseudo.views}"
+                raise UserError(f"pseudo.{again}: the pool is too large for it")
+            top = Sparse(**kept, of=dataset.classes)
+            labels = pseudo_label_sparse(top, pseudo, smoothing, random)
+        else:
+            logits = kept["logits"]
+            if pseudo.noised_teacher:
+                net, noise = _loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
+                logits = predict_noised(net, pool, mean, std, noise, seed)
+            elif pseudo.views > 1:
+                net, noise = _loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
+                logits = predict_views(net, pool, mean, std, noise, pseudo.views, seed)
+            labels = pseudo_label(logits, pseudo, smoothing, random)
     if distils:
         net = _loaded(teacher.recipe, dataset, weights)
         distilled = predict(net, dataset.labeled.images, mean, std).to(device)

@@ -7,6 +7,7 @@ from ns_bench.data.split import Images, Labeled
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
+from ns_bench.selftrain.shards import Sparse, sparse
 from ns_bench.streams import stream
 
 
@@ -18,6 +19,19 @@ def predict(net: nn.Module, images: Images, mean: Tensor, std: Tensor, batch: in
     mean, std = mean.to(device), std.to(device)
     parts = [net((chunk.to(device) - mean) / std).float().cpu() for chunk in images.split(batch)]
     return torch.cat(parts)
+
+
+def predict_sparse(
+    net: nn.Module, images: Images, mean: Tensor, std: Tensor, k: int, classes: int
+) -> Sparse:
+    """Return the `k` most likely classes of clean images, like `predict`, chunk by chunk."""
+    parts = [sparse(torch.zeros(0, classes), k)]
+    parts += [sparse(predict(net, chunk, mean, std), k) for chunk in images.split(1024)]
+    return Sparse(
+        torch.cat([part.classes for part in parts]),
+        torch.cat([part.log_probabilities for part in parts]),
+        classes,
+    )
 
 
 @torch.inference_mode()

@@ -1,12 +1,16 @@
 """Pseudo-labels: from a teacher's stored logits to the rows and targets a student trains on."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ns_bench.errors import UserError
 from ns_bench.recipe import PseudoLabels
+
+if TYPE_CHECKING:
+    from ns_bench.selftrain.shards import SparseTargets
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,12 @@ class PseudoLabeled:
     Attributes:
         rows: int64 [M], indices into the pool; a row may occur more than once.
         probabilities: float32 [pool, classes], the teacher's, after the temperature.
-        targets: float32 [pool, classes], rows sum to 1.
+        targets: float32 [pool, classes], rows sum to 1. Of a large pool both are sparse.
     """
 
     rows: Tensor
-    probabilities: Tensor
-    targets: Tensor
+    probabilities: "Tensor | SparseTargets"
+    targets: "Tensor | SparseTargets"
 
 
 def pseudo_label(

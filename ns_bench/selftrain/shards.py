@@ -7,7 +7,7 @@ shards, in memory that does not grow with the pool but for four bytes an image o
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ns_bench.errors import UserError
 from ns_bench.recipe import PseudoLabels
+from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,70 @@ def probabilities(labels: Sparse, temperature: float = 1.0) -> Tensor:
 def confidence(labels: Sparse, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the top probability, float32 [N], and its class, int64 [N]."""
     return _tempered(labels, temperature)[0][:, 0], labels.classes[:, 0].long()
+
+
+@dataclass(frozen=True)
+class SparseTargets:
+    """Targets of a pool, float32 [pool, classes], of which only what is asked for is made.
+
+    Attributes:
+        smoothing: of hard targets; None is soft ones.
+    """
+
+    labels: Sparse
+    temperature: float = 1.0
+    smoothing: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.labels), self.labels.of
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        some = self.labels[rows]
+        if self.smoothing is None:
+            return probabilities(some, self.temperature)
+        return smooth_one_hot(some.classes[:, 0].long(), some.of, self.smoothing)
+
+    def to(self, device: str) -> "SparseTargets":
+        kept = self.labels
+        moved = Sparse(kept.classes.to(device), kept.log_probabilities.to(device), kept.of)
+        return replace(self, labels=moved)
+
+    def max(self, dim: int) -> tuple[Tensor, Tensor]:
+        """Return the top probability and its class, of soft targets."""
+        assert dim == 1 and self.smoothing is None
+        parts = [
+            confidence(self.labels[part], self.temperature)
+            for part in (slice(at, at + CHUNK) for at in range(0, max(len(self.labels), 1), CHUNK))
+        ]
+        return torch.cat([sure for sure, _ in parts]), torch.cat([label for _, label in parts])
+
+
+CHUNK = 1_000_000
+"""Rows that are looked at together."""
+
+
+def pseudo_label_sparse(
+    labels: Sparse, spec: PseudoLabels, label_smoothing: float, generator: torch.Generator
+) -> PseudoLabeled:
+    """Label, filter and balance like `pseudo_label`, from the top classes of each image.
+
+    Rows are in the order of the pool, their repeats beside each other.
+
+    Raises:
+        UserError: as `select`.
+    """
+
+    def shards() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for at in range(0, len(labels), CHUNK):
+            sure, label = confidence(labels[at : at + CHUNK], spec.temperature)
+            yield sure.numpy(), label.numpy()
+
+    copies = torch.from_numpy(select(shards, len(labels), labels.of, spec, generator))
+    soft = SparseTargets(labels, spec.temperature)
+    hard = replace(soft, smoothing=label_smoothing)
+    rows = torch.arange(len(copies)).repeat_interleave(copies)
+    return PseudoLabeled(rows, soft, soft if spec.kind == "soft" else hard)
 
 
 def bounds(rows: int, shard: int, of: int) -> slice:

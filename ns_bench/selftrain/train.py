@@ -30,6 +30,7 @@ from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
 from ns_bench.selftrain.models import NoisedNet, freeze, network
 from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
+from ns_bench.selftrain.shards import SparseTargets
 from ns_bench.streams import stream
 
 EVALUATIONS = 10
@@ -61,7 +62,7 @@ class Rows:
     def __init__(
         self,
         images: Images,
-        targets: Tensor,
+        targets: Tensor | SparseTargets,
         order: Tensor,
         batch: int,
         noise: RowNoise,
@@ -194,9 +195,29 @@ def train(
     Raises:
         Diverged: the loss or the network's output is not finite.
     """
-    spec, seed, generation = recipe.train, recipe.seed, recipe.generation
     online = recipe.consistency.method != "none"
     assert (pseudo is None) == (recipe.batch[1] == 0 or online)
+    rows = joint_rows(recipe, data, pseudo, device)
+    try:
+        return _train(recipe, data, rows, first, distilled, device, resume, log, after_step)
+    finally:
+        for part in rows:
+            part.close()
+
+
+def _train(
+    recipe: Recipe,
+    data: Dataset,
+    rows: list[Rows],
+    first: Mapping[str, Tensor] | None,
+    distilled: Tensor | None,
+    device: str,
+    resume: dict[str, Any] | None,
+    log: Callable[[dict[str, Any]], None],
+    after_step: Callable[[int, Callable[[], dict[str, Any]]], None],
+) -> nn.Module:
+    spec, seed, generation = recipe.train, recipe.seed, recipe.generation
+    online = recipe.consistency.method != "none"
     assert (first is None) == (spec.start == "scratch")
     assert (distilled is None) == (recipe.distillation.weight == 0)
     net = network(recipe, data.labeled.images.shape[1], data.classes)
@@ -220,8 +241,9 @@ def train(
             "optimizer": optimizer.state_dict(),
         }
 
-    rows = joint_rows(recipe, data, pseudo, device)
-    view = rows.pop() if recipe.consistency.method == "mean-teacher" else None
+    view = None
+    if recipe.consistency.method == "mean-teacher":  # the average alone sees the other view
+        *rows, view = rows
     own = parallel.joint_share((part.batch for part in rows), device)
     # of the own rows, in a loss of which the mean over the processes is that of the whole batch
     weighted = parallel.joint_share((part.batch for part in rows[:2]), device)
@@ -281,8 +303,6 @@ def train(
                 )
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
-    for part in rows:
-        part.close()
     return average
 
 
@@ -304,20 +324,18 @@ def joint_rows(
         streams.append(Rows(images, targets, everyone, labeled, noise, recipe.seed, key))
     if not unlabeled:
         return streams
-    if pseudo is None:
-        order = torch.arange(len(data.unlabeled))
-        targets = torch.zeros(1, data.classes).expand(len(order), data.classes)
-    else:
-        order, targets = pseudo.rows, pseudo.targets
-    images, noise = data.unlabeled.images.to(device), recipe.noise.unlabeled
+    order = torch.arange(len(data.unlabeled)) if pseudo is None else pseudo.rows
+    nothing = torch.zeros(1, data.classes).expand(len(data.unlabeled), data.classes)
+    labels = (nothing if pseudo is None else pseudo.targets).to(device)
+    pool, noise = data.unlabeled.images.to(device), recipe.noise.unlabeled
     strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
     views: list[tuple[tuple[str, ...], RowNoise]] = [((), noise)]
     if pseudo is None:
         noised = recipe.consistency.method == "pi-model"
-        views.append((("other view",), noise if noised else weak(noise, images.shape[3])))
-    key, targets = ("unlabeled", recipe.generation), targets.to(device)
+        views.append((("other view",), noise if noised else weak(noise, pool.shape[3])))
+    key = ("unlabeled", recipe.generation)
     return streams + [
-        Rows(images, targets, order, unlabeled, noise, recipe.seed, key, strength, view)
+        Rows(pool, labels, order, unlabeled, noise, recipe.seed, key, strength, view)
         for view, noise in views
     ]
 
