@@ -35,7 +35,7 @@ def draw(analysis: Analysis) -> Figure:
     height = 1.2 + max(2.2, arms, LINE * _lines(analysis, texts))
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    _arms(left, analysis, 66, 34)
+    _arms(left, analysis, 66, 28)
     _claims(right, analysis, texts)
     _title(figure, analysis.title)
     return style.lay_out(figure)
