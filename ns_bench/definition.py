@@ -97,7 +97,7 @@ class Profile:
                 return work / (1e12 * self.gpu.tflops)
         slowest = max(self.step_seconds.values(), default=[0.01, 0.0005])
         step, image = self.step_seconds.get(recipe.model, slowest)
-        return step * recipe.steps + image * recipe.images
+        return step * recipe.steps + image * recipe.passes
 
     def shortened(self, share: float, rate: float = 1.0) -> dict[str, Any]:
         """Return the fields of a run of `share` of the epochs at `rate` times the learning rate.

@@ -87,7 +87,7 @@ def flops(recipe: Recipe) -> float | None:
         return None
     data = recipe.data
     once = catalog.pool_size(data) + data.test + EVALUATIONS * data.validation
-    return net.forward * (TRAINING * recipe.images + once)
+    return net.forward * (TRAINING * recipe.passes + once)
 
 
 @dataclass(frozen=True)

@@ -320,6 +320,15 @@ class Recipe:
         return self.steps * sum(self.batch)
 
     @property
+    def passes(self) -> int:
+        """Images that a network works through in training: other views of unlabeled rows, too, and
+        all of them twice where two networks learn together."""
+        labeled, unlabeled = self.batch
+        method = "none" if self.teacher else self.consistency.method
+        views, networks = 1 if method == "none" else 2, 2 if method == "co-training" else 1
+        return self.steps * networks * (labeled + views * unlabeled)
+
+    @property
     def id(self) -> str:
         """Slug and 12 hex digits; the same on any machine and for any way of running it."""
         cached = self.__dict__.get("_id")

@@ -1,15 +1,24 @@
-"""ImageNet-A and -C: small generated images in the folders of the published sets."""
+"""ImageNet-A, -C and -P: small generated images in the folders of the published sets."""
 
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ns_bench import paper
 from ns_bench.errors import UserError
-from ns_bench.robustness import CORRUPTIONS, SEVERITIES
-from ns_bench.robustness.imagenet import ALEXNET_ERROR, batches, imagenet_a, imagenet_c
+from ns_bench.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES
+from ns_bench.robustness.imagenet import (
+    ALEXNET_ERROR,
+    batches,
+    imagenet_a,
+    imagenet_c,
+    imagenet_p,
+    videos,
+)
 
 CLASSES = [f"n{i:08}" for i in range(12)]
 SHADE = 20  # the images of class k have the grey level 20 k
@@ -88,3 +97,49 @@ def test_another_folder_is_refused(names, expected, tmp_path):
         list(batches(tmp_path / "a", CLASSES, 8))
     with pytest.raises(UserError, match="there is no folder gaussian_noise"):
         imagenet_c(shade, tmp_path, CLASSES, 8)
+
+
+def film(path: Path, levels: list[int]) -> None:
+    """Write a video of grey frames, without loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("libx264rgb", rate=10, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24"
+        for level in levels:
+            pixels = np.full((32, 48, 3), level, dtype=np.uint8)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        video.mux(stream.encode())
+
+
+def test_frames_are_those_of_the_video(tmp_path):
+    film(tmp_path / CLASSES[1] / "a.mp4", [20, 40, 60])
+    film(tmp_path / CLASSES[2] / "b.mp4", [80, 100])
+    first, second = videos(tmp_path, 16)
+    assert first.shape == (3, 3, 16, 16) and first.dtype == torch.uint8
+    assert first.float().mean((1, 2, 3)).tolist() == [20, 40, 60]
+    assert second.float().mean((1, 2, 3)).tolist() == [80, 100]
+
+
+def test_flips_on_imagenet_p_are_from_the_last_frame_or_of_noise_from_the_first(tmp_path):
+    """Classes 1 2 2 1: two of three frames differ from the last one, two from the first."""
+    for name in PERTURBATIONS:
+        film(tmp_path / name / CLASSES[1] / "a.mp4", [20, 40, 40, 20])
+        film(tmp_path / name / CLASSES[3] / "b.mp4", [60, 80, 80, 80])
+    found = imagenet_p(shade, tmp_path, 8, reference=dict.fromkeys(PERTURBATIONS, 50.0))
+    noise = 100 * (2 / 3 + 3 / 3) / 2
+    other = 100 * (2 / 3 + 1 / 3) / 2
+    assert found["imagenet_p_gaussian_noise"] == pytest.approx(noise)
+    assert found["imagenet_p_tilt"] == pytest.approx(other)
+    noises = sum(name.endswith("noise") for name in PERTURBATIONS)
+    mean = (noises * noise + (len(PERTURBATIONS) - noises) * other) / len(PERTURBATIONS)
+    assert found["imagenet_p_flips"] == pytest.approx(mean)
+    assert found["mfr"] == pytest.approx(2 * mean)
+    assert "mfr" not in imagenet_p(shade, tmp_path, 8)
+
+
+def test_what_is_missing_of_imagenet_p_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"there is no folder {PERTURBATIONS[0]}"):
+        imagenet_p(shade, tmp_path, 8)
+    (tmp_path / PERTURBATIONS[0]).mkdir()
+    with pytest.raises(UserError, match=r"expected folders CLASS/video\.mp4"):
+        imagenet_p(shade, tmp_path, 8)

@@ -287,6 +287,10 @@ def test_a_run_that_labels_itself_has_unlabeled_rows_and_no_other_teaching():
     assert recipe.batch == (50, 150) and SUPERVISED.batch == (50, 0)
     assert recipe.set({"noise.unlabeled.dropout": 0.5}).id != recipe.id
     assert recipe.set({"pseudo.kind": "hard", "distillation.weight": 0.5}).id == recipe.id
+    assert (recipe.images, recipe.passes) == (recipe.steps * 200, recipe.steps * 350)
+    pair = SUPERVISED.set({"consistency.method": "co-training"})
+    assert pair.passes == 2 * recipe.passes
+    assert STUDENT.passes == STUDENT.images and SUPERVISED.passes == SUPERVISED.images
     taught = Recipe(teacher=recipe)  # a student of it has its teacher's labels
     assert taught.set({"consistency.method": "uda"}).id == taught.id != STUDENT.id
 

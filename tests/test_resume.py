@@ -189,7 +189,7 @@ def test_terminated_a_worker_leaves_a_checkpoint(run: Run, straight: dict[str, A
     theirs.close()
     assert ours.poll(60)
     assert ours.recv().word == "ready"
-    ours.send((str(run.path), run.recipe.to_dict(), None))
+    ours.send((str(run.path), run.recipe.to_dict(), (), None))
     until(lambda: len(run.metrics()) >= 2, process)
     pid = process.pid
     assert pid is not None

@@ -23,6 +23,7 @@ NARROW = 4.6
 """Width of a panel of an HTML page: its letters can still be read on a phone."""
 UPRIGHT = 6
 """With more arms than these their names stand on the y axis, where they have room."""
+DPI = 160
 TOGETHER = 8
 """With more arms than these each has a small plot of its learning curve for itself."""
 
@@ -33,7 +34,8 @@ def draw(analysis: Analysis) -> Figure:
     texts = _texts(analysis, 60)
     arms = 0.3 * len(analysis.arms) if _lying(analysis) else 2.4
     height = 1.2 + max(2.2, arms, LINE * _lines(analysis, texts))
-    figure = Figure(figsize=(WIDTH, height))
+    # Names beside the axes take up to a tenth more room at the resolution they are saved with.
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI if _lying(analysis) else None)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     _arms(left, analysis, 66, 34)
     _claims(right, analysis, texts)
@@ -93,7 +95,7 @@ def write(figure: Figure, stem: Path) -> list[Path]:
     with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
         for suffix in FORMATS:
             path = stem.with_name(f"{stem.name}.{suffix}")
-            figure.savefig(path, dpi=160, metadata=undated[suffix])
+            figure.savefig(path, dpi=DPI, metadata=undated[suffix])
             paths.append(path)
     return paths
 

@@ -1,21 +1,24 @@
-"""ImageNet-A and ImageNet-C from their published folders, for networks of ImageNet's classes.
+"""ImageNet-A, -C and -P from their published folders, for networks of ImageNet's classes.
 
     imagenet-a/n01498041/*.jpg                                200 of the classes (arXiv 1907.07174)
     imagenet-c/noise/gaussian_noise/1/n01440764/*.JPEG        corruption, severity, class
+    imagenet-p/gaussian_noise/n01440764/*.mp4                 perturbation, class; frames of a video
 
-Both are read through `datasets`, image after image; nothing is copied. ImageNet-P, which comes as
-videos, is not read.
+All are read through `datasets`, file after file; nothing is copied. Videos are decoded by PyAV
+(`pip install av`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ns_bench.data.sets import decode
+from ns_bench.data.sets import decode, fitted
 from ns_bench.errors import UserError, unknown
-from ns_bench.robustness import CORRUPTIONS, SEVERITIES
+from ns_bench.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES
+from ns_bench.robustness.perturbations import flips
 
 ALEXNET_ERROR = dict(
     zip(
@@ -120,3 +123,58 @@ def imagenet_c(
         "mce": 100 * sum(relative) / len(relative),
         **{f"imagenet_c_{name}": value for name, value in top1.items()},
     }
+
+
+def imagenet_p(
+    predict: Predict, folder: Path, pixels: int, reference: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Return the mean flip probability and that of each perturbation (%) on ImageNet-P; and mFR.
+
+    Args:
+        reference: {perturbation: flip probability (%)} of the network that mFR is relative to, the
+            paper's being AlexNet; without it there is no mFR.
+
+    Raises:
+        UserError: a perturbation is not there, or no video in it, or PyAV is not installed.
+    """
+    found = {}
+    for name in PERTURBATIONS:
+        places = sorted(path for path in folder.rglob(name) if path.is_dir())
+        if not places:
+            raise UserError(f"{folder}: there is no folder {name} in it")
+        each = [flips(predict(v).argmax(1)[:, None], name) for v in videos(places[0], pixels)]
+        found[name] = sum(each) / len(each)
+    scores = {"imagenet_p_flips": sum(found.values()) / len(found)}
+    if reference is not None:
+        relative = [found[name] / reference[name] for name in PERTURBATIONS]
+        scores["mfr"] = 100 * sum(relative) / len(relative)
+    return scores | {f"imagenet_p_{name}": value for name, value in found.items()}
+
+
+def videos(folder: Path, pixels: int) -> Iterator[Tensor]:
+    """Yield the frames of each video in folders CLASS/video, uint8 [frames, 3, pixels, pixels].
+
+    Raises:
+        UserError: there is no video, or PyAV is not installed.
+    """
+    import datasets
+
+    try:
+        import av
+    except ImportError:
+        raise UserError("videos need PyAV: pip install av") from None
+    if not any(folder.glob("*/*.mp4")):
+        raise UserError(f"{folder}: expected folders CLASS/video.mp4")
+    rows = datasets.load_dataset(
+        "videofolder",
+        data_dir=str(folder),
+        data_files={"all": "**/*.mp4"},
+        split="all",
+        streaming=True,
+    ).cast_column("video", datasets.Video(decode=False))
+    for row in rows:
+        cell = row["video"]
+        source = cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"])
+        with av.open(source, "r") as video:
+            frames = [frame.to_image() for frame in video.decode(video=0)]
+        yield torch.stack([torch.from_numpy(fitted(frame, 3, pixels).copy()) for frame in frames])

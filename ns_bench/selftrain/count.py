@@ -31,11 +31,12 @@ def count(shape: Shape) -> tuple[int, int]:
 
 
 def named_shapes() -> list[Shape]:
-    """Return the networks of all profiles, in their ladders and beside them."""
+    """Return the networks of all profiles, in their ladders, families and beside them."""
     shapes = set()
     for name in profile_names():
         profile = load_profile(name)
-        for model in [*profile.ladder.values(), *profile.by_model]:
+        families = profile.architectures.values()
+        for model in [*profile.ladder.values(), *profile.by_model, *families]:
             alone = replace(profile, ladder={"small": model})
             shapes.add(shape_of(alone.supervised("small")))
     return sorted(shapes)
