@@ -324,7 +324,7 @@ class Recipe:
         """Images that a network works through in training: other views of unlabeled rows, too, and
         all of them twice where two networks learn together."""
         labeled, unlabeled = self.batch
-        method = "none" if self.teacher else self.consistency.method
+        method = self.consistency.method
         views, networks = 1 if method == "none" else 2, 2 if method == "co-training" else 1
         return self.steps * networks * (labeled + views * unlabeled)
 

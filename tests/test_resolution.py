@@ -12,6 +12,7 @@ from torch import Tensor
 from ns_bench.data import split
 from ns_bench.definition import at_higher_resolution, load_profile
 from ns_bench.errors import UserError
+from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Data, Recipe
 from ns_bench.selftrain.models import build, freeze
@@ -144,3 +145,16 @@ def test_a_noised_teacher_labels_at_its_own_resolution(tmp_path: Path, monkeypat
     run_one(store.run(teacher))
     run_one(store.run(student))
     assert seen == [(10, 10)]
+
+
+def test_a_network_is_measured_at_its_own_resolution(tmp_path: Path, monkeypatch):
+    sides = []
+
+    def measure(group, net, dataset, seed, tick):
+        sides.append(dataset.test.images.shape[2:])
+        return {"auroc": 50.0}
+
+    monkeypatch.setattr(executed, "measure", measure)
+    run = Store(tmp_path).run(Recipe.of({**QUICK, "train.resolution": 10}), ("out_of_domain",))
+    run_one(run)
+    assert sides == [(10, 10)]

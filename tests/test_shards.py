@@ -228,6 +228,13 @@ def label(capsys, monkeypatch):
     return call
 
 
+def test_a_co_trained_pair_labels_its_shards_too(tmp_path, label):
+    fields = {"train.epochs": 1, "consistency.method": "co-training"}
+    run = Store(tmp_path).run(Recipe.of(fields))
+    run_one(run)
+    assert label(run.path, "--shard", "0", "--of", "9") == (0, "shard 0 of 9: labeled\n")
+
+
 def test_shards_of_a_published_run(teacher, label):
     """By hand and as elements of an array: the same labels as the run's own logits."""
     assert label(teacher.path, "--shard", "0", "--of", "3") == (0, "shard 0 of 3: labeled\n")

@@ -17,12 +17,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ns_bench.data import split
 from ns_bench.data.catalog import TOP
 from ns_bench.errors import UserError
-from ns_bench.execute.run_one import run_in
+from ns_bench.execute.run_one import dataset_of, loaded, run_in
 from ns_bench.selftrain.evaluate import predict_sparse
-from ns_bench.selftrain.models import build
 from ns_bench.selftrain.shards import Sparse, bounds
 from ns_bench.store import MODEL, Corrupt, Run, publish, seal, unseal
 
@@ -41,12 +39,8 @@ def label_shard(run: Run, shard: int, of: int, top: int = TOP, device: str = "cp
     if _read(run, path) is not None:
         return False
     weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
-    recipe = run.recipe
-    data = split.load(recipe.data, recipe.seed, run.path.parent, recipe.train.resolution)
-    channels = data.labeled.images.shape[1]
-    net = build(recipe.model, channels, data.classes, recipe.seed, recipe.generation)
-    net.load_state_dict(weights)
-    net.to(device)
+    data = dataset_of(run)
+    net = loaded(run.recipe, data, weights).to(device)
     images = data.unlabeled.images[bounds(len(data.unlabeled), shard, of)]
     found = predict_sparse(net, images, data.mean, data.std, top, data.classes)
     tensors = {"classes": found.classes, "log_probabilities": found.log_probabilities}

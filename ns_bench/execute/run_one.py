@@ -149,7 +149,7 @@ def _do(
 ) -> Result:
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
-    dataset = _dataset(recipe, run)
+    dataset = dataset_of(run)
     teaching = _teaching(run, dataset, device)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
@@ -261,9 +261,9 @@ def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
     if not groups:
         return
     recipe = run.recipe
-    dataset = split.load(recipe.data, recipe.seed, run.path.parent)
+    dataset = dataset_of(run)
     weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
-    net = _loaded(recipe, dataset, weights).to(device)
+    net = loaded(recipe, dataset, weights).to(device)
     for group in groups:
         began = time.monotonic()
         values = measure(group, net, dataset, recipe.seed, _at_most_every_second(alive))
@@ -316,7 +316,7 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
     if warm or distils or pseudo.noised_teacher or pseudo.views > 1:
         weights = safetensors.torch.load(_artifact(teacher, MODEL))
         if teacher.recipe.train.resolution != recipe.train.resolution:
-            dataset = _dataset(teacher.recipe, run)  # it sees what it was trained on
+            dataset = dataset_of(teacher)  # it sees what it was trained on
     labels = distilled = None
     mean, std = dataset.mean, dataset.std
     if recipe.batch[1]:
@@ -333,20 +333,22 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
         else:
             logits = kept["logits"]
             if pseudo.noised_teacher:
-                net, noise = _loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
+                net, noise = loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
                 logits = predict_noised(net, pool, mean, std, noise, seed)
             elif pseudo.views > 1:
-                net, noise = _loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
+                net, noise = loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
                 logits = predict_views(net, pool, mean, std, noise, pseudo.views, seed)
             labels = pseudo_label(logits, pseudo, smoothing, random)
     if distils:
-        net = _loaded(teacher.recipe, dataset, weights)
+        net = loaded(teacher.recipe, dataset, weights)
         distilled = predict(net, dataset.labeled.images, mean, std).to(device)
     sha256 = hashlib.sha256(stored).hexdigest()
     return _Teaching(labels, weights if warm else None, distilled, sha256)
 
 
-def _dataset(recipe: Recipe, run: Run) -> split.Dataset:
+def dataset_of(run: Run) -> split.Dataset:
+    """Load the split of a run's seed, with images as large as its network sees them."""
+    recipe = run.recipe
     return split.load(recipe.data, recipe.seed, run.path.parent, recipe.train.resolution)
 
 
@@ -357,10 +359,11 @@ def _artifact(teacher: Run, name: str) -> bytes:
         raise TeacherUnfit(f"teacher {teacher.id}: {error}") from None
 
 
-def _loaded(
-    teacher: Recipe, dataset: split.Dataset, weights: dict[str, torch.Tensor]
+def loaded(
+    recipe: Recipe, dataset: split.Dataset, weights: dict[str, torch.Tensor]
 ) -> torch.nn.Module:
-    net = network(teacher, dataset.labeled.images.shape[1], dataset.classes)
+    """Build a recipe's network with stored weights."""
+    net = network(recipe, dataset.labeled.images.shape[1], dataset.classes)
     net.load_state_dict(weights)
     return net
 

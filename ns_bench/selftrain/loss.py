@@ -19,8 +19,8 @@ def distilled_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tenso
     Scaled by the square of the temperature (Hinton et al. 2015, section 2). Both logits: [rows,
     classes].
     """
-    target = (teacher / temperature).softmax(1)
-    return -(target * (logits / temperature).log_softmax(1)).sum(1) * temperature**2
+    softened = (teacher / temperature).softmax(-1)
+    return cross_entropy(logits / temperature, softened) * temperature**2
 
 
 def loss_weights(loss: str, labeled: int, unlabeled: int) -> Tensor:

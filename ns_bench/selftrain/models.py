@@ -145,7 +145,7 @@ def network(recipe: Recipe, channels: int, classes: int) -> nn.Module:
     """Build what a recipe trains: a `NoisedNet`, or two of them where it is co-training."""
     name, seed = recipe.model, recipe.seed
     net = build(name, channels, classes, seed, recipe.generation)
-    if recipe.teacher is None and recipe.consistency.method == "co-training":
+    if recipe.consistency.method == "co-training":
         return CoTraining(net, build(name, channels, classes, seed, recipe.generation, "right"))
     return net
 

@@ -325,8 +325,8 @@ def joint_rows(
     if not unlabeled:
         return streams
     order = torch.arange(len(data.unlabeled)) if pseudo is None else pseudo.rows
-    nothing = torch.zeros(1, data.classes).expand(len(data.unlabeled), data.classes)
-    labels = (nothing if pseudo is None else pseudo.targets).to(device)
+    nothing = torch.zeros(1, data.classes, device=device).expand(len(data.unlabeled), -1)
+    labels = nothing if pseudo is None else pseudo.targets.to(device)
     pool, noise = data.unlabeled.images.to(device), recipe.noise.unlabeled
     strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
     views: list[tuple[tuple[str, ...], RowNoise]] = [((), noise)]
