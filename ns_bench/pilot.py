@@ -37,17 +37,14 @@ class Need:
     seeds: int | None
 
 
-def needs(
-    design: Design, top1: pd.DataFrame, seeds: int, more: Mapping[str, pd.DataFrame] | None = None
-) -> list[Need]:
-    """Return what each testable claim needs, from a table of test top-1 by seed and arm.
+def needs(design: Design, tables: Mapping[str, pd.DataFrame], seeds: int) -> list[Need]:
+    """Return what each testable claim needs, from its metric by seed and arm.
 
     Args:
-        top1: of the pilot's seeds (>= 1000); a seed that lacks an arm of a claim is left out there.
+        tables: {metric: table} of the pilot's seeds (>= 1000); a seed that lacks an arm of a claim
+            is left out there.
         seeds: the study's own number, for which `detectable` is computed.
-        more: tables of other metrics that claims are about.
     """
-    tables = {"top1": top1, **(more or {})}
     claims = [claim for claim in design.claims if not claim.untestable]
     found = []
     for claim in claims:

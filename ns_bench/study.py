@@ -152,16 +152,16 @@ def parse_paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
         UserError: --data is not NAME=PATH, or of a set that the profile does not use.
     """
     data = Recipe.of(profile.fields).data
-    used = data.name
+    used, pools = data.name, {data.source, profile.other_pool} - {"", *NO_FILES}
+    known = [*catalog.sources_of(data), *sorted(pools)]
     paths = dict(profile.paths)
     for text in texts:
         name, equals, path = text.partition("=")
         if not equals or not path:
             raise UserError(f"--data {text}: expected NAME=PATH, for example {used}=data/{used}")
-        sources = [name for name in catalog.hub_sets() if name != used]
-        if used in NO_FILES and name not in sources:
+        if not known:
             raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
-        if name not in (known := [*catalog.sources_of(data), *sources]):
+        if name not in known:
             raise unknown(f"data set of profile '{profile.name}'", name, known)
         if not Path(path).expanduser().is_dir():
             raise UserError(f"--data {text}: there is no such folder")
@@ -374,8 +374,8 @@ def _pilot(
     from ns_bench.pilot import lines, needs, table_of
 
     metrics = {claim.metric for claim in item.design.claims}
-    tables = {metric: table_of(plan, item.recipes, metric) for metric in {"top1", *metrics}}
-    found = needs(item.design, tables["top1"], item.seeds, tables)
+    tables = {metric: table_of(plan, item.recipes, metric) for metric in metrics}
+    found = needs(item.design, tables, item.seeds)
     print(f"{item.study.name} · {profile.name}, pilot of {options.pilot} tuning seeds:")
     print("\n".join(lines(found, item.seeds) or ["no claim has two seeds with all of its runs"]))
     return _code(plan)
@@ -405,7 +405,8 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         f"to do: {len(train)} runs, {images:,} images, about {minutes:,.1f} minutes on "
         f"{profile.machine or 'one worker'}, divided by the number of workers"
     )
-    print("\n".join(price.lines(train, profile)))
+    for line in price.lines(train, profile):
+        print(line)
     measure = Counter(group for run in plan.missing for group in run.unmeasured)
     if measure:
         counts = ", ".join(f"{group} of {measure[group]} runs" for group in measure)

@@ -540,6 +540,10 @@ def test_a_pool_of_digits_for_glyphs():
     ("spec", "message"),
     [
         (Data(source="glyphz"), "unknown data set for data.source: 'glyphz': did you mean"),
+        (
+            Data(name="imagenet", labeled=1000, source="cifar10"),
+            "data.source=cifar10: expected data.pixels with it",
+        ),
         (Data(source="digits"), "data.source=digits: expected another data set than data.name"),
         (glyphs_of(source="digits", unlabeled=1798), "the pool of 'digits' has only 1797 images"),
         (glyphs_of(source="digits", imbalance=10), "expected data.out_of_domain=0 and"),

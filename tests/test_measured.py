@@ -287,7 +287,7 @@ def test_a_claim_is_judged_on_its_metric(store):
     recipes = two_arms(load_profile("digits")).recipes(range(8))
     plan = make_plan(store, recipes.values(), {r.id: ("corruption",) for r in recipes.values()})
     tables = {name: table_of(plan, recipes, name) for name in ("top1", "corruption_drop")}
-    (need,) = needs(MINE.design(load_profile("digits")), tables["top1"], 8, tables)
+    (need,) = needs(MINE.design(load_profile("digits")), tables, 8)
     assert need.n == 8 and need.sd == pytest.approx(0, abs=1e-9)
 
 

@@ -30,7 +30,7 @@ def table(differences: list[float]) -> pd.DataFrame:
 
 def test_the_seeds_are_those_that_find_the_smallest_effect_at_the_pilots_spread():
     values = [0.4, -0.9, 0.2, 1.1, -0.5, -0.3]
-    (need,) = needs(one_claim("greater"), table(values), seeds=8)
+    (need,) = needs(one_claim("greater"), {"top1": table(values)}, seeds=8)
     assert need.sd == np.std(values, ddof=1)
     assert need.seeds == seeds_needed(np.array(values) - np.mean(values) + 1.0)
     assert 0.5 < need.detectable < 2
@@ -44,8 +44,8 @@ def test_the_seeds_are_those_that_find_the_smallest_effect_at_the_pilots_spread(
 def test_the_effect_seen_decides_nothing(differences, shift, kind):
     if np.std(differences) < 0.1:
         return
-    (still,) = needs(one_claim(kind), table(differences), seeds=8)
-    (moved,) = needs(one_claim(kind), table([d + shift for d in differences]), seeds=8)
+    (still,) = needs(one_claim(kind), {"top1": table(differences)}, seeds=8)
+    (moved,) = needs(one_claim(kind), {"top1": table([d + shift for d in differences])}, seeds=8)
     assert math.isclose(still.sd, moved.sd, rel_tol=1e-6)
     assert (still.seeds or math.inf) - (moved.seeds or math.inf) in (0, 1, -1) or (
         still.seeds is None and moved.seeds is None
@@ -54,11 +54,11 @@ def test_the_effect_seen_decides_nothing(differences, shift, kind):
 
 def test_a_wider_spread_needs_more_seeds_and_a_seed_that_lacks_an_arm_is_left_out():
     narrow = table([0.1, -0.2, 0.3, -0.1, 0.2])
-    (few,) = needs(one_claim("equivalent"), narrow, seeds=8)
-    (many,) = needs(one_claim("equivalent"), 4 * narrow, seeds=8)
+    (few,) = needs(one_claim("equivalent"), {"top1": narrow}, seeds=8)
+    (many,) = needs(one_claim("equivalent"), {"top1": 4 * narrow}, seeds=8)
     assert few.seeds < many.seeds
     narrow.loc[1001, "b"] = np.nan
-    (gap,) = needs(one_claim("equivalent"), narrow, seeds=8)
+    (gap,) = needs(one_claim("equivalent"), {"top1": narrow}, seeds=8)
     assert gap.n == 4
 
 

@@ -743,6 +743,7 @@ def test_profile_files_that_are_not_there_or_have_a_taken_name(tmp_path):
         (["--profile", "cifar10", "--data", "cifar10"], "expected NAME=PATH, for example cifar10="),
         (["--profile", "cifar10", "--data", "cifar10=none"], "there is no such folder"),
         (["--data", "digits=."], "'digits' of profile 'digits' has no files"),
+        (["--data", "svhn=."], "'digits' of profile 'digits' has no files"),
         (["--profile", "cifar10"], "--data cifar10=cifar10"),
     ],
 )

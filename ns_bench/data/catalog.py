@@ -193,6 +193,8 @@ def facts(spec: Data) -> Facts:
         raise unknown("data set for data.source:", spec.source, names)
     if spec.source == spec.name:
         raise UserError(f"data.source={spec.source}: expected another data set than data.name")
+    if not side_of(spec):
+        raise UserError(f"data.source={spec.source}: expected data.pixels with it, for both sets")
     other = facts(source_spec(spec))
     if other.images is None:
         own = pool_size(replace(spec, source="", imbalance=1.0))
