@@ -76,10 +76,10 @@ def paired(store: Store, recipe: Recipe) -> tuple[float, float]:
 
 
 SCALES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "digits": ("digits", "small", {}),
-    "glyphs": ("glyphs", "medium", {"train__epochs": 100}),
-    # model, ratio and noise of the profile `cifar10`, on images that need no download, and a quarter
-    # of its batch: what is not forward and backward weighs more
+    "digits": ("digits", "small", {"train__epochs": 100}),
+    "glyphs": ("glyphs", "medium", {"train__epochs": 50}),
+    # Model, ratio and noise of the profile `cifar10`, on images that need no download, and a
+    # quarter of its batch, so that all the rest weighs more.
     "cifar10": (
         "glyphs",
         "small",
