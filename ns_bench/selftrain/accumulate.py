@@ -1,4 +1,4 @@
-"""Gradients of a batch that does not fit into memory, added up over its parts."""
+"""Gradients of a batch, added up over parts of it where it does not fit into memory."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -9,50 +9,84 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from ns_bench.selftrain import parallel
 
-def gradients(
-    net: nn.Module, loss_of: Callable[[int, int], Tensor], parts: int, may_split: bool
-) -> Tensor | None:
-    """Add the gradients of a batch's parts to those that there are; return its loss, float32 [].
 
-    Returns None where memory ran out and `may_split`. Batch statistics are then what they were
-    before; gradients are not.
+class Gradients:
+    """The gradients of a network, batch after batch.
+
+    Where memory runs out, the batch is halved and worked through again, and so are those after it.
+    Gradients are those of the whole batch, but for its batch statistics, which are those of a part.
+    Several processes end instead: those that wait for one that failed cannot be told to go back.
 
     Args:
-        loss_of: returns the loss of part k (from 0) of n.
+        rows: of a process in the smallest part of a batch, which is not cut below one row.
+        halved: is called with the new number of parts.
+
+    Attributes:
+        parts: in which a batch is worked through.
     """
-    # a few copies a step; memory can run out in any step, where others use it, too
-    before = [buffer.clone() for buffer in net.buffers()]
-    try:
+
+    def __init__(
+        self, net: nn.Module, parts: int, rows: int, halved: Callable[[int], None]
+    ) -> None:
+        self.net, self.parts, self.rows, self.halved = net, parts, rows, halved
+        self.buffers = [*net.buffers()]
+        self.before = [buffer.clone() for buffer in self.buffers]
+        _share_statistics(net, 1, parts)
+
+    def __call__(self, loss_of: Callable[[int, int], Tensor]) -> Tensor:
+        """Set the gradients of a batch and return its loss, float32 [], without one.
+
+        Args:
+            loss_of: returns the loss of part k (from 0) of n.
+
+        Raises:
+            torch.OutOfMemoryError: in smaller parts it does not fit either.
+        """
+        torch._foreach_copy_(self.before, self.buffers)
+        while (loss := self._add_up(loss_of)) is None:
+            torch._foreach_copy_(self.buffers, self.before)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            _share_statistics(self.net, self.parts, 2 * self.parts)
+            self.parts *= 2
+            self.halved(self.parts)
+        return loss
+
+    def _add_up(self, loss_of: Callable[[int, int], Tensor]) -> Tensor | None:
+        """Return None where memory ran out: when nothing holds what the failed pass has made."""
+        self.net.zero_grad(set_to_none=True)
+        several = isinstance(self.net, DistributedDataParallel)
         losses = []
-        for part in range(parts):
-            several = isinstance(net, DistributedDataParallel)
-            once = cast(DistributedDataParallel, net).no_sync if several else nullcontext
-            with nullcontext() if part + 1 == parts else once():  # gradients are exchanged once
-                loss = loss_of(part, parts)
-                loss.backward()
-            losses.append(loss.detach())
+        try:
+            for part in range(self.parts):
+                apart = several and part + 1 < self.parts  # they exchange gradients once
+                net = cast(DistributedDataParallel, self.net)
+                with net.no_sync() if apart else nullcontext():
+                    loss = loss_of(part, self.parts)
+                    loss.backward()
+                losses.append(loss.detach())
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or parallel.world() > 1 or 2 * self.parts > self.rows:
+                raise
+            return None
         return torch.stack(losses).sum()
-    except (RuntimeError, MemoryError) as error:
-        if not (may_split and out_of_memory(error)):
-            raise
-    # no sooner than here does nothing hold what the failed pass had made
-    with torch.no_grad():
-        for buffer, value in zip(net.buffers(), before, strict=True):
-            buffer.copy_(value)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on a GPU or on the host."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return "can't allocate memory" in str(error)  # of the host: a plain RuntimeError
+    return any(words in str(error) for words in _OF_THE_HOST)
 
 
-def share_statistics(net: nn.Module, before: int, parts: int) -> None:
+_OF_THE_HOST = ("can't allocate memory", "could not create a primitive")
+"""What torch's and oneDNN's plain RuntimeErrors say; the second can have other reasons, which stay
+when the batch is halved, until it is raised."""
+
+
+def _share_statistics(net: nn.Module, before: int, parts: int) -> None:
     """Let averaged batch statistics move as far in `parts` passes as in `before` ones."""
     for module in net.modules() if parts != before else ():
         if isinstance(module, _BatchNorm) and module.momentum is not None:

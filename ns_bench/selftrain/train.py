@@ -25,12 +25,12 @@ from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe
 from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain import consistency, parallel
-from ns_bench.selftrain.accumulate import gradients, share_statistics
+from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
 from ns_bench.selftrain.models import NoisedNet, freeze, network
 from ns_bench.selftrain.pseudo import PseudoLabeled
-from ns_bench.selftrain.rows import Rows, joint_rows, noised
+from ns_bench.selftrain.rows import Joint, Rows, joint_rows
 from ns_bench.streams import stream
 
 EVALUATIONS = 10
@@ -110,9 +110,9 @@ class Objective:
         device: str,
     ) -> None:
         self.recipe, self.average, self.distilled, self.device = recipe, average, distilled, device
-        self.rows, self.view = rows, None
-        if recipe.consistency.method == "mean-teacher":  # the average alone sees the other view
-            *self.rows, self.view = rows
+        self.joint = Joint(rows)
+        # in Mean Teacher the average alone sees the other view
+        self.rows = rows[:2] if recipe.consistency.method == "mean-teacher" else rows
         self.online = recipe.consistency.method != "none"
         self.sizes = [part.batch for part in self.rows]
         self.counts = torch.tensor(self.sizes)
@@ -121,18 +121,11 @@ class Objective:
         self.weights = self.weights.to(device)
         self.mean, self.std = data.mean.to(device), data.std.to(device)
 
-    def clean(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """Return each stream's rows of a step, and their images before any noise."""
-        return [part.clean(step) for part in (*self.rows, *([self.view] if self.view else []))]
-
-    def __call__(
-        self, net: nn.Module, clean: list[tuple[Tensor, Tensor]], step: int, part: int, of: int
-    ) -> Tensor:
+    def __call__(self, net: nn.Module, step: int, part: int, of: int) -> Tensor:
         """Return a part's share of the loss; over processes its mean is that of them all."""
         recipe, rows, device = self.recipe, self.rows, self.device
-        index = [rows_of[part::of] for rows_of, _ in clean]
-        plain = [images[part::of] for _, images in clean]
-        images = noised(rows, plain[: len(rows)], step, part, of)
+        index, seen = zip(*self.joint(step, part, of), strict=True)
+        images = torch.cat(seen[: len(rows)])
         targets = torch.cat([r.targets[i] for r, i in zip(rows[:2], index, strict=False)])
         labeled = len(index[0]) if recipe.batch[0] else 0
         own = parallel.joint_share(self.sizes, device, part, of)
@@ -145,10 +138,9 @@ class Objective:
             logits = net(self._normalised(images), dropout, depth, model_noise, own).float()
         if self.online:
             labeler = None
-            if self.view is not None:
+            if len(seen) > len(rows):
                 with torch.no_grad(), _autocast(device):
-                    seen = noised([self.view], plain[-1:], step, part, of)
-                    labeler = self.average(self._normalised(seen)).float()
+                    labeler = self.average(self._normalised(seen[-1])).float()
             weight = consistency.ramp(recipe.consistency, step, recipe.steps)
             losses = consistency.joint_losses(
                 recipe.consistency, logits, targets, labeled, labeler, weight
@@ -249,7 +241,7 @@ def _train(
     def state(step: int) -> dict[str, Any]:
         return {
             "step": step,
-            "parts": parts,
+            "parts": gradients.parts,
             "net": net.state_dict(),
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -259,36 +251,28 @@ def _train(
     net.train()
     if isinstance(net, NoisedNet):  # a pair starts no student, and is not frozen
         freeze(net, spec.frozen)
-    share_statistics(net, 1, parts)
     if compiled:
         for module in net.modules():
             if isinstance(module, NoisedNet):
                 module.compile()
     trained = parallel.replicate(net)
     objective = Objective(recipe, data, rows, average, distilled, device)
-    most = min(part.batch for part in rows) // parallel.world()
+
+    def halved(parts: int) -> None:
+        event = f"out of memory: each batch is worked through in {parts} parts"
+        log({"step": step, "event": event, "parts": parts})
+
+    gradients = Gradients(trained, parts, min(part.batch for part in rows), halved)
     followed = averaged(average, net)
     for step in range(start, recipe.steps):
-        clean = objective.clean(step)
         rate = learning_rate(spec, (step + 1) * spec.batch_size / recipe.data.labeled)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        while True:
-            optimizer.zero_grad(set_to_none=True)
-            may_split = parallel.world() == 1 and 2 * parts <= most
-            part_loss = partial(objective, trained, clean, step)
-            loss = gradients(trained, part_loss, parts, may_split)
-            if loss is not None:
-                break
-            share_statistics(net, parts, 2 * parts)
-            parts *= 2
-            event = f"out of memory: each batch is worked through in {parts} parts"
-            log({"step": step, "event": event, "parts": parts})
+        loss = gradients(partial(objective, trained, step))
         optimizer.step()
         update_average(*followed, spec.ema, step)
         if step + 1 in marks:
-            loss = parallel.mean(loss)
-            record = {"step": step + 1, "loss": loss.item(), "lr": rate}
+            record = {"step": step + 1, "loss": parallel.mean(loss).item(), "lr": rate}
             scores = evaluate(average, data.validation, data.mean, data.std)
             if not all(math.isfinite(value) for value in (record["loss"], *scores.values())):
                 raise Diverged(
