@@ -1,5 +1,7 @@
 """Evaluation and labelling on clean images."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -34,11 +36,22 @@ def predict(net: nn.Module, images: Images, mean: Tensor, std: Tensor, batch: in
 
 
 def predict_sparse(
-    net: nn.Module, images: Images, mean: Tensor, std: Tensor, k: int, classes: int
+    net: nn.Module,
+    images: Images,
+    mean: Tensor,
+    std: Tensor,
+    k: int,
+    classes: int,
+    alive: Callable[[], None] = lambda: None,
 ) -> Sparse:
-    """Return the `k` most likely classes of clean images, like `predict`, chunk by chunk."""
+    """Return the `k` most likely classes of clean images, like `predict`, chunk by chunk.
+
+    `alive` is called before each of 1,024 images, and may raise.
+    """
     parts = [sparse(torch.zeros(0, classes), k)]
-    parts += [sparse(predict(net, chunk, mean, std), k) for chunk in images.split(1024)]
+    for chunk in images.split(1024):
+        alive()
+        parts.append(sparse(predict(net, chunk, mean, std), k))
     return Sparse(
         torch.cat([part.classes for part in parts]),
         torch.cat([part.log_probabilities for part in parts]),
