@@ -194,9 +194,9 @@ def test_a_student_killed_while_labelling_loses_one_shard(store, small, tmp_path
     after = written(teacher)
     assert len(after) == 115 and {name: after[name] for name in before} == before
     assert contents(student) == contents(alone.run(STUDENT))
-    assert sorted(path.name for path in (teacher.path / "labels").iterdir()) == [
-        ".lock", *sorted(after)
-    ]  # fmt: skip
+    # killed between publishing and releasing, it leaves a lease that nobody holds
+    left = {path.name for path in (teacher.path / "labels").iterdir()}
+    assert {name for name in left if not name.endswith(".lease")} == {".lock", *after}
 
 
 def until(condition: Callable[[], bool]) -> None:
