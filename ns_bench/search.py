@@ -21,13 +21,13 @@ from ns_bench.definition import (
     load_study,
     study_names,
 )
-from ns_bench.errors import UserError, exit_code
+from ns_bench.errors import UserError, at_least_one, exit_code
 from ns_bench.execute.cluster import Cluster, load_cluster
+from ns_bench.execute.how import How
 from ns_bench.plan import Task, make_plan
 from ns_bench.store import Store
 from ns_bench.study import (
     add_run_options,
-    at_least_one,
     find_data,
     parse_assignments,
     parse_paths,
@@ -211,7 +211,8 @@ class Driver:
 
 
 def _run(options: argparse.Namespace) -> int:
-    cluster = None if options.cluster == "local" else load_cluster(options.cluster)
+    how = How(options.compile, options.accumulate)
+    cluster = None if options.cluster == "local" else load_cluster(options.cluster).using(how)
     profile = load_profile(options.profile, parse_assignments(options.assignments))
     paths = parse_paths(options.data, profile)
     store = Store(options.runs, read_only=options.dry_run)
@@ -277,6 +278,7 @@ def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: 
             [],
             profile.estimate,
             workers=options.workers,
+            how=How(options.compile, options.accumulate),
             hang_seconds=options.hang_seconds,
             show=show,
             more=driver.wanted,

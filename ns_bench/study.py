@@ -26,8 +26,9 @@ from ns_bench.definition import (
     profile_names,
     study_names,
 )
-from ns_bench.errors import UserError, exit_code, unknown
+from ns_bench.errors import UserError, at_least_one, exit_code, unknown
 from ns_bench.execute.cluster import load_cluster
+from ns_bench.execute.how import How, add_how
 from ns_bench.plan import Plan, Wanted, make_plan
 from ns_bench.recipe import NO_FILES, Recipe
 from ns_bench.robustness import GROUPS, groups
@@ -125,16 +126,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="kill a silent run after S",
     )
-
-
-def at_least_one(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least 1")
-    return value
+    add_how(parser)
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
@@ -212,7 +204,8 @@ class _Item:
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    cluster = None if options.cluster == "local" else load_cluster(options.cluster)
+    how = How(options.compile, options.accumulate)
+    cluster = None if options.cluster == "local" else load_cluster(options.cluster).using(how)
     assignments = {**read_recipe(options.recipe), **parse_assignments(options.assignments)}
     if options.pilot and options.tuned is not None:
         raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
@@ -329,6 +322,7 @@ def _execute(options: argparse.Namespace, title: str, profile: Profile, plan: Pl
             plan.missing,
             profile.estimate,
             workers=options.workers,
+            how=How(options.compile, options.accumulate),
             hang_seconds=options.hang_seconds,
             show=show,
         )

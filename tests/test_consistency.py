@@ -22,7 +22,8 @@ from ns_bench.selftrain.evaluate import predict, predict_noised, predict_views
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss
 from ns_bench.selftrain.models import build, network
 from ns_bench.selftrain.noise import weak
-from ns_bench.selftrain.train import joint_rows, train
+from ns_bench.selftrain.rows import joint_rows
+from ns_bench.selftrain.train import train
 from ns_bench.store import LOGITS, MODEL, Store
 
 METHODS = ("pi-model", "mean-teacher", "uda", "fixmatch", "co-training")

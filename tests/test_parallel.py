@@ -32,6 +32,7 @@ from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.selftrain import parallel
+from ns_bench.selftrain.draws import Draws
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.noise import augment
 from ns_bench.selftrain.parallel import Share
@@ -126,7 +127,7 @@ def test_the_noise_of_a_share_is_that_of_the_whole_batch(
     seen = 0
     for rank in range(world):
         rows = slice(rank, batch, world)
-        own = augment(images[rows], noise, seeded(seed), Share(batch, rows))
+        own = augment(images[rows], noise, Draws([(seeded(seed), Share(batch, rows))]))
         assert torch.equal(own, whole[rows])
         seen += len(own)
     assert seen == batch

@@ -23,7 +23,7 @@ from ns_bench.execute.label import label_shard
 from ns_bench.execute.local import execute
 from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.recipe import RowNoise
-from ns_bench.selftrain.train import Rows
+from ns_bench.selftrain.rows import Rows
 from ns_bench.store import LOGITS, Store
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

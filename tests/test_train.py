@@ -26,15 +26,15 @@ from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.recipe import Recipe, RowNoise, Train
 from ns_bench.selftrain.evaluate import score
+from ns_bench.selftrain.loss import loss_weights
 from ns_bench.selftrain.models import NoisedNet, build
 from ns_bench.selftrain.noise import augment, padded_crop, resized_crop
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
+from ns_bench.selftrain.rows import Rows, joint_rows
 from ns_bench.selftrain.train import (
     Diverged,
-    Rows,
-    joint_rows,
+    averaged,
     learning_rate,
-    loss_weights,
     make_optimizer,
     train,
     update_average,
@@ -574,10 +574,10 @@ def test_averages_take_in_batch_statistics() -> None:
     with torch.no_grad():
         net.running_mean.fill_(1.0)  # type: ignore[union-attr]
         net.weight.fill_(3.0)
-    update_average(average, net, decay=0.5, step=1000)
+    update_average(*averaged(average, net), decay=0.5, step=1000)
     assert average.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
     assert average.weight.tolist() == [2.0, 2.0]
-    update_average(average, net, decay=0.5, step=0)  # the warm-up takes 1/10 of the old
+    update_average(*averaged(average, net), decay=0.5, step=0)  # the warm-up takes 1/10 of the old
     torch.testing.assert_close(average.weight.detach(), torch.full((2,), 2.9))
 
 

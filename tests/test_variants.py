@@ -18,7 +18,8 @@ from ns_bench.recipe import PseudoLabels, Recipe, RowNoise
 from ns_bench.selftrain.evaluate import predict, predict_noised
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
-from ns_bench.selftrain.train import Rows, joint_rows, noise_strength, train
+from ns_bench.selftrain.rows import Rows, joint_rows, noise_strength
+from ns_bench.selftrain.train import train
 from ns_bench.store import MODEL, Store
 
 TINY = {"train.epochs": 2, "pseudo.threshold": 0.0, "train.lr": 0.02}

@@ -2,11 +2,12 @@
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ns_bench.errors import UserError, unknown
+from ns_bench.execute.how import How
 from ns_bench.resources import folder
 
 SHORTEST_MINUTES = 15
@@ -38,6 +39,8 @@ class Cluster:
     side_by_side: int = 1
     speed: float = 1.0
     requeues: int = 20
+    compile: bool = False
+    accumulate: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,6 +52,7 @@ class Cluster:
             "mem_gb",
             "array_parallelism",
             "side_by_side",
+            "accumulate",
             "speed",
         ):
             value = getattr(self, key)
@@ -71,6 +75,15 @@ class Cluster:
                 f"{self.pack_minutes / 0.8:.0f} minutes (time_minutes = {self.time_minutes}); "
                 "lower one or raise the other"
             )
+
+    @property
+    def how(self) -> How:
+        return How(self.compile, self.accumulate)
+
+    def using(self, how: How) -> "Cluster":
+        """Return the cluster with what a command's options say."""
+        parts = how.parts if how.parts > 1 else self.accumulate
+        return replace(self, compile=how.compile or self.compile, accumulate=parts)
 
     def parameters(self) -> dict[str, Any]:
         """Return submitit's parameters for a job of runs (`SlurmExecutor.update_parameters`)."""
@@ -114,7 +127,7 @@ def load_cluster(name: str) -> Cluster:
             raise unknown(f"key in {path.name}", key, kinds)
         default = kinds[key]
         wanted = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             like = json.dumps(default)
             raise UserError(f"cluster {name}: {key} = {value!r}: expected a value like {like}")
     return Cluster(name=name, **values)

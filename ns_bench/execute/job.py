@@ -5,11 +5,13 @@ callable again, which skips what is done and resumes what was begun.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
 from ns_bench.definition import Profile
+from ns_bench.execute.how import How
 from ns_bench.recipe import Recipe
 from ns_bench.store import Run
 
@@ -28,15 +30,16 @@ class Pack:
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
         store, wanted = Path(plan["store"]), plan.get("wanted", {})
         runs = [Run(r, store / r.id, tuple(wanted.get(r.id, ()))) for r in recipes]
+        how = How(**plan.get("how", {}))
+        estimate = Profile("", "", {}, {}, 0, 0, step_seconds=plan["step_seconds"]).estimate
         if plan["tasks"] > 1:
-            unfit = _together(runs)
+            unfit = _together(runs, estimate, how)
         else:
             from ns_bench.execute.local import execute
 
             todo, unfit = _sort(runs)
-            estimate = Profile("", "", {}, {}, 0, 0, step_seconds=plan["step_seconds"]).estimate
             if todo:
-                execute(todo, estimate, workers=plan["side_by_side"])
+                execute(todo, estimate, workers=plan["side_by_side"], how=how)
         left = [run.id for run in runs if run.state() != "done"]
         if left:
             why = unfit.get(left[0], "it failed")
@@ -68,7 +71,7 @@ def _sort(runs: list[Run]) -> tuple[list[Run], dict[str, str]]:
     return todo, unfit
 
 
-def _together(runs: list[Run]) -> dict[str, str]:
+def _together(runs: list[Run], seconds: Callable[[Recipe], float], how: How) -> dict[str, str]:
     """Do runs one after another, each over all tasks of the job (one a GPU); see `parallel`.
 
     What fails alike in every task costs its own run. Anything else ends the task, and with it,
@@ -92,7 +95,7 @@ def _together(runs: list[Run]) -> dict[str, str]:
                 unfit[run.id] = f"its teacher {run.teacher.id} failed"
                 continue
             try:
-                run_one(run, device=device)
+                run_one(run, device=device, how=how.worth(seconds(run.recipe)))
             except (UserError, TeacherUnfit, Diverged) as error:
                 failed[run.id] = str(error)
                 if parallel.rank() == 0:

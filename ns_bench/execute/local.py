@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 
 from ns_bench.errors import UserError
 from ns_bench.execute import worker
+from ns_bench.execute.how import PLAIN, How
 from ns_bench.plan import Task, longest_first
 from ns_bench.recipe import Recipe
 from ns_bench.store import LOGITS, Corrupt, Run, storage_full
@@ -88,6 +89,7 @@ def execute(
     seconds: Callable[[Recipe], float],
     *,
     workers: int | None = None,
+    how: How = PLAIN,
     hang_seconds: float = HANG_SECONDS,
     show: Callable[[Progress], None] = lambda progress: None,
     more: Callable[[], Sequence[Task]] | None = None,
@@ -106,7 +108,8 @@ def execute(
     Raises:
         UserError: the store takes no more (disk full). KeyboardInterrupt: after a clean stop.
     """
-    return _Pool(runs, seconds, workers or default_workers(), hang_seconds, show, more).work()
+    count = workers or default_workers()
+    return _Pool(runs, seconds, count, how, hang_seconds, show, more).work()
 
 
 class _Pool:
@@ -115,13 +118,14 @@ class _Pool:
         runs: list[Run],
         seconds: Callable[[Recipe], float],
         workers: int,
+        how: How,
         hang_seconds: float,
         show: Callable[[Progress], None],
         more: Callable[[], Sequence[Task]] | None,
     ) -> None:
         self.pending = {run.id: run for run in runs}
         self.priority = longest_first(runs, seconds)
-        self.seconds, self.hang_seconds, self.show = seconds, hang_seconds, show
+        self.seconds, self.how, self.hang_seconds, self.show = seconds, how, hang_seconds, show
         self.more, self.until, self.ended = more, dict[str, int | None](), more is not None
         self.count = workers if more else min(workers, max(len(runs), 1))
         self.threads = threads(workers)
@@ -199,8 +203,8 @@ class _Pool:
                 w.run, w.images, w.fresh, w.heard = run, 0, 0, time.monotonic()
                 del self.pending[run.id]
                 try:
-                    until = self.until.get(run.id)
-                    w.connection.send((str(run.path), run.recipe.to_dict(), run.wanted, until))
+                    until, how = self.until.get(run.id), self.how.worth(self.seconds(run.recipe))
+                    w.connection.send((str(run.path), run.recipe.to_dict(), run.wanted, until, how))
                 except OSError:  # it just died, before the run began
                     self.pending[run.id], w.run, w.closed = run, None, True
 

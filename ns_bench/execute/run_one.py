@@ -26,6 +26,7 @@ import torch
 from ns_bench.data import split
 from ns_bench.data.catalog import TOP, sparse_labels
 from ns_bench.errors import UserError
+from ns_bench.execute.how import PLAIN, How, add_how
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
 from ns_bench.robustness.measure import measure
@@ -78,6 +79,7 @@ def run_one(
     run: Run,
     *,
     device: str = "cpu",
+    how: How = PLAIN,
     progress: Callable[[int, int], None] = lambda images, fresh: None,
     should_stop: Callable[[], bool] = lambda: False,
     until: int | None = None,
@@ -91,6 +93,7 @@ def run_one(
 
     Args:
         device: where to train; never part of a recipe.
+        how: how else; compiled whatever is planned.
         progress: is told about every second, and at the end of training, how many images this run
             has seen and how many of them in this attempt.
         should_stop: is asked after every step; True (on any process) ends in a checkpoint and
@@ -120,7 +123,7 @@ def run_one(
 
     try:
         result = parallel.on_leader(partial(_published, run)) or _do(
-            run, lease, device, tell, should_stop, until, checkpoint_seconds
+            run, lease, device, how, tell, should_stop, until, checkpoint_seconds
         )
         parallel.on_leader(partial(_measure, run, device, alive))
         return result
@@ -142,6 +145,7 @@ def _do(
     run: Run,
     lease: Lease,
     device: str,
+    how: How,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
     until: int | None,
@@ -155,6 +159,7 @@ def _do(
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
     first = resume["step"] if resume else 0
+    parts = max(how.parts, resume.get("parts", 1)) if resume else how.parts
     began = last_saved = last_told = time.monotonic()
     images_a_step = recipe.images // max(recipe.steps, 1)
     logged = 0
@@ -186,8 +191,10 @@ def _do(
             last_saved = now
 
     def log(record: dict[str, Any]) -> None:
-        nonlocal logged
-        logged = record["step"]
+        nonlocal logged, parts
+        if "event" not in record:
+            logged = record["step"]
+        parts = record.get("parts", parts)
         if parallel.rank() == 0:
             run.log({**record, "seconds": round(seconds + time.monotonic() - began, 3)})
 
@@ -198,6 +205,8 @@ def _do(
         first=teaching.first,
         distilled=teaching.distilled,
         device=device,
+        compiled=how.compile,
+        parts=parts,
         resume=resume,
         log=log,
         after_step=after_step,
@@ -244,7 +253,12 @@ def _do(
             seconds=round(seconds, 3),
             images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
             resumed=resumed,
-            provenance={**provenance(device), "processes": parallel.world()},
+            provenance={
+                **provenance(device),
+                "processes": parallel.world(),
+                "compiled": how.compile,
+                "parts": parts,  # more than 1: batch statistics are those of a part of the batch
+            },
             data=dataset.facts,
         )
         lease.renew()  # whoever took over publishes; this process must not do so too
@@ -390,7 +404,9 @@ def main() -> None:
         description="Do one run, over the processes that torchrun starts."
     )
     parser.add_argument("run_dir", type=Path, help="folder of the run, with its recipe.json")
-    path = parser.parse_args().run_dir.resolve()
+    add_how(parser)
+    options = parser.parse_args()
+    path, how = options.run_dir.resolve(), How(options.compile, options.accumulate)
     stop = False
 
     def on_terminate(*_: Any) -> None:
@@ -401,7 +417,7 @@ def main() -> None:
     try:
         run = run_in(path)
         with parallel.joined() as device:
-            result = run_one(run, device=device, should_stop=lambda: stop)
+            result = run_one(run, device=device, how=how, should_stop=lambda: stop)
             if parallel.rank() == 0:
                 print(f"{run.id}: {result.test['top1']:.2f}% top-1 on test images")
     except Interrupted:

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +375,7 @@ class Scheduler:
                 "store": str(self.store.root.resolve()),
                 "step_seconds": profile.step_seconds,
                 "side_by_side": cluster.side_by_side,
+                "how": asdict(cluster.how),
                 "tasks": cluster.tasks,
                 "runs": [[r.id for r in pack.runs] if pack else [] for pack in array.packs],
                 "packs": [

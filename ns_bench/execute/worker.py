@@ -56,7 +56,7 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
         try:
             if not connection.poll(0.5):
                 continue
-            path, values, wanted, until = connection.recv()
+            path, values, wanted, until, how = connection.recv()
         except (EOFError, OSError):
             return
         run = Run(Recipe.from_dict(values), Path(path), wanted)
@@ -64,6 +64,7 @@ def main(connection: Connection, environment: dict[str, str]) -> None:
             run_one(
                 run,
                 device=device,
+                how=how,
                 progress=lambda *counts: send(Message("progress", "", *counts)),
                 should_stop=lambda: stop,
                 until=until,

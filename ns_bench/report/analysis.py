@@ -358,6 +358,9 @@ def _columns(result: Result | None) -> dict[str, object]:
         "dirty": str(code["dirty"]),
         "torch": code["packages"]["torch"],
         "timm": code["packages"]["timm"],
+        # what most runs are not
+        **({"parts": code["parts"]} if code.get("parts", 1) > 1 else {}),
+        **({"compiled": "True"} if code.get("compiled") else {}),
     }
 
 

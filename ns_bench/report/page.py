@@ -584,7 +584,17 @@ def _provenance(runs: pd.DataFrame) -> str:
         return ", ".join(sorted({str(v) for v in done.get(column, ())} - {""})) or MISSING
 
     dirty = " (with uncommitted changes)" if "True" in values("dirty") else ""
+    parts = done["parts"].dropna() if "parts" in done else pd.Series()
+    how = ""
+    if len(parts):
+        most = f"{parts.min():.0f}" + (f" to {parts.max():.0f}" if parts.nunique() > 1 else "")
+        how += (
+            f" {len(parts)} of {len(done)} runs worked through their batches in {most} parts "
+            "(gradient accumulation): batch statistics are those of a part."
+        )
+    if "compiled" in done:
+        how += f" {done['compiled'].notna().sum()} of {len(done)} runs used torch.compile."
     return (
         f"Made with torch {values('torch')}, timm {values('timm')} on {values('device')} "
-        f"(host {values('host')}), commit {values('git')}{dirty}."
+        f"(host {values('host')}), commit {values('git')}{dirty}.{how}"
     )

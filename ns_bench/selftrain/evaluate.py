@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import Images, Labeled
 from ns_bench.recipe import RowNoise
+from ns_bench.selftrain.accumulate import out_of_memory
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.shards import Sparse, sparse
@@ -13,12 +14,23 @@ from ns_bench.streams import stream
 
 @torch.inference_mode()
 def predict(net: nn.Module, images: Images, mean: Tensor, std: Tensor, batch: int = 512) -> Tensor:
-    """Return logits, float32 [N, classes], of clean uint8 images [N, C, H, W] in eval mode."""
+    """Return logits, float32 [N, classes], of clean uint8 images [N, C, H, W] in eval mode.
+
+    A batch that does not fit into memory is halved.
+    """
     net.eval()
     device = next(net.parameters()).device
     mean, std = mean.to(device), std.to(device)
-    parts = [net((chunk.to(device) - mean) / std).float().cpu() for chunk in images.split(batch)]
-    return torch.cat(parts)
+
+    def logits(chunk: Tensor) -> Tensor:
+        try:
+            return net((chunk.to(device) - mean) / std).float().cpu()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or len(chunk) == 1:
+                raise
+        return torch.cat([logits(half) for half in chunk.tensor_split(2)])
+
+    return torch.cat([logits(chunk) for chunk in images.split(batch)])
 
 
 def predict_sparse(

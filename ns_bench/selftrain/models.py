@@ -102,6 +102,11 @@ class NoisedNet(nn.Module):
         for head in heads if isinstance(heads, tuple) else (heads,):
             head.register_forward_pre_hook(self._dropout)
 
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile what comes before the classifier (`torch.compile`); its results are rounded
+        differently. Noise is drawn outside, as it is without."""
+        self.net.forward_features = torch.compile(self.net.forward_features, *args, **options)
+
     def _dropout(self, head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         return None if self.drop_features is None else (self.drop_features(inputs[0]),)
 
@@ -121,7 +126,8 @@ class NoisedNet(nn.Module):
         """
         scales: list[Any] = [None] * len(self.drop_paths)
         if self.training and stochastic_depth is not None and self.drop_paths:
-            depth = x.new_tensor([block.depth for block in self.drop_paths])
+            depth = torch.tensor([block.depth for block in self.drop_paths], dtype=x.dtype)
+            depth = depth.to(x.device, non_blocking=True)
             keep = 1 - depth[:, None] * stochastic_depth
             draws = torch.rand(keep.shape, generator=generator, device=x.device)
             scales = list(((draws < keep).to(x.dtype) / keep)[:, own])

@@ -7,30 +7,28 @@ import torch
 from torch import Tensor, nn
 
 from ns_bench.recipe import RowNoise
-from ns_bench.selftrain.parallel import Share
+from ns_bench.selftrain.draws import Draws, draws_of
 from ns_bench.selftrain.randaugment import cutout, randaugment
 
 
-def augment(
-    images: Tensor, noise: RowNoise, generator: torch.Generator, share: Share | None = None
-) -> Tensor:
+def augment(images: Tensor, noise: RowNoise, source: torch.Generator | Draws) -> Tensor:
     """Return noised uint8 images [B, C, H, W], each row with draws of its own.
 
     A resized crop first, as in the official code for large images. RandAugment, then cutout, then
     the padded crop: the order of the official small-image code, which mirrors nothing, for it knows
     digits alone; mirroring comes last.
-    With a `share`, `images` are those rows of a larger batch, for all of which draws are made.
     """
+    draws = draws_of(source, images)
     if noise.resized_crop:
-        images = resized_crop(images, noise.resized_crop, generator, share)
+        images = resized_crop(images, noise.resized_crop, draws)
     if noise.randaugment_n:
-        images = randaugment(images, noise.randaugment_n, noise.randaugment_m, generator, share)
+        images = randaugment(images, noise.randaugment_n, noise.randaugment_m, draws)
     if noise.cutout:
-        images = cutout(images, noise.cutout, generator, share)
+        images = cutout(images, noise.cutout, draws)
     if noise.crop_padding:
-        images = padded_crop(images, noise.crop_padding, generator, share)
+        images = padded_crop(images, noise.crop_padding, draws)
     if noise.flip:
-        images = mirrored(images, generator, share)
+        images = mirrored(images, draws)
     return images
 
 
@@ -45,17 +43,13 @@ ASPECTS = (3 / 4, 4 / 3)
 """Widths over heights of resized crops."""
 
 
-def resized_crop(
-    images: Tensor, area: float, generator: torch.Generator, share: Share | None = None
-) -> Tensor:
+def resized_crop(images: Tensor, area: float, source: torch.Generator | Draws) -> Tensor:
     """Cut a part out of each image [B, C, H, W] and resize it to the whole (Szegedy et al. 2015).
 
     Its share of the image's area is uniform from `area` to 1, its aspect log-uniform in `ASPECTS`,
     its place uniform; a crop that is wider or higher than the image is cut there. Bilinear.
     """
-    batch, rows = share or Share(len(images))
-    draws = torch.rand(4, batch, generator=generator, device=generator.device)[:, rows]
-    draws = draws.to(images.device, non_blocking=True)
+    draws = draws_of(source, images).uniform(4).to(images.device, non_blocking=True)
     size = area + (1 - area) * draws[0]
     low, high = (math.log(aspect) for aspect in ASPECTS)
     aspect = (low + (high - low) * draws[1]).exp()
@@ -71,23 +65,17 @@ def resized_crop(
     return crop.round().to(torch.uint8)
 
 
-def mirrored(images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+def mirrored(images: Tensor, source: torch.Generator | Draws) -> Tensor:
     """Mirror each image [B, C, H, W] left to right with probability 1/2."""
-    batch, rows = share or Share(len(images))
-    drawn = torch.rand(batch, 1, 1, 1, generator=generator, device=generator.device)
-    return torch.where((drawn[rows] < 0.5).to(images.device), images.flip(3), images)
+    turned = (draws_of(source, images).uniform() < 0.5).view(-1, 1, 1, 1)
+    return torch.where(turned.to(images.device, non_blocking=True), images.flip(3), images)
 
 
-def padded_crop(
-    images: Tensor, padding: int, generator: torch.Generator, share: Share | None = None
-) -> Tensor:
+def padded_crop(images: Tensor, padding: int, source: torch.Generator | Draws) -> Tensor:
     """Shift each image [B, C, H, W] by up to `padding` pixels in x and y, reflected at the edge."""
     height, width = images.shape[2:]
-    batch, rows = share or Share(len(images))
-    drawn = torch.randint(
-        -padding, padding + 1, (2, batch, 1), generator=generator, device=generator.device
-    )
-    offset = drawn[:, rows].to(images.device, non_blocking=True)
+    drawn = draws_of(source, images).integers(-padding, padding + 1, 2)[:, :, None]
+    offset = drawn.to(images.device, non_blocking=True)
     y = _reflect(torch.arange(height, device=images.device) + offset[0], height)
     x = _reflect(torch.arange(width, device=images.device) + offset[1], width)
     row = torch.arange(len(images), device=images.device)

@@ -68,26 +68,29 @@ class Share(NamedTuple):
     rows: slice = slice(None)
 
 
-def share(batch: int) -> Share:
-    """Return this process's share of a batch."""
-    return Share(batch, slice(rank(), batch, world()))
+def share(batch: int, part: int = 0, of: int = 1) -> Share:
+    """Return this process's share of a batch, or of that every `of`-th row from row `part` on."""
+    return Share(batch, slice(rank() + world() * part, batch, world() * of))
 
 
-def joint_share(batches: Iterable[int], device: str = "cpu") -> slice | Tensor:
-    """Return this process's rows of several batches end to end: int64 [rows], or a whole slice.
+def joint_share(
+    batches: Iterable[int], device: str = "cpu", part: int = 0, of: int = 1
+) -> slice | Tensor:
+    """Return the `share` of several batches end to end: int64 [rows], or a whole slice.
 
     Raises:
-        UserError: a batch has fewer rows than there are processes.
+        UserError: a batch has fewer rows than there are processes, or parts of their shares.
     """
-    if world() == 1:
+    if world() * of == 1:
         return slice(None)
     parts, begin = [], 0
     for batch in batches:
-        if batch < world():
-            raise UserError(f"{world()} processes cannot share a batch of {batch} rows")
-        parts.append(torch.arange(begin, begin + batch)[share(batch).rows])
+        if batch < world() * of:
+            by = f"{world()} processes" + (f", {of} parts each," if of > 1 else "")
+            raise UserError(f"{by} cannot share a batch of {batch} rows")
+        parts.append(torch.arange(begin, begin + batch)[share(batch, part, of).rows])
         begin += batch
-    return torch.cat(parts).to(device)
+    return torch.cat(parts).to(device, non_blocking=True)
 
 
 def assembled(own: Tensor, batch: int) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ns_bench.selftrain.parallel import Share
+from ns_bench.selftrain.draws import Draws, draws_of
 
 OPERATIONS = (
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast"),
@@ -37,9 +37,7 @@ MAX_LEVEL = 1000.0
 """Largest magnitude taken, for which coordinates of 1024 pixels still fit the fixed point."""
 
 
-def randaugment(
-    images: Tensor, n: int, m: float, generator: torch.Generator, share: Share | None = None
-) -> Tensor:
+def randaugment(images: Tensor, n: int, m: float, source: torch.Generator | Draws) -> Tensor:
     """Apply `n` random operations of magnitude `m` to each image.
 
     In each layer every image draws one of `OPERATIONS`, uniformly and with replacement, and a sign
@@ -52,8 +50,7 @@ def randaugment(
         images: uint8 [B, C, H, W] with 1 or 3 channels; not modified.
         n: number of layers; 0 returns `images` itself.
         m: magnitude from 0 to `MAX_LEVEL`; 10 is the nominal maximum, the paper uses 27.
-        generator: source of the draws, on any device.
-        share: which rows of a larger batch `images` are; draws are made for all of it.
+        source: of the draws, on any device.
 
     Returns:
         uint8 [B, C, H, W] on the device of `images`.
@@ -64,10 +61,7 @@ def randaugment(
     _check(images, m)
     if n < 0:
         raise ValueError(f"the number of layers must not be negative, got {n}")
-    batch, rows = share or Share(len(images))
-    shape = (n, batch)
-    draws = torch.randint(2 * len(OPERATIONS), shape, generator=generator, device=generator.device)
-    for codes in draws[:, rows].cpu():
+    for codes in draws_of(source, images).integers(0, 2 * len(OPERATIONS), n).cpu():
         images = _apply(images, codes, m)
     return images
 
@@ -85,9 +79,7 @@ def apply_operation(images: Tensor, name: str, level: float, sign: int = 1) -> T
     return _apply(images, torch.full((len(images),), code), level)
 
 
-def cutout(
-    images: Tensor, size: int, generator: torch.Generator, share: Share | None = None
-) -> Tensor:
+def cutout(images: Tensor, size: int, source: torch.Generator | Draws) -> Tensor:
     """Fill a square of each image with `FILL` (Cutout, arXiv 1708.04552; official `cutout`).
 
     The centre is uniform over the pixels of the image, and borders clip the square.
@@ -95,8 +87,7 @@ def cutout(
     Args:
         images: uint8 [B, C, H, W] with 1 or 3 channels; not modified.
         size: side of the square in pixels, twice the official `pad_size`; 0 fills nothing.
-        generator: source of the draws, on any device.
-        share: which rows of a larger batch `images` are; draws are made for all of it.
+        source: of the draws, on any device.
 
     Returns:
         uint8 [B, C, H, W] on the device of `images`.
@@ -107,12 +98,11 @@ def cutout(
     _check(images, 0)
     if size < 0:
         raise ValueError(f"the side of the square must not be negative, got {size}")
-    batch, rows = share or Share(len(images))
+    draws = draws_of(source, images)
 
     def covered(length: int) -> Tensor:
-        shape = (batch, 1)
-        centre = torch.randint(length, shape, generator=generator, device=generator.device)
-        start = centre[rows].to(images.device, non_blocking=True) - size // 2
+        centre = draws.integers(0, length)[:, None]
+        start = centre.to(images.device, non_blocking=True) - size // 2
         position = torch.arange(length, device=images.device)
         return (position >= start) & (position < start + size)
 

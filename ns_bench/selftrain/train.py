@@ -12,7 +12,7 @@ a run is its weights, their average, the optimiser and the step.
 
 import copy
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -21,16 +21,16 @@ import torch
 from timm.optim import RMSpropTF
 from torch import Tensor, nn
 
-from ns_bench.data.split import Dataset, Images
-from ns_bench.recipe import Recipe, RowNoise
+from ns_bench.data.split import Dataset
+from ns_bench.recipe import Recipe
 from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain import consistency, parallel
+from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
 from ns_bench.selftrain.models import NoisedNet, freeze, network
-from ns_bench.selftrain.noise import augment, weak
-from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
-from ns_bench.selftrain.shards import SparseTargets
+from ns_bench.selftrain.pseudo import PseudoLabeled
+from ns_bench.selftrain.rows import Joint, Rows, joint_rows
 from ns_bench.streams import stream
 
 EVALUATIONS = 10
@@ -39,93 +39,6 @@ EVALUATIONS = 10
 
 class Diverged(Exception):
     """The loss or a network's output is not a finite number any more."""
-
-
-class Rows:
-    """An endless stream of noised batches of one kind of rows, a pure function of the step.
-
-    Streams of one key have the same rows in the same order; those of another `view` of them have
-    draws of their own.
-
-    Args:
-        images: uint8 [N, C, H, W], in memory or decoded some steps ahead; targets: float32 [N,
-            classes].
-        order: int64 [M], the rows that take part (repeats allowed).
-        batch: rows a step. Batches run across the ends of epochs; each epoch is a permutation.
-            Of several processes, each gets its share of the rows.
-        key: names of the random streams.
-        strength: share of the noise that a step has: of the rows that are augmented, and of the
-            rates of dropout and stochastic depth.
-        view: more names of the streams that noise is drawn from.
-    """
-
-    def __init__(
-        self,
-        images: Images,
-        targets: Tensor | SparseTargets,
-        order: Tensor,
-        batch: int,
-        noise: RowNoise,
-        seed: int,
-        key: tuple[str | int, ...],
-        strength: Callable[[int], float] = lambda step: 1.0,
-        view: tuple[str, ...] = (),
-    ) -> None:
-        self.images, self.targets, self.order = images, targets, order
-        self.batch, self.noise, self.seed, self.key = batch, noise, seed, key
-        self.strength, self.drawn = strength, (*key, *view)
-        self.share = parallel.share(batch)
-        self._epochs: dict[int, Tensor] = {}
-        self._ahead: tuple[int, Generator[tuple[Tensor, Tensor]]] | None = None
-
-    def _epoch(self, epoch: int) -> Tensor:
-        if epoch not in self._epochs:
-            order = torch.randperm(
-                len(self.order), generator=stream(self.seed, "order", *self.key, epoch)
-            )
-            self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1}
-            self._epochs[epoch] = self.order[order]
-        return self._epochs[epoch]
-
-    def index(self, step: int) -> Tensor:
-        """Return which rows this process has in a step, int64 [rows]."""
-        at, parts, missing = step * self.batch, [], self.batch
-        while missing:
-            epoch, position = divmod(at, len(self.order))
-            part = self._epoch(epoch)[position : position + missing]
-            parts.append(part)
-            at, missing = at + len(part), missing - len(part)
-        return torch.cat(parts)[self.share.rows]
-
-    def _clean(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the rows of a step, and their images before any noise."""
-        if isinstance(self.images, Tensor):
-            index = self.index(step).to(self.images.device)
-            return index, self.images[index]
-        if self._ahead is None or self._ahead[0] != step:
-            self._ahead = step, self.images.stream(self.index, start=step)
-        batches = self._ahead[1]
-        self._ahead = step + 1, batches
-        return next(batches)
-
-    def close(self) -> None:
-        """End the processes that decode images, if there are any."""
-        if self._ahead is not None:
-            self._ahead[1].close()
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [rows, C, H, W] and float32 targets [rows, classes] of a step."""
-        index, plain = self._clean(step)
-        noise = stream(self.seed, "noise", *self.drawn, step)  # on the host: one draw on any device
-        images = augment(plain, self.noise, noise, self.share)
-        strength = self.strength(step)
-        if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
-            spared = torch.rand(
-                self.batch, generator=stream(self.seed, "schedule", *self.drawn, step)
-            )[self.share.rows].to(images.device)
-            clean = (spared >= strength).view(-1, 1, 1, 1)
-            images = torch.where(clean, plain, images)
-        return images, self.targets[index]
 
 
 def learning_rate(spec: TrainSpec, epoch: float) -> float:
@@ -138,14 +51,12 @@ def learning_rate(spec: TrainSpec, epoch: float) -> float:
     return spec.lr * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(progress, 1))).item())
 
 
-def noise_strength(schedule: str, step: int, steps: int) -> float:
-    """Return the share of the noise on unlabeled rows that `step` (from 0) of `steps` has."""
-    passed = step / max(steps - 1, 1)
-    return {"constant": 1.0, "fading": 1 - passed, "rising": passed}[schedule]
-
-
 def make_optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Build the optimiser; weight decay leaves out biases and norms (official code)."""
+    """Build the optimiser; weight decay leaves out biases and norms (official code).
+
+    Many tensors are updated by one call where there is one: bit for bit as one by one, 2 times as
+    fast for small networks on CPU; on a GPU SGD is fused.
+    """
     decayed = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [
@@ -153,17 +64,98 @@ def make_optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
         {"params": rest},
     ]
     if spec.optimizer == "rmsprop":  # decay 0.9 and epsilon 1e-3 inside the root, as in TensorFlow
-        return RMSpropTF(groups, lr=spec.lr, alpha=0.9, eps=1e-3, momentum=spec.momentum)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
+        return RMSpropTF(
+            groups, lr=spec.lr, alpha=0.9, eps=1e-3, momentum=spec.momentum, foreach=True
+        )
+    how = {"fused": True} if decayed[0].is_cuda else {"foreach": True}
+    nesterov = spec.momentum > 0
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov, **how)
+
+
+def averaged(average: nn.Module, net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the weights and batch statistics that are averaged, and those they follow."""
+    pairs = zip(average.state_dict().values(), net.state_dict().values(), strict=True)
+    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+    return [a for a, _ in floats], [b for _, b in floats]
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights and batch statistics towards `net`'s (TensorFlow's warm-up)."""
+def update_average(
+    average: Sequence[Tensor], followed: Sequence[Tensor], decay: float, step: int
+) -> None:
+    """Move each average towards what it follows (with TensorFlow's warm-up of the decay)."""
     decay = min(decay, (1 + step) / (10 + step))
-    pairs = zip(average.state_dict().values(), net.state_dict().values(), strict=True)
-    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+    torch._foreach_lerp_(list(average), list(followed), 1 - decay)
+
+
+class Objective:
+    """The loss of a joint batch, which can be had in parts.
+
+    A part is every n-th row of each stream, so that all parts have the same mix of rows; their
+    losses add up to the loss of the whole batch, and draws are those of the whole batch.
+
+    Args:
+        rows: see `joint_rows`.
+        average: the averaged network, for methods in which it labels.
+        distilled: the teacher's logits on the labeled rows, float32 [labeled, classes].
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        rows: list[Rows],
+        average: nn.Module,
+        distilled: Tensor | None,
+        device: str,
+    ) -> None:
+        self.recipe, self.average, self.distilled, self.device = recipe, average, distilled, device
+        self.joint = Joint(rows)
+        # in Mean Teacher the average alone sees the other view
+        self.rows = rows[:2] if recipe.consistency.method == "mean-teacher" else rows
+        self.online = recipe.consistency.method != "none"
+        self.sizes = [part.batch for part in self.rows]
+        self.counts = torch.tensor(self.sizes)
+        self.rates = torch.tensor([(r.noise.dropout, r.noise.stochastic_depth) for r in self.rows])
+        self.weights = loss_weights("sum" if self.online else recipe.train.loss, *recipe.batch)
+        self.weights = self.weights.to(device)
+        self.mean, self.std = data.mean.to(device), data.std.to(device)
+
+    def __call__(self, net: nn.Module, step: int, part: int, of: int) -> Tensor:
+        """Return a part's share of the loss; over processes its mean is that of them all."""
+        recipe, rows, device = self.recipe, self.rows, self.device
+        index, seen = zip(*self.joint(step, part, of), strict=True)
+        images = torch.cat(seen[: len(rows)])
+        targets = torch.cat([r.targets[i] for r, i in zip(rows[:2], index, strict=False)])
+        labeled = len(index[0]) if recipe.batch[0] else 0
+        own = parallel.joint_share(self.sizes, device, part, of)
+        weights = self.weights[parallel.joint_share(self.sizes[:2], device, part, of)]
+        strength = torch.tensor([r.strength(step) for r in rows])
+        rates = (self.rates * strength[:, None]).repeat_interleave(self.counts, dim=0)
+        dropout, depth = rates.to(device, non_blocking=True).T
+        model_noise = stream(recipe.seed, "model noise", recipe.generation, step, device=device)
+        with _autocast(device):
+            logits = net(self._normalised(images), dropout, depth, model_noise, own).float()
+        if self.online:
+            labeler = None
+            if len(seen) > len(rows):
+                with torch.no_grad(), _autocast(device):
+                    labeler = self.average(self._normalised(seen[-1])).float()
+            weight = consistency.ramp(recipe.consistency, step, recipe.steps)
+            losses = consistency.joint_losses(
+                recipe.consistency, logits, targets, labeled, labeler, weight
+            )
+        else:
+            losses = cross_entropy(logits, targets)
+        if self.distilled is not None:
+            taught, temperature = self.distilled[index[0]], recipe.distillation.temperature
+            soft = distilled_loss(logits[:labeled], taught, temperature)
+            mixed = torch.lerp(losses[:labeled], soft, recipe.distillation.weight)
+            losses = torch.cat([mixed, losses[labeled:]])
+        return (losses * (weights * parallel.world())).sum()
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
 def train(
@@ -174,11 +166,18 @@ def train(
     first: Mapping[str, Tensor] | None = None,
     distilled: Tensor | None = None,
     device: str = "cpu",
+    compiled: bool = False,
+    parts: int = 1,
     resume: dict[str, Any] | None = None,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
     after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, state: None,
 ) -> nn.Module:
     """Train one network and return it with its averaged (EMA) weights, in eval mode.
+
+    Where memory does not do for a batch, it is worked through in two parts, then four, and so on,
+    whose gradients are added up: the same images, draws and losses, but batch statistics are those
+    of a part. An event is logged that says so. (Of several processes, all end: what some of them
+    could not hold cannot be told to those that wait for them.)
 
     Where `torch.distributed` is initialised, every process calls this with the same arguments, does
     its share of each batch, and gets the network that one process alone would.
@@ -188,18 +187,23 @@ def train(
         first: weights to start from (`train.start` = teacher); else they are new.
         distilled: the teacher's logits on the labeled rows, float32 [labeled, classes] on
             `device`; None exactly when there is no distillation on them.
+        compiled: use `torch.compile`.
+        parts: in which to work through a batch from the start.
         resume: a state that `after_step` was handed, to go on from bit for bit.
-        log: is called with a record of metrics about `EVALUATIONS` times.
+        log: is called with a record of metrics about `EVALUATIONS` times, and with events.
         after_step: is called with the number of steps done and a function that returns the state.
 
     Raises:
-        Diverged: the loss or the network's output is not finite.
+        Diverged: the loss or the network's output is not finite. UserError: a batch has fewer rows
+        than there are processes, or parts. torch.OutOfMemoryError: a batch cannot be halved again.
     """
     online = recipe.consistency.method != "none"
     assert (pseudo is None) == (recipe.batch[1] == 0 or online)
     rows = joint_rows(recipe, data, pseudo, device)
     try:
-        return _train(recipe, data, rows, first, distilled, device, resume, log, after_step)
+        return _train(
+            recipe, data, rows, first, distilled, device, compiled, parts, resume, log, after_step
+        )
     finally:
         for part in rows:
             part.close()
@@ -212,12 +216,13 @@ def _train(
     first: Mapping[str, Tensor] | None,
     distilled: Tensor | None,
     device: str,
+    compiled: bool,
+    parts: int,
     resume: dict[str, Any] | None,
     log: Callable[[dict[str, Any]], None],
     after_step: Callable[[int, Callable[[], dict[str, Any]]], None],
 ) -> nn.Module:
-    spec, seed, generation = recipe.train, recipe.seed, recipe.generation
-    online = recipe.consistency.method != "none"
+    spec = recipe.train
     assert (first is None) == (spec.start == "scratch")
     assert (distilled is None) == (recipe.distillation.weight == 0)
     net = network(recipe, data.labeled.images.shape[1], data.classes)
@@ -231,71 +236,43 @@ def _train(
         net.load_state_dict(resume["net"])
         average.load_state_dict(resume["average"])
         optimizer.load_state_dict(resume["optimizer"])
-        start = resume["step"]
+        start, parts = resume["step"], max(parts, resume.get("parts", 1))
 
     def state(step: int) -> dict[str, Any]:
         return {
             "step": step,
+            "parts": gradients.parts,
             "net": net.state_dict(),
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
 
-    view = None
-    if recipe.consistency.method == "mean-teacher":  # the average alone sees the other view
-        *rows, view = rows
-    own = parallel.joint_share((part.batch for part in rows), device)
-    # of the own rows, in a loss of which the mean over the processes is that of the whole batch
-    weighted = parallel.joint_share((part.batch for part in rows[:2]), device)
-    weighting = loss_weights("sum" if online else spec.loss, *recipe.batch).to(device)
-    weights = weighting[weighted] * parallel.world()
-    labeled = len(range(recipe.batch[0])[parallel.share(recipe.batch[0]).rows])
-    rates = torch.tensor([(r.noise.dropout, r.noise.stochastic_depth) for r in rows])
-    sizes = torch.tensor([r.batch for r in rows])
-    mean, std = data.mean.to(device), data.std.to(device)
-
-    def normalised(images: Tensor) -> Tensor:
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
     net.train()
     if isinstance(net, NoisedNet):  # a pair starts no student, and is not frozen
         freeze(net, spec.frozen)
+    if compiled:
+        for module in net.modules():
+            if isinstance(module, NoisedNet):
+                module.compile()
     trained = parallel.replicate(net)
+    objective = Objective(recipe, data, rows, average, distilled, device)
+
+    def halved(parts: int) -> None:
+        event = f"out of memory: each batch is worked through in {parts} parts"
+        log({"step": step, "event": event, "parts": parts})
+
+    gradients = Gradients(trained, parts, min(part.batch for part in rows), halved)
+    followed = averaged(average, net)
     for step in range(start, recipe.steps):
-        batches = [part(step) for part in rows]
-        images = torch.cat([images for images, _ in batches])
-        targets = torch.cat([targets for _, targets in batches])[: len(weights)]
         rate = learning_rate(spec, (step + 1) * spec.batch_size / recipe.data.labeled)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        model_noise = stream(seed, "model noise", generation, step, device=device)
-        strength = torch.tensor([r.strength(step) for r in rows])
-        dropout, depth = (rates * strength[:, None]).repeat_interleave(sizes, dim=0).to(device).T
-        with _autocast(device):
-            logits = trained(normalised(images), dropout, depth, model_noise, own).float()
-        if online:
-            with torch.no_grad(), _autocast(device):
-                labeler = None if view is None else average(normalised(view(step)[0])).float()
-            weight = consistency.ramp(recipe.consistency, step, recipe.steps)
-            losses = consistency.joint_losses(
-                recipe.consistency, logits, targets, labeled, labeler, weight
-            )
-        else:
-            losses = cross_entropy(logits, targets)
-        if distilled is not None:
-            taught = distilled[rows[0].index(step).to(device)]
-            soft = distilled_loss(logits[:labeled], taught, recipe.distillation.temperature)
-            mixed = torch.lerp(losses[:labeled], soft, recipe.distillation.weight)
-            losses = torch.cat([mixed, losses[labeled:]])
-        loss = (losses * weights).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = gradients(partial(objective, trained, step))
         optimizer.step()
-        update_average(average, net, spec.ema, step)
+        update_average(*followed, spec.ema, step)
         if step + 1 in marks:
-            loss = parallel.mean(loss)
-            record = {"step": step + 1, "loss": loss.item(), "lr": rate}
+            record = {"step": step + 1, "loss": parallel.mean(loss).item(), "lr": rate}
             scores = evaluate(average, data.validation, data.mean, data.std)
             if not all(math.isfinite(value) for value in (record["loss"], *scores.values())):
                 raise Diverged(
@@ -304,40 +281,6 @@ def _train(
             log(record | {f"validation_{name}": value for name, value in scores.items()})
         after_step(step + 1, partial(state, step + 1))
     return average
-
-
-def joint_rows(
-    recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None, device: str
-) -> list[Rows]:
-    """Return the streams that make up a batch: labeled rows, then unlabeled, where it has them.
-
-    Then the other views of these, from which they are labeled, where training itself does that.
-    """
-    streams = []
-    labeled, unlabeled = recipe.batch
-    if labeled:
-        key = ("labeled", recipe.generation)
-        targets = smooth_one_hot(data.labeled.labels, data.classes, recipe.train.label_smoothing)
-        everyone = torch.arange(len(data.labeled))
-        images, targets = data.labeled.images.to(device), targets.to(device)
-        noise = recipe.noise.labeled
-        streams.append(Rows(images, targets, everyone, labeled, noise, recipe.seed, key))
-    if not unlabeled:
-        return streams
-    order = torch.arange(len(data.unlabeled)) if pseudo is None else pseudo.rows
-    nothing = torch.zeros(1, data.classes, device=device).expand(len(data.unlabeled), -1)
-    labels = nothing if pseudo is None else pseudo.targets.to(device)
-    pool, noise = data.unlabeled.images.to(device), recipe.noise.unlabeled
-    strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
-    views: list[tuple[tuple[str, ...], RowNoise]] = [((), noise)]
-    if pseudo is None:
-        noised = recipe.consistency.method == "pi-model"
-        views.append((("other view",), noise if noised else weak(noise, pool.shape[3])))
-    key = ("unlabeled", recipe.generation)
-    return streams + [
-        Rows(pool, labels, order, unlabeled, noise, recipe.seed, key, strength, view)
-        for view, noise in views
-    ]
 
 
 def _autocast(device: str) -> AbstractContextManager[Any]:

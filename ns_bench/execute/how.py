@@ -1,0 +1,49 @@
+"""How runs are executed: what no recipe says, and no id depends on."""
+
+import argparse
+from dataclasses import dataclass, replace
+
+from ns_bench.errors import at_least_one
+
+WORTH_COMPILING = 300.0
+"""Planned seconds of training from which on `torch.compile` pays: small networks compile in a
+minute on CPU, and then take two thirds of the time."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a run is executed, beside the device.
+
+    Attributes:
+        compile: use `torch.compile`; results are rounded differently.
+        parts: in which a batch is worked through, their gradients added up.
+    """
+
+    compile: bool = False
+    parts: int = 1
+
+    def worth(self, seconds: float) -> "How":
+        """Return the same for a run that is planned to train for `seconds`."""
+        return replace(self, compile=self.compile and seconds >= WORTH_COMPILING)
+
+
+PLAIN = How()
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `How`: --compile, --accumulate."""
+    add = parser.add_argument
+    add(
+        "--compile",
+        action="store_true",
+        help="torch.compile; of a study's runs, for those that are planned to train "
+        f"{WORTH_COMPILING / 60:.0f} minutes or more",
+    )
+    add(
+        "--accumulate",
+        type=at_least_one,
+        default=1,
+        metavar="PARTS",
+        help="work through each batch in this many parts (where memory runs out it is done "
+        "by itself)",
+    )

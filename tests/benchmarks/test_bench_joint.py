@@ -1,0 +1,119 @@
+"""The joint step against a bare one: all that training adds to forward, backward, update.
+
+Run with: pytest tests/benchmarks/test_bench_joint.py --benchmark-only -n 0. Ours is a whole run as
+a worker does it: noise, pseudo-labels, mixing, per-row dropout and stochastic depth, averaging,
+metrics, checkpoints. Bare is the same network without noise, on one preloaded batch, with the same
+optimiser. After each of our steps a bare one is made, so that both meet the same machine. Seconds
+are of the processor, on one thread: nobody else's work counts, and neither does waiting for a disk.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from ns_bench.definition import load_profile
+from ns_bench.execute import run_one
+from ns_bench.recipe import Recipe
+from ns_bench.selftrain.loss import cross_entropy
+from ns_bench.selftrain.models import network
+from ns_bench.selftrain.train import make_optimizer, train
+from ns_bench.store import Store
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a worker has
+    yield
+    torch.set_num_threads(threads)
+
+
+def bare(recipe: Recipe, channels: int, side: int, device: str = "cpu") -> Callable[[], None]:
+    """Return what does one bare step."""
+    net = network(recipe, channels, 10).to(device).to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(net, recipe.train)
+    rows = sum(recipe.batch)
+    images = torch.randn(rows, channels, side, side, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    targets = torch.rand(rows, 10, device=device).softmax(1)
+
+    def step() -> None:
+        loss = cross_entropy(net(images), targets).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def paired(store: Store, recipe: Recipe) -> tuple[float, float]:
+    """Do a run; return the seconds of one of its steps and of a bare one."""
+    side = recipe.data.glyphs.pixels if recipe.data.name == "glyphs" else 8
+    step = bare(recipe, channels=1, side=side)
+    ours, theirs, began = 0.0, 0.0, 0.0
+
+    def between(after_step: Callable[..., None], *arguments: Any) -> None:
+        nonlocal ours, theirs, began
+        after_step(*arguments)
+        now = time.process_time()
+        if began:  # the first step builds the network
+            ours += now - began
+        step()
+        began = time.process_time()
+        theirs += (began - now) if ours else 0.0
+
+    def watched(*arguments: Any, after_step: Callable[..., None], **options: Any) -> Any:
+        return train(*arguments, after_step=partial(between, after_step), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_one, "train", watched)
+        run_one.run_one(store.run(recipe))
+    return ours / (recipe.steps - 1), theirs / (recipe.steps - 1)
+
+
+SCALES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "digits": ("digits", "small", {"train__epochs": 100}),
+    "glyphs": ("glyphs", "medium", {"train__epochs": 50}),
+    # Model, ratio and noise of the profile `cifar10`, on images that need no download, and a
+    # quarter of its batch, so that all the rest weighs more.
+    "cifar10": (
+        "glyphs",
+        "small",
+        {
+            "model": "small-b0",
+            "data__glyphs__pixels": 32,
+            "data__labeled": 160,
+            "data__unlabeled": 1000,
+            "noise__labeled__crop_padding": 4,
+            "noise__labeled__cutout": 16,
+            "noise__unlabeled__crop_padding": 4,
+            "noise__unlabeled__cutout": 16,
+            "train__batch_size": 16,
+            "train__ratio": 7,
+            "train__epochs": 2,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_joint_step(benchmark, tmp_path, scale: str) -> None:
+    name, model, fields = SCALES[scale]
+    profile, store = load_profile(name), Store(tmp_path)
+    teacher = profile.supervised(model, **{**fields, "model": "micro-b0", "train__epochs": 2})
+    recipe = profile.student(
+        model, teacher, **fields, pseudo__threshold=0.0
+    )  # it has learnt little
+    run_one.run_one(store.run(teacher))
+    ours, theirs = benchmark.pedantic(lambda: paired(store, recipe), rounds=1)
+    benchmark.extra_info |= {
+        "ratio": round(theirs / ours, 3),
+        "aim": 0.95,
+        "peer": "a bare step of the same model and batch",
+        "step_ms": round(1000 * ours, 2),
+        "bare_step_ms": round(1000 * theirs, 2),
+    }
