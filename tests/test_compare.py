@@ -20,6 +20,7 @@ from ns_bench.store import Store
 
 SMALL = "The noisy student of the small teacher beats the supervised student."
 PAIR = [("digits", "digits")]
+DIGITS = ["--profile", "digits"]
 
 
 def store(folder, gain: float, seeds=range(8), wiggle: float = 0.0, **assignments):
@@ -55,7 +56,7 @@ def test_a_difference_of_effects_is_paired_by_seed(tmp_path):
 def test_without_common_seeds_it_is_welchs(tmp_path):
     a = store(tmp_path / "a", 3.0, wiggle=0.2)
     b = store(tmp_path / "b", 4.0, seeds=range(4), wiggle=0.5)
-    main(["teacher_size", "--runs", str(b), "--out", str(tmp_path / "tables")])
+    main(["teacher_size", "--runs", str(b), "--out", str(tmp_path / "tables"), *DIGITS])
     path = tmp_path / "tables/teacher_size-digits/runs.csv"
     runs = pd.read_csv(path)
     runs["seed"] += 8
@@ -101,9 +102,10 @@ def test_a_verdict_that_is_gone_is_a_change_and_a_new_one_is_not(tmp_path):
     a = store(tmp_path / "a", 3.0)
     shutil.copytree(a, tmp_path / "b")
     filled(tmp_path / "b", "noise_schedule")
-    assert main(["compare", str(a), str(tmp_path / "b"), "--fail-on-change"]) == 0
-    assert main(["compare", str(tmp_path / "b"), str(a), "--fail-on-change"]) == 1
-    same = ["--fail-on-change", "--study", "teacher_size"]
+    words = ["--fail-on-change", *DIGITS]
+    assert main(["compare", str(a), str(tmp_path / "b"), *words]) == 0
+    assert main(["compare", str(tmp_path / "b"), str(a), *words]) == 1
+    same = [*words, "--study", "teacher_size"]
     assert main(["compare", str(tmp_path / "b"), str(a), *same]) == 0
     found = compare(Source(tmp_path / "b"), Source(a), ["teacher_size", "noise_schedule"], PAIR)
     assert [only.study for only in found.only] == ["noise_schedule"]
@@ -158,7 +160,8 @@ def test_recipe_fields_that_differ(tmp_path):
 def test_two_profiles(tmp_path):
     a = store(tmp_path / "a", 3.0)
     filled(a, "teacher_size", profile="smoke", seeds=2)
-    assert main(["compare", str(a), str(a), "--between", "digits", "smoke"]) == 0
+    words = ["--between", "digits", "smoke", "--study", "teacher_size"]
+    assert main(["compare", str(a), str(a), *words]) == 0
     found = compare(Source(a), Source(a), ["teacher_size"], [("digits", "smoke")])
     assert change(found).words == ("reproduced", "no verdict") and change(found).changed
     assert {f.field for f in found.fields} >= {"train.epochs"}
@@ -184,7 +187,7 @@ def test_bad_input_is_one_line_and_2(tmp_path, capsys):
 
     assert "no such folder" in refused(a, tmp_path / "nowhere")
     assert "neither a store of runs" in refused(tmp_path / "empty", a)
-    assert "no study in common" in refused(a, tmp_path / "new")
+    assert "no study in common" in refused(a, tmp_path / "new", *DIGITS)
     assert "did you mean 'digits'" in refused(a, a, "--profile", "digitz")
     assert "did you mean 'teacher_size'" in refused(a, a, "--study", "teacher_sise")
     assert "--between" in refused(a, a, "--between", "digits", "smoke", "--profile", "digits")

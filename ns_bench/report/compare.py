@@ -8,6 +8,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,10 +145,12 @@ def compare(
     fields: list[Fields] = []
     unknown, common = 0, 0
     commits: tuple[set[str], set[str]] = (set(), set())
-    for name in names:
+    both_names = list(dict.fromkeys(chain.from_iterable(pairs)))
+    studies, loaded = load_all(names, both_names)
+    profiles = dict(zip(both_names, loaded, strict=True))
+    for study in studies:
         for p, q in pairs:
-            (study,), (first, second) = load_all([name], [p, q])
-            both = a.analysis(study, first), b.analysis(study, second)
+            both = a.analysis(study, profiles[p]), b.analysis(study, profiles[q])
             where = p if p == q else f"{p} | {q}"
             for side, analysis in zip(commits, both, strict=True):
                 if analysis is not None and "git" in analysis.runs:
