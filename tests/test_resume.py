@@ -31,7 +31,7 @@ STUDENT = Recipe(teacher=TEACHER).set({**FIELDS, "train.epochs": 60})
 
 # Processes are forked from a server that has torch imported, so that each starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
+CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
 
 
 def work(root: str, recipe: dict[str, Any], checkpoint_seconds: float) -> None:

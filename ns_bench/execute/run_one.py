@@ -29,7 +29,6 @@ from ns_bench.errors import UserError
 from ns_bench.execute.how import PLAIN, How, add_how
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
-from ns_bench.robustness.measure import measure
 from ns_bench.selftrain import parallel
 from ns_bench.selftrain.evaluate import (
     evaluate,
@@ -274,6 +273,8 @@ def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
     groups = run.unmeasured
     if not groups:
         return
+    from ns_bench.robustness.measure import measure  # with scipy's images, which training does without
+
     recipe = run.recipe
     dataset = dataset_of(run)
     weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
