@@ -19,6 +19,7 @@ import torch
 from fakes import contents
 
 from ns_bench.execute import worker
+from ns_bench.execute.how import PLAIN
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, unseal
@@ -189,7 +190,7 @@ def test_terminated_a_worker_leaves_a_checkpoint(run: Run, straight: dict[str, A
     theirs.close()
     assert ours.poll(60)
     assert ours.recv().word == "ready"
-    ours.send((str(run.path), run.recipe.to_dict(), (), None))
+    ours.send((str(run.path), run.recipe.to_dict(), (), None, PLAIN))
     until(lambda: len(run.metrics()) >= 2, process)
     pid = process.pid
     assert pid is not None

@@ -25,7 +25,7 @@ from ns_bench.errors import UserError
 from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.recipe import Recipe, RowNoise, Train
-from ns_bench.selftrain.evaluate import score
+from ns_bench.selftrain.evaluate import predict, score
 from ns_bench.selftrain.loss import loss_weights
 from ns_bench.selftrain.models import NoisedNet, build
 from ns_bench.selftrain.noise import augment, padded_crop, resized_crop
@@ -774,7 +774,29 @@ def other_teacher(teacher: Run) -> None:
     (teacher.path / "result.json").write_text(json.dumps(values))
 
 
-# Scores
+# Predictions and scores
+
+
+@pytest.mark.parametrize(("side", "largest"), [(8, 512), (32, 64), (224, 16)])
+def test_predictions_come_in_chunks_that_fit_a_cache(side: int, largest: int) -> None:
+    """However they are cut, every row has what it has alone, and they keep their order."""
+    seen = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([1.0, -1.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return x.mean((1, 2, 3))[:, None] * self.weight
+
+    images = torch.randint(0, 256, (513, 1, side, side), dtype=torch.uint8, generator=seeded())
+    mean, std = torch.full((1, 1, 1), 100.0), torch.full((1, 1, 1), 50.0)
+    found = predict(Net(), images, mean, std)
+    alone = torch.cat([predict(Net(), image[None], mean, std) for image in images])
+    assert torch.allclose(found, alone, atol=1e-6)
+    assert max(seen) == largest
 
 
 def test_score_of_a_worked_example() -> None:
