@@ -63,7 +63,7 @@ STUDENT = Recipe(teacher=TEACHER).set({**NOISY, "train.epochs": 2, "train.batch_
 ALONE = TEACHER.set({"train.batch_size": 7, "train.epochs": 1})
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
+CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
 
 
 def on(

@@ -30,7 +30,6 @@ from ns_bench.execute.how import PLAIN, How, add_how
 from ns_bench.execute.label import pool_labels
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
-from ns_bench.robustness.measure import measure
 from ns_bench.selftrain import parallel
 from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
 from ns_bench.selftrain.models import network
@@ -266,6 +265,9 @@ def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
     groups = run.unmeasured
     if not groups:
         return
+    # with scipy's filters, which training does without
+    from ns_bench.robustness.measure import measure
+
     recipe = run.recipe
     dataset = dataset_of(run)
     weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
