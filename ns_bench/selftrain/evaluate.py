@@ -13,7 +13,6 @@ from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.shards import Sparse, sparse
 from ns_bench.streams import stream
 
-
 CACHED_PIXELS = 2**16
 """Pixels of a chunk on a CPU: more leave its cache, and take twice the time at 32x32."""
 
