@@ -221,8 +221,8 @@ execute.run_one(Store(Path(sys.argv[1])).run(recipe))
 
 
 def test_memory_that_runs_out(tmp_path: Path) -> None:
-    """A process that may have no more than 800 MB for its batches, which take 1.4 GB."""
-    command = [sys.executable, "-c", LIMITED, str(tmp_path), "800"]
+    """A process that may have no more than 1000 MB for its batches, which take 1.4 GB."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path), "1000"]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"}
     )
