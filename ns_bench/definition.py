@@ -389,8 +389,9 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
             )
     fields = {**dotted(values["recipe"]), **(assignments or {})}
     recipe = Recipe.of(fields, Recipe.of(fields))  # a wrong field is named before a study is built
-    ladder = values["ladder"]
+    ladder, architectures = values["ladder"], values.get("architectures", {})
     by_model = _by_model(name, values.get("model", {}), fields, assignments or {})
+    _check_models(name, by_model, {*ladder.values(), *architectures.values()})
     if assignments and "model" in assignments:
         raise UserError(
             f"'model' is not set by hand: profile '{name}' maps its ladder to models "
@@ -403,7 +404,6 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         **values.get("estimate", {}),
     }
     measured, gpu = estimate["step_seconds"], _gpu(name, estimate.get("gpu"))
-    architectures = values.get("architectures", {})
     path = values.get("data", {}).get("path")
     return Profile(
         name=short,
@@ -466,6 +466,17 @@ def _by_model(
         except UserError as error:
             raise UserError(f"profile {name}, [model.{model}]: {error}") from None
     return found
+
+
+def _check_models(name: str, models: Iterable[str], used: set[str]) -> None:
+    """Refuse a table [model.NAME] that no recipe could ever start from."""
+    usual = used | price.counted()
+    for model in models:
+        if model not in usual:
+            from ns_bench.selftrain.models import known  # it imports torch: only where in doubt
+
+            if not known(model):
+                raise unknown(f"model of profile {name}:", model, usual)
 
 
 def _read_profile(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

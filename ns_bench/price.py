@@ -64,6 +64,11 @@ def _table() -> dict[Shape, tuple[int, int]]:
     return {Shape(r[0], *map(int, r[1:4])): (int(r[4]), int(r[5])) for r in rows}
 
 
+def counted() -> set[str]:
+    """Return the models that were counted at some size."""
+    return {shape.model for shape in _table()}
+
+
 @cache
 def network(shape: Shape) -> Network | None:
     """Return what a network costs; None if it was not counted at any size.
@@ -81,7 +86,10 @@ def network(shape: Shape) -> Network | None:
 
 
 def flops(recipe: Recipe) -> float | None:
-    """Return the FLOPs of a run: training, evaluation, labelling its pool; None if not known."""
+    """Return the FLOPs of a run: training, evaluation, labelling its pool; None if not known.
+
+    A large pool counts for every run, though it is labeled only where there are students.
+    """
     net = network(shape_of(recipe))
     if net is None:
         return None
@@ -160,12 +168,16 @@ def _source(profile: "Profile") -> str:
 
 
 def _disk(runs: "list[Run]", profile: "Profile") -> Iterable[str]:
-    found = [storage(run.recipe) for run in runs]
-    known = [stored for stored in found if stored is not None]
-    unknown = (len(found) - len(known)) * profile.run_megabytes * 1e6
-    weights = sum(stored.weights for stored in known)
-    labels = sum(stored.labels for stored in known)
-    checkpoint = max((stored.checkpoint for stored in known), default=0.0)
+    known = {run.id: stored for run in runs if (stored := storage(run.recipe)) is not None}
+    unknown = (len(runs) - len(known)) * profile.run_megabytes * 1e6
+    weights = sum(stored.weights for stored in known.values())
+    checkpoint = max((stored.checkpoint for stored in known.values()), default=0.0)
+    teachers = {run.teacher.id for run in runs if run.teacher is not None and run.recipe.batch[1]}
+    labels = sum(
+        known[run.id].labels
+        for run in runs
+        if run.id in known and (run.id in teachers or not catalog.sparse_labels(run.recipe.data))
+    )
     yield (
         f"disk: {_bytes(weights + labels + unknown)}: weights {_bytes(weights)}, labels of the "
         f"pool {_bytes(labels)}"

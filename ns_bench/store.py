@@ -5,6 +5,8 @@
                          metrics.jsonl appended to while it trains
                          checkpoint    sealed state to resume from; gone once the run is done
                          model.safetensors, logits.safetensors    averaged weights, pool logits
+                         labels/00003-of-01000   instead of the logits of a large pool, made when a
+                                       student needs them: see `ns_bench.execute.label`
                          result.json   published last: a run is done when this is there and whole
                          measured-GROUP.json   what was measured of the finished run, where asked
                          failure.json  why it failed, with the traceback
@@ -98,7 +100,8 @@ class Result:
         test: scores on the test rows, read once, by the averaged weights after the last step.
         pseudo: quality of the teacher's labels against the hidden truth (a diagnostic), or None.
         artifacts: {file: {"sha256", "bytes"}}.
-        teacher_logits: SHA-256 of the logits that this student learned from, or None.
+        teacher_logits: SHA-256 of the logits that this student learned from, or None. Those of a
+            large pool are a file that names the weights its labels are made by.
         seconds: of training, over all attempts; `images` went through the network in them.
         data: facts of a data set in files, see `ns_bench.data.split.Dataset`.
     """
@@ -335,18 +338,20 @@ class Run:
 
 @dataclass
 class Lease:
-    """Advisory: who works on a run. Left behind by a killed process, it is taken over.
+    """Advisory: who works on a run, or on the part of it that `name` stands for.
 
+    Left behind by a killed process, it is taken over.
     On one host a holder is alive while its process (by number and start time) is; on another host
     while the lease was renewed within `LEASE_SECONDS`.
     """
 
     path: Path  # of the run
+    name: str = "lease.json"
     _token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def _file(self) -> Path:
-        return self.path / "lease.json"
+        return self.path / self.name
 
     def holder(self) -> dict[str, Any] | None:
         """Return the living holder's {"host", "pid", "started", "token"}, or None."""

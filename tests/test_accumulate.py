@@ -192,7 +192,7 @@ def test_too_many_parts(tmp_path: Path) -> None:
 
 
 LIMITED = """
-import resource, sys
+import copy, resource, sys
 from pathlib import Path
 import torch
 from ns_bench.definition import load_profile
@@ -208,11 +208,12 @@ recipe = profile.supervised(
 )
 built = train.make_optimizer
 
-def limited(*arguments):  # with all the rest in place, what is left is for the batches
+def limited(net, spec):  # with all the rest in place, what is left is for the batches
+    copy.deepcopy(net).train()(torch.randn(4, 1, 32, 32)).sum().backward()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + int(sys.argv[2]) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    return built(*arguments)
+    return built(net, spec)
 
 train.make_optimizer = limited
 execute.run_one(Store(Path(sys.argv[1])).run(recipe))

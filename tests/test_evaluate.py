@@ -1,9 +1,14 @@
-"""Scores of logits: accuracy, loss, calibration."""
+"""Predictions in chunks; scores of logits: accuracy, loss, calibration."""
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from ns_bench.selftrain.evaluate import score
+from ns_bench.selftrain.evaluate import predict, score
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def test_score_of_a_worked_example() -> None:
@@ -41,3 +46,25 @@ def test_top5_needs_more_than_ten_classes() -> None:
     assert found["top1"] == pytest.approx(100 / 3)
     assert found["top5"] == pytest.approx(200 / 3)  # the five highest are 10, 9, 8, 7 and 6
     assert "top5" not in score(logits[:, :10], torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize(("side", "largest"), [(8, 512), (32, 64), (224, 16)])
+def test_predictions_come_in_chunks_that_fit_a_cache(side: int, largest: int) -> None:
+    """However they are cut, every row has what it has alone, and they keep their order."""
+    seen = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([1.0, -1.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return x.mean((1, 2, 3))[:, None] * self.weight
+
+    images = torch.randint(0, 256, (513, 1, side, side), dtype=torch.uint8, generator=seeded())
+    mean, std = torch.full((1, 1, 1), 100.0), torch.full((1, 1, 1), 50.0)
+    found = predict(Net(), images, mean, std)
+    alone = torch.cat([predict(Net(), image[None], mean, std) for image in images])
+    assert torch.allclose(found, alone, atol=1e-6)
+    assert max(seen) == largest

@@ -67,7 +67,7 @@ def holder(run: Run) -> int | None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start workers from a server that has torch imported, instead of importing it each time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
+    context.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
     monkeypatch.setattr(local.multiprocessing, "get_context", lambda method: context)
     # One thread a worker, whatever the machine: its number may change the last bits.
     monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: {0})
@@ -415,7 +415,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     root = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
+        context.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
         patch.setattr(local.multiprocessing, "get_context", lambda method: context)
         patch.setattr(local.os, "sched_getaffinity", lambda pid: {0})
         runs = planned(root, *long_recipes())

@@ -222,7 +222,7 @@ def test_run_one_trains_and_measures_only_what_is_missing(tmp_path, monkeypatch)
     def refuse(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("ns_bench.execute.run_one.measure", refuse)
+    monkeypatch.setattr("ns_bench.robustness.measure.measure", refuse)
     run_one(run)
     monkeypatch.undo()
     (run.path / "measured-adversarial.json").write_text("{")

@@ -1,5 +1,6 @@
 """Networks: the micro family, any timm model, and noise with a rate for each row."""
 
+import copy
 import math
 
 import pytest
@@ -347,3 +348,21 @@ def test_dropout_draws_do_not_move_with_the_depth_rate() -> None:
         net(x, rates, torch.full((16,), 0.9), seeded(1))
     hook.remove()
     assert torch.equal(seen[0] == 0, seen[1] == 0)
+
+
+@pytest.mark.parametrize("name", ["micro-b1", "micro-resnet8"])
+def test_a_network_is_compiled_whole(name: str) -> None:
+    """In one graph, noise included, though without a compiler of machine code; it is the same."""
+    plain = build(name, 1, 10, 0, 0).train()
+    compiled = copy.deepcopy(plain)
+    compiled.compile(fullgraph=True, backend="aot_eager")
+    x = torch.randn(6, 1, 8, 8, generator=seeded())
+    dropout, depth = torch.full((6,), 0.3), torch.linspace(0, 0.9, 6)
+    for step in range(2):
+        both = [net(x, dropout, depth, seeded(step)) for net in (plain, compiled)]
+        torch.testing.assert_close(*both)
+        for logits in both:
+            logits.square().sum().backward()
+    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.selftrain import parallel
+from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.draws import Draws
-from ns_bench.selftrain.models import build
+from ns_bench.selftrain.models import build, network
 from ns_bench.selftrain.noise import augment
 from ns_bench.selftrain.parallel import Share
 from ns_bench.selftrain.pseudo import PseudoLabeled
-from ns_bench.selftrain.train import train
+from ns_bench.selftrain.rows import joint_rows
+from ns_bench.selftrain.train import Objective, train
 from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Held, Lease, Run, Store, unseal
 
 torch.set_num_threads(1)
@@ -60,7 +63,7 @@ STUDENT = Recipe(teacher=TEACHER).set({**NOISY, "train.epochs": 2, "train.batch_
 ALONE = TEACHER.set({"train.batch_size": 7, "train.epochs": 1})
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
+CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
 
 
 def on(
@@ -308,6 +311,32 @@ def test_the_network_does_not_depend_on_the_number_of_processes(
             torch.testing.assert_close(
                 value, alone[key], rtol=TOLERANCE, atol=TOLERANCE, msg=f"{key} of rank {rank}"
             )
+
+
+def gradients_in(parts: int) -> list[Tensor]:
+    """Return the gradients of a joint batch, with batch statistics fixed."""
+    data = load(STUDENT.data, STUDENT.seed)
+    rows = joint_rows(STUDENT, data, labels_for(data), "cpu")
+    net = network(STUDENT, 1, data.classes).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    replica = parallel.replicate(net)
+    objective = Objective(STUDENT, data, rows, net, None, "cpu")
+    gradients = Gradients(replica, parts, 1, print)
+    for step in range(2):  # the second time into gradients that are views of what was exchanged
+        gradients(partial(objective, replica, step))
+    return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_processes_share_a_batch_in_parts(tmp_path: Path, parts: int) -> None:
+    alone = gradients_in(1)
+    scale = float(max(gradient.abs().max() for gradient in alone))
+    for share in on(2, gradients_in, parts, folder=tmp_path):
+        assert len(share) == len(alone) > 10
+        for own, whole in zip(share, alone, strict=True):
+            torch.testing.assert_close(own, whole, rtol=1e-3, atol=1e-5 * scale)
 
 
 def gone_on() -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ import torch
 
 from ns_bench import price
 from ns_bench.data.catalog import pool_size
-from ns_bench.definition import Gpu, Profile, load_profile, profile_names
+from ns_bench.definition import Gpu, Profile, at_higher_resolution, load_profile, profile_names
 from ns_bench.errors import UserError
 from ns_bench.plan import longest_chain, make_plan
 from ns_bench.price import Shape, network, shape_of
@@ -149,6 +149,18 @@ def test_the_price_of_a_plan(tmp_path):
     assert "longest chain: 3 runs" in said and runs[-1].id in said
     assert "*" not in said
     assert price.lines([], profile) == []
+
+
+def test_a_large_pool_is_labeled_for_students_only(tmp_path):
+    profile = load_profile("imagenet")
+    runs = runs_of(profile, tmp_path / "runs")  # four, of which two teach
+    assert "labels of the pool 8 GB" in "\n".join(price.lines(runs, profile))
+    assert "labels of the pool 4 GB" in "\n".join(price.lines(runs[:3], profile))
+    alone = Store(tmp_path / "runs").run(at_higher_resolution(runs[0].recipe, 320))
+    assert "labels of the pool 0 B" in "\n".join(price.lines([runs[0], alone], profile))
+    small = load_profile("digits")
+    every = runs_of(small, tmp_path / "runs")
+    assert "labels of the pool 91.8 kB" in "\n".join(price.lines(every, small))
 
 
 def test_models_that_were_not_counted(tmp_path):

@@ -19,6 +19,7 @@ import torch
 from fakes import contents
 
 from ns_bench.execute import worker
+from ns_bench.execute.how import PLAIN
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, unseal
@@ -31,7 +32,7 @@ STUDENT = Recipe(teacher=TEACHER).set({**FIELDS, "train.epochs": 12, "train.batc
 
 # Processes are forked from a server that has torch imported, so that each starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "sklearn.datasets", "pytest"])
+CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
 
 
 def work(root: str, recipe: dict[str, Any], checkpoint_seconds: float) -> None:
@@ -189,7 +190,7 @@ def test_terminated_a_worker_leaves_a_checkpoint(run: Run, straight: dict[str, A
     theirs.close()
     assert ours.poll(60)
     assert ours.recv().word == "ready"
-    ours.send((str(run.path), run.recipe.to_dict(), (), None))
+    ours.send((str(run.path), run.recipe.to_dict(), (), None, PLAIN))
     until(lambda: len(run.metrics()) >= 2, process)
     pid = process.pid
     assert pid is not None

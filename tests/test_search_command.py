@@ -81,7 +81,7 @@ def outcome(root: Path) -> dict[str, bytes]:
 
 # Processes are forked from a server that has torch imported, so that each starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "optuna", "sklearn.datasets", "pytest"])
+CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "optuna", "pytest"])
 
 
 def tiny(root: Path) -> Search:

@@ -2,11 +2,9 @@
 
 import tracemalloc
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,9 +13,6 @@ from torch import Tensor
 from ns_bench.data import catalog
 from ns_bench.definition import load_profile
 from ns_bench.errors import UserError
-from ns_bench.execute import run_one as module
-from ns_bench.execute.label import labels, main
-from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import PseudoLabels, Recipe
 from ns_bench.selftrain.pseudo import pseudo_label, quality
 from ns_bench.selftrain.shards import (
@@ -28,7 +23,6 @@ from ns_bench.selftrain.shards import (
     select,
     sparse,
 )
-from ns_bench.store import LOGITS, Run, Store
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
@@ -198,94 +192,7 @@ def test_five_million_rows_in_bounded_memory():
     assert (refused <= lowest).all()  # none is left out that is surer than one that is taken
 
 
-# --- the command ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory) -> Run:
-    store = Store(tmp_path_factory.mktemp("labels") / "runs")
-    run = store.run(Recipe.of({"train.epochs": 40, "train.ema": 0.9, "train.lr": 0.02}))
-    run_one(run)
-    return run
-
-
-@pytest.fixture
-def label(capsys, monkeypatch):
-    """The command, in this process: returns its exit code and what it says."""
-
-    def call(run_dir: Path, *words: str, task: str = "") -> tuple[int, str]:
-        monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
-        if task:
-            monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
-        code = 0
-        try:
-            main([str(run_dir), *words])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return call
-
-
-def test_a_co_trained_pair_labels_its_shards_too(tmp_path, label):
-    fields = {"train.epochs": 1, "consistency.method": "co-training"}
-    run = Store(tmp_path).run(Recipe.of(fields))
-    run_one(run)
-    assert label(run.path, "--shard", "0", "--of", "9") == (0, "shard 0 of 9: labeled\n")
-
-
-def test_shards_of_a_published_run(teacher, label):
-    """By hand and as elements of an array: the same labels as the run's own logits."""
-    assert label(teacher.path, "--shard", "0", "--of", "3") == (0, "shard 0 of 3: labeled\n")
-    with pytest.raises(UserError, match=r"2 of 3 shards of the labels of .* are not there: 1,2"):
-        list(labels(teacher, 3))
-    for task in "12":
-        assert label(teacher.path, "--of", "3", task=task)[0] == 0
-    again = label(teacher.path, "--shard", "0", "--of", "3")
-    assert again == (0, "shard 0 of 3: was there already\n")
-
-    logits = safetensors.torch.load_file(teacher.path / LOGITS)["logits"]
-    parts = list(labels(teacher, 3))
-    assert [len(part) for part in parts] == [382, 382, 383]
-    stored = torch.cat([probabilities(part) for part in parts])
-    exact = torch.softmax(logits.float(), dim=1)
-    assert (stored - exact).abs().max() < 2e-3  # both went through fp16
-
-    spec = PseudoLabels(threshold=0.3)
-
-    def shards() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for part in labels(teacher, 3):
-            sure, of = confidence(part)
-            yield sure.numpy(), of.numpy()
-
-    copies = select(shards, len(logits), 10, spec, seeded())
-    rows = pseudo_label(logits, spec, 0.0, seeded()).rows.bincount(minlength=len(logits))
-    assert copies.sum() == rows.sum() and (copies != rows.numpy()).mean() < 0.05
-
-    path = teacher.path / "labels" / "top10-of-3" / "00001"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="00001 is damaged or of other weights: label shard 1"):
-        list(labels(teacher, 3))
-    assert label(teacher.path, "--shard", "1", "--of", "3") == (0, "shard 1 of 3: labeled\n")
-    assert len(list(labels(teacher, 3))) == 3
-
-
-def test_shards_that_are_refused(teacher, label, tmp_path):
-    other = Store(tmp_path / "runs").run(Recipe())
-    other.path.mkdir()
-    (other.path / "recipe.json").write_text((teacher.path / "recipe.json").read_text())
-    for path, words, said in (
-        (teacher.path, ("--shard", "3", "--of", "3"), "--shard 3: expected 0 to 2"),
-        (tmp_path, ("--shard", "0", "--of", "3"), "is not a run"),
-        (other.path, ("--shard", "0", "--of", "3"), "the folder must have its name"),
-    ):
-        code, line = label(path, *words)
-        assert code == 2 and said in line
-        assert line.startswith("error: ") and line.count("\n") == 1
-
-
-# --- runs whose pool is large ---------------------------------------------------------------
+# --- targets ---------------------------------------------------------------------------------
 
 
 @patient
@@ -305,25 +212,6 @@ def test_a_student_has_the_same_targets_from_sparse_labels(kind, temperature, se
     assert found.targets.shape == exact.targets.shape == (300, 5)
     theirs, ours = quality(exact, None), quality(found, None)
     assert ours["rows"] == theirs["rows"] and ours["per_class_used"] == theirs["per_class_used"]
-
-
-def test_runs_with_a_large_pool_store_the_top_classes(tmp_path, monkeypatch):
-    """What is large is made small here: 8 kB, and three classes kept."""
-    monkeypatch.setattr(catalog, "WHOLE_LOGITS", 8e3)
-    monkeypatch.setattr(module, "TOP", 3)
-    store = Store(tmp_path / "runs")
-    quick = {"train.epochs": 40, "train.ema": 0.9, "train.lr": 0.02}
-    teacher = Recipe.of(quick)
-    student = Recipe.of({**quick, "train.epochs": 2}, teacher)
-    first, second = (run_one(store.run(recipe)) for recipe in (teacher, student))
-    kept = safetensors.torch.load_file(store.root / teacher.id / LOGITS)
-    assert kept.keys() == {"classes", "log_probabilities"}
-    assert kept["classes"].shape == (1147, 3) and kept["classes"].dtype == torch.int16
-    assert second.teacher_logits == first.artifacts[LOGITS]["sha256"]
-    assert second.pseudo["rows"] == 1140 and second.pseudo["coverage"] > 0.5
-    noised = Recipe.of({**quick, "pseudo.noised_teacher": True}, teacher)
-    with pytest.raises(UserError, match="noised_teacher=true: the pool is too large for it"):
-        run_one(store.run(noised))
 
 
 def test_digits_and_imagenet_are_on_either_side():

@@ -22,6 +22,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -416,3 +417,38 @@ def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("ns_bench.execute.slurm.COMMAND_SECONDS", 0.2)
     with pytest.raises(UserError, match="cannot be asked for its jobs: squeue does not answer"):
         Scheduler(Store(tmp_path / "runs"))._queue()
+
+
+def test_the_labels_of_a_large_pool_are_made_by_jobs(slurm, tmp_path):
+    """By those of the students, which share them, and again by an array of jobs of their own.
+
+    What is large is made small in every interpreter: 20 images a shard of 1,147.
+    """
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "from ns_bench.data import catalog\ncatalog.WHOLE_LOGITS, catalog.SHARD = 8e3, 20\n"
+    )
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    env = {**slurm, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    (tmp_path / "two.py").write_text(TWO_STUDENTS)
+    done = study(env, "two.py", *TINY, *cluster_file(tmp_path, SPLIT), cwd=tmp_path)
+    assert "3 runs in 2 sbatch calls" in done.stdout, done.stderr
+    until(idle(slurm))
+    assert len(written(tmp_path, "result.json")) == 3
+    shards = sorted((tmp_path / "runs").glob("*/labels/*-of-00058"))
+    made = [shard.read_bytes() for shard in shards]
+    assert len(made) == 58 and len({shard.parent for shard in shards}) == 1
+    teacher = shards[0].parent.parent
+    for shard in shards[5:]:
+        shard.unlink()
+
+    label = f"{sys.executable} -m ns_bench.execute.label {teacher}"
+    logs = f"{tmp_path}/label-%a.out"
+    ask(env, "sbatch", "--array", "0-2", "--mem", "1G", "--output", logs, "--wrap", label)
+    until(idle(slurm))
+    said = "".join((tmp_path / f"label-{task}.out").read_text() for task in range(3))
+    assert said.count("all 58 shards of labels are there") == 3, said
+    assert said.count(" labeled\n") == 53
+    assert [shard.read_bytes() for shard in shards] == made
+    again = study(env, "two.py", *TINY, *cluster_file(tmp_path, SPLIT), cwd=tmp_path)
+    assert again.returncode == 0 and "submitted" not in again.stdout

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from ns_bench.data import split
+from ns_bench.data import catalog, split
 from ns_bench.data.sets import decode, prepare
 from ns_bench.data.stream import Pictures, cells_of
 from ns_bench.definition import Profile, at_higher_resolution, load_profile
 from ns_bench.errors import UserError
-from ns_bench.execute.label import label_shard
+from ns_bench.execute.label import main
 from ns_bench.execute.local import execute
 from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.recipe import RowNoise
@@ -273,9 +273,27 @@ def test_runs_on_images_that_stream(folder):
     assert second.pseudo["rows"] in (20, 30) and second.data == first.data
     fixed = at_higher_resolution(student, 20, frozen=1)
     assert run_one(runs.run(fixed)).test["top1"] > 0
-    label_shard(runs.run(teacher), 1, 2)
     logits = safetensors.torch.load_file(store / teacher.id / LOGITS)["logits"]
     assert len(logits) == 31
+
+
+def test_a_large_pool_that_streams(folder, monkeypatch):
+    """Made small here. Its teacher sees it at another resolution than the student."""
+    monkeypatch.setattr(catalog, "WHOLE_LOGITS", 0)
+    monkeypatch.setattr(catalog, "SHARD", 10)
+    store, profile = store_of(folder)
+    runs = Store(store)
+    teacher = profile.supervised("large", train__epochs=20, train__ema=0.9)
+    student = profile.student("small", teacher, pseudo__threshold=0.0)
+    assert (teacher.train.resolution, student.train.resolution) == (16, 12)
+    run_one(runs.run(teacher))
+    assert run_one(runs.run(student)).pseudo["rows"] in (20, 30)
+    shards = sorted((store / teacher.id / "labels").glob("*-of-00004"))
+    made = [shard.read_bytes() for shard in shards]
+    for shard in shards:
+        shard.unlink()
+    main([str(store / teacher.id)])  # at the teacher's own resolution
+    assert [shard.read_bytes() for shard in shards] == made and len(made) == 4
 
 
 def test_a_run_that_streams_goes_on_where_it_was_stopped(folder, monkeypatch):

@@ -165,9 +165,12 @@ WHOLE_LOGITS = 4e9
 TOP = 10
 """Classes kept of each image, four bytes each, where they are not."""
 
+SHARD = 100_000
+"""Images of which the labels are in one file, at most: what is lost by a kill while labelling."""
+
 
 def sparse_labels(spec: Data) -> bool:
-    """Whether the pool is so large that a run stores the top classes of each image only."""
+    """Whether the pool is so large that of its labels the top classes are stored, in shards."""
     return 2.0 * pool_size(spec) * classes_of(spec) > WHOLE_LOGITS
 
 

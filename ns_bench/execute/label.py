@@ -1,119 +1,178 @@
-"""Label a shard of a published run's pool: one job of an array, for pools too large for one.
+"""Labels of pools too large for their logits to be stored: shards, which jobs of an array share.
 
-    python -m ns_bench.execute.label RUN_DIR --shard 3 --of 128
-    sbatch --array 0-127 --wrap "python -m ns_bench.execute.label RUN_DIR --of 128"
+    python -m ns_bench.execute.label RUN_DIR
+    sbatch --array 0-31 --gpus 1 --wrap "python -m ns_bench.execute.label RUN_DIR"
 
-A shard is a file, RUN_DIR/labels/top10-of-128/00003, that is there whole or not at all: sealed with
-its checksum, and noting the weights it was made by. One that is there is not made again.
+A shard is a file, RUN_DIR/labels/00003-of-01000, of at most 100,000 images: there whole or not at
+all, sealed with its checksum, and noting the weights it was made by. How many there are is a
+function of the pool's size alone. A student needs all those of its teacher, and before it trains
+makes what is missing, damaged or of other weights, each of its processes on its own device. The
+command does the same for a run that is done, before its students or beside them, in any number of
+jobs. Whoever labels takes the next shard that nobody is at, by a lease. A job that is killed loses
+that one, and another takes it over. All of them end when every shard is there.
 """
 
 import argparse
+import contextlib
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
+from torch import nn
 
-from ns_bench.data.catalog import TOP
+from ns_bench.data import catalog
+from ns_bench.data.split import Dataset
 from ns_bench.errors import UserError
-from ns_bench.execute.run_one import dataset_of, loaded, run_in
 from ns_bench.selftrain.evaluate import predict_sparse
-from ns_bench.selftrain.shards import Sparse, bounds
-from ns_bench.store import MODEL, Corrupt, Run, publish, seal, unseal
+from ns_bench.selftrain.shards import Sparse, bounds, sparse
+from ns_bench.selftrain.train import Diverged
+from ns_bench.store import MODEL, Corrupt, Held, Lease, Run, publish, seal, unseal
+
+Labeler = Callable[[], tuple[nn.Module, Dataset]]
+"""Returns a network, on its device, and the data as it sees them."""
 
 
-def label_shard(run: Run, shard: int, of: int, top: int = TOP, device: str = "cpu") -> bool:
-    """Label one of `of` shards of the pool by the run's averaged weights, on clean images.
+class Shard(NamedTuple):
+    """Rows of a pool with their labels; `fresh` if they were made just now."""
 
-    Returns whether that was needed.
+    rows: slice
+    labels: Sparse
+    fresh: bool
+
+
+def pool_labels(
+    run: Run, pool: int, classes: int, labeler: Labeler, alive: Callable[[], None]
+) -> Sparse:
+    """Return the labels of a whole pool, from its shards; arguments and errors are `shards`'s."""
+    one = sparse(torch.zeros(1, classes), catalog.TOP)
+    size = (pool, one.classes.shape[1])
+    kinds, logs = one.classes.new_empty(size), one.log_probabilities.new_empty(size)
+    for shard in shards(run, pool, classes, labeler, alive):
+        kinds[shard.rows] = shard.labels.classes
+        logs[shard.rows] = shard.labels.log_probabilities
+    return Sparse(kinds, logs, classes)
+
+
+def shards(
+    run: Run,
+    pool: int,
+    classes: int,
+    labeler: Labeler,
+    alive: Callable[[], None] = lambda: None,
+) -> Iterator[Shard]:
+    """Yield the shards of a run's pool as they are there, and make those that are not.
+
+    Args:
+        run: is done; its averaged weights label clean images.
+        pool: images in it.
+        labeler: is called once, if there is something to label.
+        alive: is called every 1,024 images, and every second of waiting for others; may raise.
 
     Raises:
-        UserError: there is no such shard, or the run is not done. Corrupt: its weights are damaged.
+        UserError: the run is not done. Corrupt: its result is damaged. Diverged: its network's
+        output on the pool is not finite.
     """
-    if not 0 <= shard < of:
-        raise UserError(f"--shard {shard}: expected 0 to {of - 1}")
-    path = _path(run, shard, of, top)
-    if _read(run, path) is not None:
-        return False
-    weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
-    data = dataset_of(run)
-    net = loaded(run.recipe, data, weights).to(device)
-    images = data.unlabeled.images[bounds(len(data.unlabeled), shard, of)]
-    found = predict_sparse(net, images, data.mean, data.std, top, data.classes)
-    tensors = {"classes": found.classes, "log_probabilities": found.log_probabilities}
-    note = {"model": _model(run), "of": str(data.classes)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    publish(path, seal(safetensors.torch.save(tensors, note)))
-    return True
-
-
-def labels(run: Run, of: int, top: int = TOP) -> Iterator[Sparse]:
-    """Yield the labels of a run's pool, shard by shard.
-
-    Raises:
-        UserError: some are not there yet, or damaged.
-    """
-    paths = [_path(run, shard, of, top) for shard in range(of)]
-    missing = [shard for shard, path in enumerate(paths) if not path.is_file()]
-    if missing:
-        listed = ",".join(map(str, missing[:20])) + (",..." if len(missing) > 20 else "")
-        raise UserError(
-            f"{len(missing)} of {of} shards of the labels of {run.id} are not there: {listed}"
-        )
-    for shard, path in enumerate(paths):
-        found = _read(run, path)
-        if found is None:
-            raise UserError(f"{path} is damaged or of other weights: label shard {shard} again")
-        yield found
-
-
-def _path(run: Run, shard: int, of: int, top: int) -> Path:
-    return run.path / "labels" / f"top{top}-of-{of}" / f"{shard:05d}"
-
-
-def _model(run: Run) -> str:
     result = run.result()
     if result is None:
         raise UserError(f"{run.id} is not done: it has no weights to label with")
-    return str(result.artifacts[MODEL]["sha256"])
+    model, of = result.artifacts[MODEL]["sha256"], -(-pool // catalog.SHARD)
+    left, network = list(range(of)), None
+    while left:
+        others = []
+        for number in left:
+            alive()
+            rows = bounds(pool, number, of)
+            path = run.path / "labels" / f"{number:05d}-of-{of:05d}"
+            shape = (rows.stop - rows.start, min(catalog.TOP, classes))
+            found, fresh = _read(path, model, shape, classes), False
+            if found is None:
+                network = network or labeler()
+                lease = Lease(path.parent, f"{path.name}.lease")
+                try:
+                    lease.acquire()
+                except Held:
+                    others.append(number)
+                    continue
+                try:
+                    found = _read(path, model, shape, classes)  # made by another meanwhile?
+                    if found is None:
+                        found, fresh = _label(rows, *network, partial(_alive, lease, alive)), True
+                        _keep(path, found, model)
+                finally:
+                    lease.release()
+            yield Shard(rows, found, fresh)
+        if others == left:
+            time.sleep(1)
+        left = others
 
 
-def _read(run: Run, path: Path) -> Sparse | None:
+def _alive(lease: Lease, alive: Callable[[], None]) -> None:
+    alive()
+    with contextlib.suppress(Held):  # taken over: both publish the same
+        lease.renew()
+
+
+def _label(rows: slice, net: nn.Module, data: Dataset, alive: Callable[[], None]) -> Sparse:
+    images = data.unlabeled.images[rows]
+    found = predict_sparse(net, images, data.mean, data.std, catalog.TOP, data.classes, alive)
+    if not found.log_probabilities.isfinite().all():
+        raise Diverged("the teacher's output on the pool is not finite")
+    return found
+
+
+def _keep(path: Path, found: Sparse, model: str) -> None:
+    """Publish a shard's labels, made by the weights whose SHA-256 is `model`."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    tensors = {"classes": found.classes, "log_probabilities": found.log_probabilities}
+    publish(path, seal(safetensors.torch.save(tensors, {"model": model})))
+
+
+def _read(path: Path, model: str, shape: tuple[int, int], classes: int) -> Sparse | None:
     """Return a shard's labels; None if it is not there, damaged, or made by other weights."""
-    model = _model(run)
     try:
         content = unseal(path.read_bytes())
     except (FileNotFoundError, Corrupt):
         return None
     header = int.from_bytes(content[:8], "little")
     note = json.loads(content[8 : 8 + header])["__metadata__"]
-    if note["model"] != model:
-        return None
-    return Sparse(**safetensors.torch.load(content), of=int(note["of"]))
+    found = Sparse(**safetensors.torch.load(content), of=classes)
+    return found if note["model"] == model and found.classes.shape == shape else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Label the shard that the command line, or SLURM's array, names."""
-    parser = argparse.ArgumentParser(description="Label a shard of a published run's pool.")
-    add = parser.add_argument
-    add("run_dir", type=Path, help="folder of the run")
-    task = os.environ.get("SLURM_ARRAY_TASK_ID")
-    add("--shard", type=int, default=task, required=task is None, help="from 0 (default: the "
-        "number in the job array)")  # fmt: skip
-    add("--of", type=int, required=True, help="number of shards")
-    add("--top", type=int, default=TOP, help=f"classes kept of each image (default: {TOP})")
+    """Label the pool of the run that the command line names, or what other jobs leave of it."""
+    from ns_bench.execute.run_one import dataset_of, loaded, run_in
+
+    parser = argparse.ArgumentParser(description="Label the large pool of a run that is done.")
+    parser.add_argument("run_dir", type=Path, help="folder of the run")
     options = parser.parse_args(arguments)
     try:
         run = run_in(options.run_dir.resolve())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        fresh = label_shard(run, options.shard, options.of, options.top, device)
-    except (UserError, Corrupt) as error:
+        if not catalog.sparse_labels(run.recipe.data):
+            raise UserError(f"the pool of {run.id} is small: its logits are stored already")
+        data = dataset_of(run)
+
+        def labeler() -> tuple[nn.Module, Dataset]:
+            weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            return loaded(run.recipe, data, weights).to(device), data
+
+        every = fresh = 0
+        for shard in shards(run, len(data.unlabeled), data.classes, labeler):
+            every, fresh = every + 1, fresh + shard.fresh
+            if shard.fresh:
+                print(f"images {shard.rows.start:,} to {shard.rows.stop - 1:,} labeled", flush=True)
+    except (UserError, Corrupt, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"shard {options.shard} of {options.of}: {'labeled' if fresh else 'was there already'}")
+    print(f"{run.id}: all {every} shards of labels are there, {fresh} of them made here")
 
 
 if __name__ == "__main__":

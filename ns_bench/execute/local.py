@@ -17,7 +17,7 @@ from ns_bench.execute import worker
 from ns_bench.execute.how import PLAIN, How
 from ns_bench.plan import Task, longest_first
 from ns_bench.recipe import Recipe
-from ns_bench.store import LOGITS, Corrupt, Run, storage_full
+from ns_bench.store import LOGITS, MODEL, Corrupt, Run, storage_full
 
 HANG_SECONDS = 600.0
 """A worker that shows no sign of life for this long is killed, and its run counts as failed."""
@@ -271,7 +271,7 @@ class _Pool:
                 del self.pending[other.id]
 
     def _teach_again(self, student: Run, reason: str) -> None:
-        """A student found its teacher's published logits damaged: redo the teacher, once."""
+        """A student found what its teacher published damaged: redo the teacher, once."""
         teacher = student.teacher
         assert teacher is not None
         busy = {w.run.id for w in self.workers if w.run} | self.pending.keys()
@@ -282,7 +282,8 @@ class _Pool:
             self._fail(student, f"damaged again after it was redone: {reason}")
             return
         with contextlib.suppress(Corrupt, OSError):
-            teacher.artifact(LOGITS)
+            for name in (MODEL, LOGITS):
+                teacher.artifact(name)
             self.pending[student.id] = student  # another call has mended it meanwhile
             return
         self.redone.add(teacher.id)

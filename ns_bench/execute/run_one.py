@@ -24,23 +24,17 @@ import safetensors.torch
 import torch
 
 from ns_bench.data import split
-from ns_bench.data.catalog import TOP, sparse_labels
+from ns_bench.data.catalog import sparse_labels
 from ns_bench.errors import UserError
 from ns_bench.execute.how import PLAIN, How, add_how
+from ns_bench.execute.label import pool_labels
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
-from ns_bench.robustness.measure import measure
 from ns_bench.selftrain import parallel
-from ns_bench.selftrain.evaluate import (
-    evaluate,
-    predict,
-    predict_noised,
-    predict_sparse,
-    predict_views,
-)
+from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
 from ns_bench.selftrain.models import network
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
-from ns_bench.selftrain.shards import Sparse, pseudo_label_sparse
+from ns_bench.selftrain.shards import pseudo_label_sparse
 from ns_bench.selftrain.train import Diverged, train
 from ns_bench.store import (
     CHECKPOINT,
@@ -72,7 +66,7 @@ class Paused(Exception):
 
 
 class TeacherUnfit(Exception):
-    """The teacher's published logits are missing or damaged: it has to be done again first."""
+    """What the teacher published is missing or damaged: it has to be done again first."""
 
 
 def run_one(
@@ -107,7 +101,7 @@ def run_one(
     """
     lease = Lease(run.path)
     parallel.on_leader(lease.acquire)
-    told = (run.recipe.images, 0)
+    told = (0, 0)
 
     def tell(images: int, fresh: int) -> None:
         nonlocal told
@@ -115,16 +109,18 @@ def run_one(
         progress(images, fresh)
 
     def alive() -> None:
-        """Give a sign of life while measuring, or stop."""
+        """Give a sign of life while labelling or measuring, or stop."""
         if should_stop():
             raise Interrupted
-        progress(*told)
-        lease.renew()
+        if parallel.rank() == 0:
+            progress(*told)
+            lease.renew()
 
     try:
         result = parallel.on_leader(partial(_published, run)) or _do(
-            run, lease, device, how, tell, should_stop, until, checkpoint_seconds
+            run, lease, device, how, tell, alive, should_stop, until, checkpoint_seconds
         )
+        told = (run.recipe.images, told[1])
         parallel.on_leader(partial(_measure, run, device, alive))
         return result
     finally:
@@ -147,6 +143,7 @@ def _do(
     device: str,
     how: How,
     progress: Callable[[int, int], None],
+    alive: Callable[[], None],
     should_stop: Callable[[], bool],
     until: int | None,
     checkpoint_seconds: float,
@@ -154,7 +151,7 @@ def _do(
     recipe = run.recipe
     parallel.on_leader(partial(_prepare, run))
     dataset = dataset_of(run)
-    teaching = _teaching(run, dataset, device)
+    teaching = _teaching(run, dataset, device, alive)
     pseudo, teacher_logits = teaching.labels, teaching.logits
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
@@ -214,25 +211,19 @@ def _do(
     seconds += time.monotonic() - began
 
     mean, std = dataset.mean, dataset.std
-    pool = parallel.share(len(dataset.unlabeled))
-    own = dataset.unlabeled.images[pool.rows]
-    if sparse_labels(recipe.data):
-        top = predict_sparse(net, own, mean, std, TOP, dataset.classes)
-        logits = parallel.assembled(top.log_probabilities, pool.batch)
-        classes = parallel.assembled(top.classes.int(), pool.batch).to(top.classes.dtype)
-        labels = {"classes": classes, "log_probabilities": logits}
-    else:
-        logits = parallel.assembled(predict(net, own, mean, std).half(), pool.batch)
-        labels = {"logits": logits.contiguous()}
-    if not logits.isfinite().all():
-        raise Diverged("the network's output on the pool is not finite in fp16")
+    logits = {}
+    if not sparse_labels(recipe.data):  # students make the labels of large pools as they need them
+        pool = parallel.share(len(dataset.unlabeled))
+        own = predict(net, dataset.unlabeled.images[pool.rows], mean, std).half()
+        logits["logits"] = parallel.assembled(own, pool.batch).contiguous()
+        if not logits["logits"].isfinite().all():
+            raise Diverged("the network's output on the pool is not finite in fp16")
 
     def finish() -> Result:
         weights = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
-        artifacts = {
-            MODEL: safetensors.torch.save(weights),
-            LOGITS: safetensors.torch.save(labels),
-        }
+        model = safetensors.torch.save(weights)
+        by = None if logits else {"model": hashlib.sha256(model).hexdigest()}
+        artifacts = {MODEL: model, LOGITS: safetensors.torch.save(logits, by)}
         for name, content in artifacts.items():
             publish(run.path / name, content)
         # Only now, when nothing trains any more, may the hidden labels be looked at.
@@ -274,6 +265,9 @@ def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
     groups = run.unmeasured
     if not groups:
         return
+    # with scipy's filters, which training does without
+    from ns_bench.robustness.measure import measure
+
     recipe = run.recipe
     dataset = dataset_of(run)
     weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
@@ -319,7 +313,9 @@ class _Teaching:
     logits: str | None = None
 
 
-def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
+def _teaching(
+    run: Run, dataset: split.Dataset, device: str, alive: Callable[[], None]
+) -> _Teaching:
     """Check the teacher's artifacts and derive from them what this student needs."""
     recipe, teacher = run.recipe, run.teacher
     if teacher is None:
@@ -339,10 +335,13 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
         smoothing = recipe.train.label_smoothing
         kept = safetensors.torch.load(stored)
         if "logits" not in kept:  # of a large pool
-            if pseudo.noised_teacher or pseudo.views > 1:
-                again = "noised_teacher=true" if pseudo.noised_teacher else f"views={pseudo.views}"
-                raise UserError(f"pseudo.{again}: the pool is too large for it")
-            top = Sparse(**kept, of=dataset.classes)
+            for name, usual in (("noised_teacher", False), ("views", 1), ("limit", 0)):
+                if (value := getattr(pseudo, name)) != usual:
+                    asked = f"pseudo.{name}={str(value).lower()}"
+                    raise UserError(f"{asked}: the pool is too large for it")
+            labeler = partial(_labeler, teacher, recipe.train.resolution, dataset, device)
+            often = _at_most_every_second(alive)
+            top = pool_labels(teacher, len(pool), dataset.classes, labeler, often)
             labels = pseudo_label_sparse(top, pseudo, smoothing, random)
         else:
             logits = kept["logits"]
@@ -358,6 +357,16 @@ def _teaching(run: Run, dataset: split.Dataset, device: str) -> _Teaching:
         distilled = predict(net, dataset.labeled.images, mean, std).to(device)
     sha256 = hashlib.sha256(stored).hexdigest()
     return _Teaching(labels, weights if warm else None, distilled, sha256)
+
+
+def _labeler(
+    teacher: Run, resolution: int, dataset: split.Dataset, device: str
+) -> tuple[torch.nn.Module, split.Dataset]:
+    """Return the network that labels the pool, and the data as it sees them."""
+    weights = safetensors.torch.load(_artifact(teacher, MODEL))
+    if teacher.recipe.train.resolution != resolution:
+        dataset = dataset_of(teacher)
+    return loaded(teacher.recipe, dataset, weights).to(device), dataset
 
 
 def dataset_of(run: Run) -> split.Dataset:

@@ -192,6 +192,11 @@ def build(
         return NoisedNet(net)
 
 
+def known(name: str) -> bool:
+    """Whether `build` takes this name."""
+    return name in {**MICRO, **SMALL, **RESNET} or bool(timm.is_model(name))
+
+
 def freeze(net: NoisedNet, stages: int) -> None:
     """Keep weights and batch statistics of the first stages, the stem being one, as they are.
 
