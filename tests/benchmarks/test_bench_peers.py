@@ -20,6 +20,7 @@ while they train, as `consistency.py` here.
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -95,8 +96,8 @@ def timed(contestant: Contestant, recipe: Recipe, settings: tuple[int, ...]) -> 
 
 
 def best(contestant: Contestant, choices: Sequence[tuple[int, ...]], **fields: Any) -> Any:
-    """Return the fastest settings, by runs of 30 steps."""
-    short = student(**fields, train__epochs=30, pseudo__threshold=0.0)  # unsure so early
+    """Return the fastest settings, by runs of 20 steps."""
+    short = student(**fields, train__epochs=20, pseudo__threshold=0.0)  # unsure so early
     timed(contestant, short, choices[0])  # the first run of a process is slower
     return min(choices, key=lambda choice: timed(contestant, short, choice))
 
@@ -232,7 +233,7 @@ def plain(recipe: Recipe, settings: tuple[int, ...]) -> float:
 def test_ratio_to_a_loop_of_timm_and_a_dataloader(benchmark, tmp_path) -> None:
     """Its best: memory channels last, uint8 batches, one iterator for all steps."""
     peer = f"timm {version('timm')} and a DataLoader"
-    choices = [(2, 0), (1, 1), (2, 1), (1, 2), (2, 2)]
+    choices = [(2, 0), (1, 1), (2, 1), (1, 2)]
     side_by_side(benchmark, tmp_path, peer, plain, choices)
 
 
@@ -253,7 +254,8 @@ def modsscs(recipe: Recipe, settings: tuple[int, ...]) -> float:
 
     torch.set_num_threads(*settings)
     torch.manual_seed(recipe.seed)
-    data, spec, steps = data_of(recipe), recipe.train, recipe.steps
+    data, steps = data_of(recipe), recipe.steps
+    spec = replace(recipe.train, schedule="cosine")
     assert recipe.batch[0] == recipe.batch[1], "both kinds of rows have one batch size"
     net = plain_net(recipe, data)
     optimizer = make_optimizer(net, spec)
@@ -294,7 +296,9 @@ def test_ratio_to_modssc(benchmark, tmp_path) -> None:
     too); its teacher labels each batch as it comes; its student goes on from the teacher's weights
     and has no average. It augments nothing by itself and takes arrays: they hold as many views of
     each image as it sees, made beforehand, within the time. Its best: batch statistics that are not
-    frozen, one forward pass for both kinds of rows, and our learning rates by a hook."""
+    frozen, one forward pass for both kinds of rows, learning rates by a hook, and for want of an
+    average a rate that falls to zero (cosine; two points better than the stairs of the recipe, and
+    lower rates were worse)."""
     pytest.importorskip("modssc")
     peer = f"modssc {version('modssc')}'s Noisy Student"
     side_by_side(benchmark, tmp_path, peer, modsscs, [(1,), (2,)], train__ratio=1)
