@@ -1,5 +1,25 @@
-"""Two test processes share the machine's cores: more threads in each only get in the way."""
+"""What holds for all tests: their threads, their order, and that no test is about seconds."""
 
 import os
 
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Two test processes share the machine's cores: more threads in each only get in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # a machine that does something else as well is no failure
+
+LONGEST = (
+    *("test_slurm_interrupted", "test_study", "test_slurm", "test_local"),
+    *("test_search_command", "test_browser", "test_scorecard", "test_resume"),
+)
+"""Files of about a minute or more: one that began last would end alone, on one core. Of two
+processes the first takes those that wait for SLURM, the second those that compute meanwhile."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; with `--no-loadscope-reorder` processes take them in turn."""
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 FIELDS = {"train.epochs": 6, "pseudo.threshold": 0.0, "train.warmup_epochs": 1, "train.ema": 0.9}
 TEACHER = Recipe().set({**FIELDS, "train.epochs": 4})
-STUDENT = Recipe(teacher=TEACHER).set({**FIELDS, "train.epochs": 60})
+STUDENT = Recipe(teacher=TEACHER).set({**FIELDS, "train.epochs": 12, "train.batch_size": 10})
 
 # Processes are forked from a server that has torch imported, so that each starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")

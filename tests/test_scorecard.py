@@ -54,11 +54,17 @@ def put(folder: Path, name: str, runs: pd.DataFrame, profile: str = "digits") ->
 
 
 @pytest.fixture
-def published(tmp_path) -> Path:
-    folder = tmp_path / "published"
-    for name in ("teacher_size", "confidence_threshold"):
-        put(folder, name, table(name))
-    return folder
+def one(tmp_path) -> Path:
+    """Tables of one study."""
+    put(tmp_path / "published", "teacher_size", table("teacher_size"))
+    return tmp_path / "published"
+
+
+@pytest.fixture
+def published(one) -> Path:
+    """And of another."""
+    put(one, "confidence_threshold", table("confidence_threshold"))
+    return one
 
 
 def rows(folder: Path) -> pd.DataFrame:
@@ -127,10 +133,10 @@ def test_no_text_of_the_figure_covers_another_or_leaves_it():
     )
 
 
-def test_profiles_stand_side_by_side(published, tmp_path):
-    put(published, "teacher_size", table("teacher_size", "smoke", 2), "smoke")
+def test_profiles_stand_side_by_side(one, tmp_path):
+    put(one, "teacher_size", table("teacher_size", "smoke", 2), "smoke")
     out = tmp_path / "out"
-    usual = ["all", "--from", str(published), "--out", str(out)]
+    usual = ["all", "--from", str(one), "--out", str(out)]
     assert main([*usual, "--profile", "digits", "--profile", "smoke"]) == 0
     page = (out / "scorecard.md").read_text()
     header = next(line for line in page.splitlines() if line.startswith("| study"))
@@ -154,13 +160,13 @@ def test_written_again_from_its_own_tables_it_has_the_same_bytes(published, tmp_
     assert first == contents(tmp_path / "a")
 
 
-def test_a_missing_run_withholds_the_verdict(published, tmp_path):
+def test_a_missing_run_withholds_the_verdict(one, tmp_path):
     runs = table("teacher_size")
     lost = (runs["arm"] == "large teacher") & (runs["seed"] == 5)
     runs.loc[lost, ["test_top1", "state"]] = [np.nan, "missing"]
-    put(published, "teacher_size", runs)
+    put(one, "teacher_size", runs)
     out = tmp_path / "out"
-    assert main(["all", "--from", str(published), "--out", str(out)]) == 0
+    assert main(["all", "--from", str(one), "--out", str(out)]) == 0
     ours = rows(out).loc[TRENDING, "digits"]
     assert (ours["n"], ours["seeds"], ours["verdict"]) == (7, 8, "inconclusive")
     page = (out / "scorecard.md").read_text()
@@ -168,23 +174,23 @@ def test_a_missing_run_withholds_the_verdict(published, tmp_path):
     assert "digits: inconclusive, n = 7/8" in (out / "scorecard.svg").read_text()
 
 
-def test_rows_that_are_not_there_at_all_count_as_missing(published, tmp_path):
-    put(published, "teacher_size", table("teacher_size", seeds=6))
-    assert main(["all", "--from", str(published), "--out", str(tmp_path / "out")]) == 0
+def test_rows_that_are_not_there_at_all_count_as_missing(one, tmp_path):
+    put(one, "teacher_size", table("teacher_size", seeds=6))
+    assert main(["all", "--from", str(one), "--out", str(tmp_path / "out")]) == 0
     found = rows(tmp_path / "out").loc[TRENDING, "digits"]
     assert (found["n"], found["seeds"], found["verdict"]) == (6, 8, "inconclusive")
 
 
-def test_a_failed_run_is_named_and_makes_the_exit_code_1(published, tmp_path):
+def test_a_failed_run_is_named_and_makes_the_exit_code_1(one, tmp_path):
     runs = table("teacher_size")
     runs.loc[3, ["test_top1", "state", "reason"]] = [np.nan, "failed", "Diverged: <b>"]
-    put(published, "teacher_size", runs)
+    put(one, "teacher_size", runs)
     out = tmp_path / "out"
-    assert main(["all", "--from", str(published), "--out", str(out)]) == 1
+    assert main(["all", "--from", str(one), "--out", str(out)]) == 1
     page = (out / "scorecard.md").read_text()
     assert f"> **1 failed:** `{runs['run'][3]}`." in page
     assert "Diverged: &lt;b>" in (out / "teacher_size-digits/report.md").read_text()
-    assert main(["teacher_size", "--from", str(published), "--out", str(out)]) == 1
+    assert main(["teacher_size", "--from", str(one), "--out", str(out)]) == 1
 
 
 def test_from_a_store_which_is_only_read(tmp_path):
@@ -204,10 +210,10 @@ def test_from_a_store_which_is_only_read(tmp_path):
     assert contents(again) == contents(out)
 
 
-def test_nothing_is_trained_so_torch_is_not_imported(published, tmp_path):
+def test_nothing_is_trained_so_torch_is_not_imported(one, tmp_path):
     code = (
         "import sys; from ns_bench.report.__main__ import main; "
-        f"code = main(['all', '--from', {str(published)!r}, '--out', {str(tmp_path / 'o')!r}]); "
+        f"code = main(['all', '--from', {str(one)!r}, '--out', {str(tmp_path / 'o')!r}]); "
         "sys.exit(code or 10 * ('torch' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -245,9 +251,9 @@ def test_bad_input_is_one_line(published, tmp_path, capsys):
     assert main([*map(str, start), "--out", str(tmp_path / "file")]) == 2
 
 
-def test_results_of_no_study_are_pointed_out(published, tmp_path, capsys):
-    put(published, "forgotten", table("teacher_size"))
-    assert main(["all", "--from", str(published), "--out", str(tmp_path / "out")]) == 0
+def test_results_of_no_study_are_pointed_out(one, tmp_path, capsys):
+    put(one, "forgotten", table("teacher_size"))
+    assert main(["all", "--from", str(one), "--out", str(tmp_path / "out")]) == 0
     assert "forgotten-digits is of no study and profile" in capsys.readouterr().err
 
 
