@@ -1,8 +1,8 @@
-"""What `torch.compile` costs and brings on one CPU thread, at the sizes of `digits` and `cifar10`.
+"""What `torch.compile` costs and brings on a CPU thread, at the sizes of `digits` and `cifar10`.
 
-Run with: pytest tests/benchmarks/test_bench_compile.py --benchmark-only -n 0. Ratios are the seconds
-of a training step without over those with it; both steps are made in turn. `compile_s` is the first
-step's, with nothing kept from earlier runs; `again_s` that of another process, which finds it kept.
+Run with: pytest tests/benchmarks/test_bench_compile.py --benchmark-only -n 0. Ratios are the
+seconds of a training step without over those with it; both are made in turn. `compile_s` is the
+first step, with nothing kept from before; `again_s` that of another process, which finds it kept.
 """
 
 import json
