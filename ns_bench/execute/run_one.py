@@ -273,7 +273,9 @@ def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
     groups = run.unmeasured
     if not groups:
         return
-    from ns_bench.robustness.measure import measure  # with scipy's images, which training does without
+    from ns_bench.robustness.measure import (
+        measure,
+    )  # with scipy's images, which training does without
 
     recipe = run.recipe
     dataset = dataset_of(run)
