@@ -1,0 +1,225 @@
+"""Do the benchmarks still hold? Compares their ratios with those of a committed baseline.
+
+    pytest tests/benchmarks --benchmark-only -n 0 --benchmark-json bench.json
+    python -m tests.benchmarks.ratios bench.json              # exit code 1 where one got worse
+    python -m tests.benchmarks.ratios bench.json --update     # these are the baseline from now on
+    python -m tests.benchmarks.ratios bench.json --page reports/published/performance.md
+
+A benchmark takes part by what it notes in `benchmark.extra_info`: `ratio` (higher is better),
+`peer` (what it is a ratio to, measured in the same run), and `aim`, where there is one. Times are
+of one machine: never compared.
+
+Exit codes: 0 all hold, 1 a ratio fell or a benchmark is gone, 2 bad input.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ns_bench.errors import UserError, exit_code
+from ns_bench.resources import folder
+
+BASELINE = Path(__file__).with_name("baseline.json")
+
+TOLERANCE = 0.15
+"""A ratio may be lower than its baseline by this share. Both sides are measured in one run, so most
+of what else the machine does cancels; in repeated runs beside other work the rest was up to a tenth
+(see reports/published/performance.md)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a benchmark noted; `aim` is None where there is none."""
+
+    ratio: float
+    aim: float | None
+    peer: str
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what pytest-benchmark wrote.
+
+    Raises:
+        UserError: it cannot be read, or is something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("benchmarks"), list):
+        raise UserError(f"{path} is not of pytest-benchmark: write it with --benchmark-json")
+    return content
+
+
+def measured(content: Mapping[str, Any]) -> dict[str, Measured]:
+    """Return {benchmark: what it noted} of those that note a ratio.
+
+    Raises:
+        UserError: a note is not as it should be.
+    """
+    found = {}
+    for entry in content["benchmarks"]:
+        info, name = entry["extra_info"], short(entry["fullname"])
+        if "ratio" not in info:
+            continue
+        ratio, aim = info["ratio"], info.get("aim")
+        for value in (ratio, aim):
+            number = isinstance(value, int | float) and math.isfinite(value) and value > 0
+            if not number and value is not aim:
+                raise UserError(f"{name}: ratio {ratio!r}: expected a number above 0")
+            if not number and aim is not None:
+                raise UserError(f"{name}: aim {aim!r}: expected a number above 0")
+        found[name] = Measured(ratio, aim, str(info.get("peer", "")))
+    return found
+
+
+def short(fullname: str) -> str:
+    """Shorten a test's name: .../test_bench_joint.py::test_step[digits] is joint::step[digits]."""
+    file, _, test = fullname.rpartition("::")
+    return f"{Path(file).stem.removeprefix('test_bench_')}::{test.removeprefix('test_')}"
+
+
+def read_baseline(path: Path) -> dict[str, float]:
+    """Return {benchmark: ratio}. UserError: the file is not there, or holds something else."""
+    try:
+        found = json.loads(path.read_bytes())
+        return {str(name): float(ratio) for name, ratio in found.items()}
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}: --update writes it") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a baseline: {error}") from None
+
+
+def states(found: Mapping[str, Measured], baseline: Mapping[str, float]) -> dict[str, str]:
+    """Return how each benchmark stands: holds, better, worse, missing or new."""
+    result = {}
+    for name in sorted(found.keys() | baseline.keys()):
+        if name not in found:
+            result[name] = "missing"
+        elif name not in baseline:
+            result[name] = "new"
+        else:
+            change = found[name].ratio / baseline[name]
+            worse, better = change < 1 - TOLERANCE, change > 1 / (1 - TOLERANCE)
+            result[name] = "worse" if worse else "better" if better else "holds"
+    return result
+
+
+def show(
+    found: Mapping[str, Measured], baseline: Mapping[str, float], states: Mapping[str, str]
+) -> None:
+    """Print the table."""
+    table = Table(box=box.SIMPLE)
+    table.add_column("benchmark", overflow="fold")
+    for column in ("baseline", "ratio", "change", "aim"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    colors = {"worse": "red", "missing": "red", "better": "green"}
+    for name, state in states.items():
+        now, before = found.get(name), baseline.get(name)
+        table.add_row(
+            name.replace("[", r"\["),
+            f"{before:.3g}" if before else "",
+            f"{now.ratio:.3g}" if now else "",
+            f"{100 * (now.ratio / before - 1):+.0f} %" if now and before else "",
+            f"{now.aim:g}" if now and now.aim else "",
+            state,
+            style=colors.get(state, ""),
+        )
+    Console().print(table)
+
+
+def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the performance page, a table for each machine, and beside it the scaling figure.
+
+    Its prose is in `reports/templates/performance.md.j2`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from tests.benchmarks import scaling
+
+    machines = []
+    for content in contents:
+        machine = content["machine_info"]
+        rows = [
+            {"name": name, "ratio": f"{m.ratio:.3g}", "peer": m.peer, "aim": _aim(m)}
+            for name, m in measured(content).items()
+        ]
+        machines.append(
+            {
+                "cpu": machine["cpu"].get("brand_raw", machine["machine"]),
+                "cores": machine["cores"],
+                "memory": round(machine["memory_gib"]),
+                "gpus": machine["gpus"],
+                "python": machine["python_version"],
+                "packages": machine["packages"],
+                "system": f"{machine['system']} {machine['release']}",
+                "date": content["datetime"][:10],
+                "commit": content["commit_info"].get("id", "unknown")[:12],
+                "rows": rows,
+            }
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot = scaling.save(contents, path.with_suffix(""))
+    loader = FileSystemLoader(folder("reports") / "templates")
+    environment = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    template = environment.get_template("performance.md.j2")
+    path.write_text(template.render(machines=machines, scaling=plot))
+
+
+def _aim(m: Measured) -> str:
+    if m.aim is None:
+        return "none"
+    return f"{m.aim:g}: {'met' if m.ratio >= m.aim else 'not met'}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.ratios",
+        description="Compare the ratios of benchmarks with a committed baseline.",
+    )
+    add = parser.add_argument
+    add("json", nargs="+", type=Path, help="files of pytest --benchmark-json, one a machine")
+    add("--baseline", type=Path, default=BASELINE, metavar="FILE", help="default: %(default)s")
+    add("--update", action="store_true", help="write the baseline: all ratios there are")
+    add("--page", type=Path, metavar="FILE", help="write the performance page and its figure")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options), "stopped")
+
+
+def _run(options: argparse.Namespace) -> int:
+    contents = [read(path) for path in options.json]
+    found = {name: m for content in contents for name, m in measured(content).items()}
+    if not found:
+        raise UserError(f"{', '.join(map(str, options.json))}: no benchmark notes a ratio")
+    if options.page:
+        write_page(contents, options.page)
+    if options.update:
+        ratios = {name: round(m.ratio, 3) for name, m in sorted(found.items())}
+        options.baseline.write_text(json.dumps(ratios, indent=1) + "\n")
+    baseline = read_baseline(options.baseline)
+    stand = states(found, baseline)
+    show(found, baseline, stand)
+    bad = [name for name, state in stand.items() if state in ("worse", "missing")]
+    if bad:
+        print(f"worse by more than {TOLERANCE:.0%}, or missing: {', '.join(bad)}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The figure of `test_bench_scaling.py`: cost against work, from a benchmark's JSON.
+
+A benchmark notes panels in `extra_info["scaling"]`: {"title", "x", "y", "log", "series": {name:
+[[x, y], ...]}}, where `log` names the axes that are logarithmic: "", "x" or "xy".
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ns_bench.report import figure, style
+
+COLUMNS = 3
+
+
+def save(contents: Iterable[Mapping[str, Any]], folder: Path) -> str:
+    """Write the figure into `folder`, if there is anything to draw.
+
+    Returns its path beside `folder`, or "".
+    """
+    noted = (entry["extra_info"].get("scaling", []) for c in contents for entry in c["benchmarks"])
+    panels = [panel for panels in noted for panel in panels]
+    if not panels:
+        return ""
+    folder.mkdir(exist_ok=True)
+    figure.write(draw(panels), folder / "scaling")
+    return f"{folder.name}/scaling.svg"
+
+
+def draw(panels: list[dict[str, Any]]) -> Figure:
+    """Return the figure, a plot a panel."""
+    style.theme()
+    rows = math.ceil(len(panels) / COLUMNS)
+    plots = Figure(figsize=(figure.WIDTH, 2.7 * rows))
+    grid = plots.subplots(rows, COLUMNS, squeeze=False).flat
+    for axes, panel in zip(grid, panels, strict=False):
+        several = len(panel["series"]) > 1
+        for (name, points), (color, marker, dash) in zip(
+            panel["series"].items(), style.SERIES, strict=False
+        ):
+            axes.plot(*zip(*points, strict=True), color=color, marker=marker, ls=dash, label=name)
+        if "x" in panel["log"]:
+            axes.set_xscale("log")
+        if "y" in panel["log"]:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        if several:
+            axes.legend(frameon=False, fontsize=7, handlelength=3)
+        axes.set_title(panel["title"], loc="left", fontsize=9, color=style.INK)
+        axes.set_xlabel(panel["x"])
+        axes.set_ylabel(panel["y"])
+        axes.grid(True, color=style.GRID)
+    for axes in grid:
+        axes.set_visible(False)
+    return style.lay_out(plots)
