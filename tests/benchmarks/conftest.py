@@ -8,7 +8,17 @@ from typing import Any
 
 from ns_bench.execute.local import cores
 
-PACKAGES = ("torch", "torchvision", "timm", "kornia", "numpy", "pandas", "datasets", "optuna")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "kornia",
+    "modssc",
+    "numpy",
+    "pandas",
+    "datasets",
+    "optuna",
+)
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
