@@ -12,9 +12,9 @@ looks at its validation rows. `cpu_ratio` is of processor time, over all process
 machine that is full of runs has of it. Scores are of one seed's 500 test images: 1.5 points mean
 nothing.
 
-Others were looked at. No package but modssc has Noisy Student for images: tsai's is a callback for
-time series (fastai), of hard labels that were made elsewhere; semilearn (USB) and LAMDA-SSL label
-while they train, as `consistency.py` here.
+Of the packages looked at only modssc has Noisy Student for images: tsai's is a callback for time
+series (fastai), of hard labels that were made elsewhere; semilearn (USB) and LAMDA-SSL have none,
+their pseudo-labels are made while they train, as those of `consistency.py` here.
 """
 
 import resource
