@@ -5,18 +5,28 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Two test processes share the machine's cores: more threads in each only get in the way.
+# Test processes share the machine's cores: more threads in each only get in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # a machine that does something else as well is no failure
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: those with a scheduler, with kills and with leases mostly wait.
+
+    With `-n auto`, pyproject's.
+    """
+    from ns_bench.execute.local import cores
+
+    return cores() + 1
+
+
 LONGEST = (
-    *("test_slurm_interrupted", "test_study", "test_slurm", "test_local"),
-    *("test_search_command", "test_browser", "test_scorecard", "test_resume"),
+    *("test_slurm_interrupted", "test_study", "test_slurm", "test_local", "test_search_command"),
+    *("test_browser", "test_scorecard", "test_resume", "test_measured", "test_parallel"),
 )
-"""Files of about a minute or more: one that began last would end alone, on one core. Of two
-processes the first takes those that wait for SLURM, the second those that compute meanwhile."""
+"""Files of about a minute or more: one that began last would end alone, on one core."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
