@@ -36,20 +36,24 @@ def draw(panels: list[dict[str, Any]]) -> Figure:
     rows = math.ceil(len(panels) / COLUMNS)
     plots = Figure(figsize=(figure.WIDTH, 2.7 * rows))
     grid = plots.subplots(rows, COLUMNS, squeeze=False).flat
-    for axes, panel in zip(grid, panels, strict=False):
-        several = len(panel["series"]) > 1
+    for panel, axes in zip(panels, grid, strict=False):
+        series, log = panel["series"], panel["log"]
         for (name, points), (color, marker, dash) in zip(
-            panel["series"].items(), style.SERIES, strict=False
+            series.items(), style.SERIES, strict=False
         ):
             axes.plot(*zip(*points, strict=True), color=color, marker=marker, ls=dash, label=name)
-        if "x" in panel["log"]:
+        if "x" in log:
             axes.set_xscale("log")
-        if "y" in panel["log"]:
+        else:
+            axes.set_xticks(sorted({round(x, 1) for points in series.values() for x, _ in points}))
+        if "y" in log:
             axes.set_yscale("log")
         else:
-            axes.set_ylim(bottom=0)
-        if several:
-            axes.legend(frameon=False, fontsize=7, handlelength=3)
+            axes.set_ylim(0, 1.1 * max(y for points in series.values() for _, y in points))
+        if len(series) > 1:
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high * (5 ** len(series) if "y" in log else 1.3))  # room for names
+            axes.legend(frameon=False, fontsize=7, handlelength=3, loc="upper left", ncols=2)
         axes.set_title(panel["title"], loc="left", fontsize=9, color=style.INK)
         axes.set_xlabel(panel["x"])
         axes.set_ylabel(panel["y"])
