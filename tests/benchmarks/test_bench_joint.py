@@ -94,7 +94,7 @@ SCALES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "noise__unlabeled__cutout": 16,
             "train__batch_size": 16,
             "train__ratio": 7,
-            "train__epochs": 2,
+            "train__epochs": 1,
         },
     ),
 }
