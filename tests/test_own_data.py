@@ -15,8 +15,10 @@ from photos import (
     spec,
     tree,
 )
+from PIL import Image
 
 from ns_bench import search, study
+from ns_bench.data import split
 from ns_bench.definition import load_profile, load_study
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
@@ -174,6 +176,49 @@ def test_a_folder_of_images_end_to_end(tmp_path):
     again = command()
     assert again.returncode == 0, again.stdout + again.stderr
     assert {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()} == before
+
+
+TEN = """
+extends = "smoke"
+title = "digits in a folder"
+
+[recipe.data]
+name = "numbers"
+pixels = 8
+labeled = 50
+validation = 50
+test = 200
+
+[recipe.data.files]
+classes = 10
+channels = 1
+labeled = { split = "train", images = 600 }
+test = { split = "test", images = 200 }
+unlabeled = { split = "extra", images = 500 }
+"""
+
+
+def test_ten_classes_that_are_somewhere_else(tmp_path):
+    """Real digits as images in folders, found through --profile and --data, and learnt."""
+    digits = split.SOURCES["digits"]()
+    start = 0
+    for part, count in {"train": 600, "test": 200, "extra": 500}.items():
+        for number in range(start, start + count):
+            folder = "" if part == "extra" else str(int(digits.labels[number]))
+            place = tmp_path / "elsewhere" / part / folder / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(digits.images[number, 0].numpy()).save(place)
+        start += count
+    (tmp_path / "ten.toml").write_text(TEN)
+    (tmp_path / "which.py").write_text(STUDY)
+    words = ["which.py", "--profile", "ten.toml", "--seeds", "1", "--data", "numbers=elsewhere"]
+    command = [sys.executable, "-m", "ns_bench.study", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads(p.read_bytes()) for p in (tmp_path / "runs").glob("*/result.json")]
+    assert len(results) == 2 and all(result["test"]["top1"] > 30 for result in results)
+    assert {result["pseudo"]["rows"] for result in results if result["pseudo"]} != {0}
 
 
 def test_the_readme_has_the_profile_of_these_tests():
