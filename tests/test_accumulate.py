@@ -240,13 +240,26 @@ def study(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+ONE_ARM = """
+from ns_bench.definition import Arm, Design, Study
+
+def design(profile):
+    recipe = profile.supervised("small", train__epochs=4)
+    return Design([Arm("supervised", recipe)], "supervised", [])
+
+STUDY = Study("one_arm", "Does it run?", "nothing", design, "nowhere")
+"""
+
+
 def test_the_command(tmp_path: Path) -> None:
-    common: list[Any] = ["soft_vs_hard", "--profile", "smoke", "--seeds", 1, "--runs", tmp_path]
+    (tmp_path / "one.py").write_text(ONE_ARM)
+    runs = tmp_path / "runs"
+    common: list[Any] = [tmp_path / "one.py", "--profile", "smoke", "--seeds", 1, "--runs", runs]
     bad = study(*common, "--accumulate", 0)
     assert bad.returncode == 2 and "'0': expected a whole number of at least 1" in bad.stderr
-    assert not any(tmp_path.iterdir())
+    assert not runs.exists()
     assert study(*common, "--accumulate", 2, "--workers", 1).returncode == 0
-    results = [json.loads(path.read_bytes()) for path in tmp_path.glob("*/result.json")]
-    assert {result["provenance"]["parts"] for result in results} == {2}
-    reports = [path.read_text() for path in tmp_path.glob("reports/*/report.md")]
+    results = [json.loads(path.read_bytes()) for path in runs.glob("*/result.json")]
+    assert [result["provenance"]["parts"] for result in results] == [2]
+    reports = [path.read_text() for path in runs.glob("reports/*/report.md")]
     assert len(reports) == 1 and "their batches in 2 parts" in reports[0]

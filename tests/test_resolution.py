@@ -12,9 +12,9 @@ from torch import Tensor
 from ns_bench.data import split
 from ns_bench.definition import at_higher_resolution, load_profile
 from ns_bench.errors import UserError
-from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Data, Recipe
+from ns_bench.robustness import measure as measuring
 from ns_bench.selftrain.models import build, freeze
 from ns_bench.store import MODEL, Run, Store
 
@@ -154,7 +154,7 @@ def test_a_network_is_measured_at_its_own_resolution(tmp_path: Path, monkeypatch
         sides.append(dataset.test.images.shape[2:])
         return {"auroc": 50.0}
 
-    monkeypatch.setattr(executed, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     run = Store(tmp_path).run(Recipe.of({**QUICK, "train.resolution": 10}), ("out_of_domain",))
     run_one(run)
     assert sides == [(10, 10)]

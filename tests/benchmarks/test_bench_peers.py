@@ -296,7 +296,7 @@ def test_ratio_to_modssc(benchmark, tmp_path) -> None:
     and has no average. It augments nothing by itself and takes arrays: they hold as many views of
     each image as it sees, made beforehand, within the time. Its best: batch statistics that are not
     frozen, one forward pass for both kinds of rows, learning rates by a hook, and for want of an
-    average a rate that falls to zero (cosine; two points better than the stairs of the recipe, and
+    average a rate that falls to zero (cosine; one point better than the stairs of the recipe, and
     lower rates were worse)."""
     pytest.importorskip("modssc")
     peer = "modssc's Noisy Student, micro-b0 in digits, ratio 1"
