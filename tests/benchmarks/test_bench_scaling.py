@@ -3,7 +3,8 @@
 Run with: pytest tests/benchmarks/test_bench_scaling.py --benchmark-only -n 0; `ratios.py --page`
 draws what is noted as `scaling`. Ratios are of the cost of one unit of work: that of a small size
 over that of a large one, at most 1; below that, cost grows faster than work. Seconds are of the
-processor, on one thread, but for workers; memory is the peak of a process that has torch imported.
+processor, on one thread, but for workers. Memory is in tests/test_memory.py: the peak of this
+process would be that of whatever ran in it before.
 """
 
 import gc
@@ -63,17 +64,14 @@ def growth(small: float, large: float) -> float:
 
 
 class Meter:
-    """Processor seconds, and the peak of the process's resident memory in them, in mebibytes."""
+    """Processor seconds."""
 
     def __enter__(self) -> "Meter":
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         self.began = time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.process_time() - self.began
-        status = Path("/proc/self/status").read_text()
-        self.mebibytes = int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def step_seconds(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None = None) -> float:
@@ -166,10 +164,6 @@ def test_runs_in_a_store(benchmark, digits, fast_folder) -> None:
                 all_its_runs=list(zip(RUNS, (m.seconds for m in whole), strict=True)),
                 **{"100 of them": list(zip(RUNS, (m.seconds for m in one), strict=True))},
             ),
-            panel(
-                "Looking at all of a store's runs", x, "peak memory (MiB)", "x",
-                memory=list(zip(RUNS, (m.mebibytes for m in whole), strict=True)),
-            ),
         ],
     }  # fmt: skip
 
@@ -188,31 +182,29 @@ def test_unlabeled_images(benchmark) -> None:
         for size in IMAGES:
             teacher = profile.supervised("small", data__unlabeled=size)
             recipe = profile.student("small", teacher, data__unlabeled=size)
-            with Meter() as whole:
+            with Meter() as meter:
+                data = load(recipe.data, 0)
+            note("drawing", size, meter.seconds)
+            if size <= PREDICTED:
+                net = network(teacher, 1, data.classes)
                 with Meter() as meter:
-                    data = load(recipe.data, 0)
-                note("drawing", size, meter.seconds)
-                if size <= PREDICTED:
-                    net = network(teacher, 1, data.classes)
-                    with Meter() as meter:
-                        logits = predict(net, data.unlabeled.images, data.mean, data.std).half()
-                    note("predictions", size, meter.seconds)
-                else:
-                    logits = torch.randn(size, data.classes).half()
-                with Meter() as meter:
-                    pseudo = pseudo_label(logits, recipe.pseudo, 0.0, stream(0, "balance"))
-                    quality(pseudo, torch.zeros(size, dtype=torch.int64))
-                note("labels", size, meter.seconds)
-                with Meter() as meter:
-                    joint_rows(recipe, data, pseudo, "cpu")[1].index(0)
-                note("order of an epoch", size, meter.seconds)
-                note("step", size, 1000 * step_seconds(recipe, data, pseudo))
-            note("memory", size, whole.mebibytes)
+                    logits = predict(net, data.unlabeled.images, data.mean, data.std).half()
+                note("predictions", size, meter.seconds)
+            else:
+                logits = torch.randn(size, data.classes).half()
+            with Meter() as meter:
+                pseudo = pseudo_label(logits, recipe.pseudo, 0.0, stream(0, "balance"))
+                quality(pseudo, torch.zeros(size, dtype=torch.int64))
+            note("labels", size, meter.seconds)
+            with Meter() as meter:
+                joint_rows(recipe, data, pseudo, "cpu")[1].index(0)
+            note("order of an epoch", size, meter.seconds)
+            note("step", size, 1000 * step_seconds(recipe, data, pseudo))
         return found
 
     found = benchmark.pedantic(measure, rounds=1)
     steps = [value for _, value in found["step"]]
-    memory, step = ({name: found.pop(name)} for name in ("memory", "step"))
+    step = {"step": found.pop("step")}
     x = "unlabeled images (glyphs, 8x8)"
     benchmark.extra_info |= {
         "ratio": growth(steps[0], steps[-1]),
@@ -220,7 +212,6 @@ def test_unlabeled_images(benchmark) -> None:
         "peer": f"a step with {IMAGES[0]:,} unlabeled images, against {IMAGES[-1]:,}",
         "scaling": [
             panel("What is done once a run", x, "seconds", "xy", **found),
-            panel("A run, from drawing to its first steps", x, "peak memory (MiB)", "x", **memory),
             panel("A step: 50 labeled and 150 unlabeled rows", x, "ms", "x", **step),
         ],
     }
