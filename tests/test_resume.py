@@ -18,11 +18,13 @@ import pytest
 import torch
 from fakes import contents
 
+from ns_bench.definition import load_profile
+from ns_bench.execute import run_one as run_module
 from ns_bench.execute import worker
 from ns_bench.execute.how import PLAIN
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
-from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, unseal
+from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, publish, unseal
 
 torch.set_num_threads(1)
 
@@ -207,3 +209,19 @@ def test_terminated_a_worker_leaves_a_checkpoint(run: Run, straight: dict[str, A
     assert run.state() == "partial"
     assert run_one(run).resumed == 1
     assert contents(run) == straight
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(1e-6, 1, 1), (1.0, 5, 40)])
+def test_checkpoints_are_a_share_of_the_time(tmp_path, monkeypatch, share, least, most):
+    """However often they are wanted, of a network that takes long to write there are few."""
+    written = []
+
+    def watched(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        publish(path, content)
+
+    monkeypatch.setattr(run_module, "publish", watched)
+    monkeypatch.setattr(run_module, "WRITING_SHARE", share)
+    recipe = load_profile("smoke").supervised("small", train__epochs=40)
+    run_one(Store(tmp_path).run(recipe), checkpoint_seconds=0.001)
+    assert least <= written.count(CHECKPOINT) <= most

@@ -56,6 +56,9 @@ from ns_bench.streams import stream
 
 CHECKPOINT_SECONDS = 5.0
 
+WRITING_SHARE = 0.02
+"""Of its time, that a run writes checkpoints at most: those of large networks take seconds."""
+
 
 class Interrupted(Exception):
     """Asked to stop; the run's state is in its checkpoint."""
@@ -158,15 +161,19 @@ def _do(
     first = resume["step"] if resume else 0
     parts = max(how.parts, resume.get("parts", 1)) if resume else how.parts
     began = last_saved = last_told = time.monotonic()
+    writing = 0.0
     images_a_step = recipe.images // max(recipe.steps, 1)
     logged = 0
 
     def save(state: dict[str, Any]) -> None:
+        nonlocal writing
+        start = time.monotonic()
         spent = seconds + time.monotonic() - began
         buffer = io.BytesIO()
         more = {"seconds": spent, "resumed": resumed, "teacher_logits": teacher_logits}
         torch.save({**state, **more}, buffer)
         publish(run.path / CHECKPOINT, seal(buffer.getvalue()))
+        writing = time.monotonic() - start
 
     def after_step(step: int, state: Callable[[], dict[str, Any]]) -> None:
         nonlocal last_saved, last_told
@@ -183,7 +190,8 @@ def _do(
             progress(step * images_a_step, (step - first) * images_a_step)
             lease.renew()
             last_told = now
-        if now - last_saved >= checkpoint_seconds:
+        wait = max(checkpoint_seconds, writing / WRITING_SHARE) if checkpoint_seconds else 0.0
+        if now - last_saved >= wait:
             save(state())
             last_saved = now
 
