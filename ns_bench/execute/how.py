@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from ns_bench.errors import at_least_one
 
 WORTH_COMPILING = 300.0
-"""Planned seconds of training from which on `torch.compile` pays: small networks compile in a
-minute on CPU, and then take two thirds of the time."""
+"""Planned seconds of training from which on a run is compiled, where that is asked for. A choice:
+networks for 8x8 images took minutes to compile on a busy CPU, and were 6 to 10 % faster then."""
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,8 @@ def joint_rows(
     strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
     views: list[tuple[tuple[str, ...], RowNoise]] = [((), noise)]
     if pseudo is None:
-        noised = recipe.consistency.method == "pi-model"
-        views.append((("other view",), noise if noised else weak(noise, pool.shape[3])))
+        strong = recipe.consistency.method == "pi-model"
+        views.append((("other view",), noise if strong else weak(noise, pool.shape[3])))
     key = ("unlabeled", recipe.generation)
     return streams + [
         Rows(pool, labels, order, unlabeled, noise, recipe.seed, key, strength, view)
