@@ -31,7 +31,7 @@ class Gradients:
         self, net: nn.Module, parts: int, rows: int, halved: Callable[[int], None]
     ) -> None:
         self.net, self.parts, self.rows, self.halved = net, parts, rows, halved
-        self.buffers = [*net.buffers()]
+        self.weights, self.buffers = [*net.parameters()], [*net.buffers()]
         self.before = [buffer.clone() for buffer in self.buffers]
         _share_statistics(net, 1, parts)
 
@@ -56,7 +56,8 @@ class Gradients:
 
     def _add_up(self, loss_of: Callable[[int, int], Tensor]) -> Tensor | None:
         """Return None where memory ran out: when nothing holds what the failed pass has made."""
-        self.net.zero_grad(set_to_none=True)
+        for weights in self.weights:  # zero_grad looks through all modules, step after step
+            weights.grad = None
         several = isinstance(self.net, DistributedDataParallel)
         losses = []
         try:

@@ -75,8 +75,9 @@ class RowDropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.scale is None:
             return x
-        # some networks fold the patches of an image into the batch: they share its decision
-        scale = self.scale.repeat_interleave(len(x) // len(self.scale))
+        scale = self.scale
+        if len(x) != len(scale):  # patches of an image, folded into the batch, share its decision
+            scale = scale.repeat_interleave(len(x) // len(scale))
         return x * scale.view(-1, *[1] * (x.ndim - 1))
 
 

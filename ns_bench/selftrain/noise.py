@@ -62,13 +62,19 @@ def resized_crop(images: Tensor, area: float, source: torch.Generator | Draws) -
     crop = nn.functional.grid_sample(
         images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return crop.round().to(torch.uint8)
+    return crop.round().short().to(torch.uint8)  # floats take 3 times as long to uint8 on a CPU
 
 
 def mirrored(images: Tensor, source: torch.Generator | Draws) -> Tensor:
     """Mirror each image [B, C, H, W] left to right with probability 1/2."""
-    turned = (draws_of(source, images).uniform() < 0.5).view(-1, 1, 1, 1)
-    return torch.where(turned.to(images.device, non_blocking=True), images.flip(3), images)
+    turned = draws_of(source, images).uniform() < 0.5
+    return replaced(images, images.flip(3), turned)
+
+
+def replaced(images: Tensor, others: Tensor, which: Tensor) -> Tensor:
+    """Return `others` [B, C, H, W] where `which`, bool [B], on the host, is true, else `images`."""
+    which = which.to(torch.uint8).to(images.device, non_blocking=True).view(-1, 1, 1, 1)
+    return images * (1 - which) + others * which  # torch.where takes 7 times as long on a CPU
 
 
 def padded_crop(images: Tensor, padding: int, source: torch.Generator | Draws) -> Tensor:

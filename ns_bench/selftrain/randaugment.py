@@ -20,7 +20,6 @@ from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ns_bench.selftrain.draws import Draws, draws_of
 
@@ -151,7 +150,9 @@ def _grey(images: Tensor) -> Tensor:
 def _blend(degenerate: Tensor | float, image: Tensor, level: float) -> Tensor:
     """Return ``Image.blend`` at the enhancement factor of `level`: float32, clipped, truncated."""
     factor = level / 10 * 1.8 + 0.1
-    return ((image.float() - degenerate) * factor + degenerate).clamp_(0, 255).to(torch.uint8)
+    blended = (image.float() - degenerate).mul_(factor).add_(degenerate)
+    # Truncated by way of int16, as floats take 3 times as long to uint8 on a CPU.
+    return blended.clamp_(0, 255).short().to(torch.uint8)
 
 
 @lru_cache(maxsize=64)
@@ -171,7 +172,8 @@ def _fixed_tables(level: float, device: torch.device) -> dict[str, Tensor]:
 
 
 def _autocontrast(images: Tensor, level: float) -> Tensor:
-    low, high = images.flatten(2).aminmax(dim=2, keepdim=True)
+    pixels = images.flatten(2)
+    low, high = pixels.amin(2, keepdim=True), pixels.amax(2, keepdim=True)  # aminmax: 7 times as long
     spread = high - low
     # Torch divides a number by a tensor as number * (1 / tensor), which rounds twice.
     whole = torch.full_like(spread, 255, dtype=torch.float64)
@@ -187,10 +189,11 @@ def _equalize(images: Tensor, level: float) -> Tensor:
     histogram.scatter_add_(2, pixels, torch.ones_like(pixels))
     lightest = histogram.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - lightest) // 255
-    darker = histogram.cumsum(2) - histogram
-    table = ((darker + step // 2) // step.clamp(min=1)).clamp_(max=255)
-    value = torch.arange(256, device=images.device)
-    return torch.where(step > 0, table, value).to(torch.uint8)
+    darker = histogram.cumsum(2).sub_(histogram).add_(step // 2)
+    # Floats, truncated, are as exact for images of less than 2^24 pixels, and 10 times as fast.
+    table = (darker / step.clamp(min=1)).clamp_(max=255).to(torch.uint8)
+    value = torch.arange(256, dtype=torch.uint8, device=images.device)
+    return table.mul_(step > 0).add_(value * (step == 0))  # torch.where takes 4 times as long
 
 
 def _contrast(images: Tensor, level: float) -> Tensor:
@@ -240,29 +243,37 @@ def _matrices(level: float, height: int, width: int) -> dict[str, tuple[float, .
 def _fixed_point_matrices(level: float, height: int, width: int) -> Tensor:
     """Return `_matrices`, negative and positive by turns, as Pillow holds them: int32 [10, 6].
 
-    In 1/65536 pixel, they map centres of pixels and count from the border that `_move` adds.
+    In 1/65536 pixel, they map centres of pixels.
     """
     signs = (_matrices(sign * level, height, width).values() for sign in (-1, 1))
     terms = [
-        (a, b, c + (a + b) / 2 + 1, d, e, f + (d + e) / 2 + 1)
+        (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)
         for a, b, c, d, e, f in chain.from_iterable(zip(*signs, strict=True))
     ]
     return (torch.tensor(terms, dtype=torch.float64) * 65536 + 0.5).floor().int()
 
 
+@lru_cache(maxsize=4)
+def _sources(level: float, height: int, width: int, device: torch.device) -> Tensor:
+    """Return by row of `_fixed_point_matrices` from where each pixel is taken: int64 [10, H W].
+
+    Pixels are counted row by row; H W is that of the pixels outside.
+    """
+    a, b, c, d, e, f = _fixed_point_matrices(level, height, width)[..., None, None].unbind(1)
+    x, y = torch.arange(width, dtype=torch.int32), torch.arange(height, dtype=torch.int32)[:, None]
+    column, row = (a * x + (b * y + c)) >> 16, (d * x + (e * y + f)) >> 16
+    outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
+    source = torch.where(outside, height * width, row * width + column)
+    return source.flatten(1).long().to(device)
+
+
 def _move(images: Tensor, turns: Tensor, level: float) -> Tensor:
-    """Sample image i, nearest, by row ``turns[i]`` of `_fixed_point_matrices`."""
-    height, width = images.shape[2:]
-    matrices = _fixed_point_matrices(level, height, width)[turns, :, None, None]
-    a, b, c, d, e, f = matrices.to(images.device, non_blocking=True).unbind(1)
-    x = torch.arange(width, dtype=torch.int32, device=images.device)
-    y = torch.arange(height, dtype=torch.int32, device=images.device)[:, None]
-    # All that lies outside falls on a border of one pixel.
-    column = ((a * x + (b * y + c)) >> 16).clamp_(0, width + 1)
-    row = ((d * x + (e * y + f)) >> 16).clamp_(0, height + 1)
-    source = (row * (width + 2) + column).flatten(1).long()[:, None]
-    bordered = pad(images, (1, 1, 1, 1), value=FILL).flatten(2)
-    return bordered.gather(2, source.expand(-1, images.shape[1], -1)).view_as(images)
+    """Sample image i, nearest, by row ``turns[i]`` of `_sources`."""
+    rows, channels, height, width = images.shape
+    sources = _sources(level, height, width, images.device)
+    source = sources.index_select(0, turns.to(images.device, non_blocking=True))
+    pixels = torch.cat([images.flatten(2), images.new_full((rows, channels, 1), FILL)], dim=2)
+    return pixels.gather(2, source[:, None].expand(-1, channels, -1)).view_as(images)
 
 
 def _smooth(images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ns_bench.data.split import Dataset, Images
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.selftrain import parallel
 from ns_bench.selftrain.draws import Draws
-from ns_bench.selftrain.noise import augment, weak
+from ns_bench.selftrain.noise import augment, replaced, weak
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.selftrain.shards import SparseTargets
 from ns_bench.streams import stream
@@ -169,8 +169,7 @@ def noised(batches: Sequence[tuple[Rows, int, Tensor]], part: int = 0, of: int =
         strength = each.strength(step)
         if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
             drawn = Draws([each.draws("schedule", step, part, of)]).uniform()
-            spared = (drawn >= strength).view(-1, 1, 1, 1)
-            done[k] = torch.where(spared.to(plain.device, non_blocking=True), plain, done[k])
+            done[k] = replaced(done[k], plain, drawn >= strength)
     return done
 
 
