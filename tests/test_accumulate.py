@@ -206,16 +206,16 @@ recipe = profile.supervised(
     "small", data__glyphs__pixels=32, data__labeled=400, train__batch_size=400, train__epochs=2,
     data__unlabeled=64, data__validation=32, data__test=32,
 )
-built = train.make_optimizer
+replicated = train.parallel.replicate
 
-def limited(net, spec):  # with all the rest in place, what is left is for the batches
+def limited(net):  # with all the rest in place, what is left is for the batches
     copy.deepcopy(net).train()(torch.randn(4, 1, 32, 32)).sum().backward()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + int(sys.argv[2]) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    return built(net, spec)
+    return replicated(net)
 
-train.make_optimizer = limited
+train.parallel.replicate = limited
 execute.run_one(Store(Path(sys.argv[1])).run(recipe))
 """
 

@@ -13,9 +13,10 @@ from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.models import network
+from ns_bench.selftrain.optimize import EndToEnd, make_optimizer, update_average
 from ns_bench.selftrain.pseudo import PseudoLabeled
 from ns_bench.selftrain.rows import joint_rows
-from ns_bench.selftrain.train import Objective, averaged, make_optimizer, update_average
+from ns_bench.selftrain.train import Objective
 from ns_bench.store import Store
 
 pytestmark = [
@@ -39,16 +40,18 @@ def test_a_step_never_waits_for_the_device(optimizer: str) -> None:
     data, pseudo = labeled_pool(recipe, "cuda")
     net = network(recipe, 1, data.classes).cuda().to(memory_format=torch.channels_last).train()
     average = network(recipe, 1, data.classes).cuda().eval()
-    update = make_optimizer(net, recipe.train)
+    weights, means = EndToEnd(net), EndToEnd(average)
+    update = make_optimizer([[each] for each in weights.weights], recipe.train)
     rows = joint_rows(recipe, data, pseudo, "cuda")
     objective = Objective(recipe, data, rows, average, None, "cuda")
-    gradients, pairs = Gradients(net, 1, 1, print), averaged(average, net)
+    gradients = Gradients(net, 1, 1, print)
 
     def steps(first: int, last: int) -> None:
         for step in range(first, last):
             gradients(partial(objective, net, step))
+            weights.take_gradients()
             update.step()
-            update_average(*pairs, 0.99, step)
+            update_average(means.tensors, weights.tensors, 0.99, step)
 
     steps(0, 3)  # tables of the noise, states of the optimiser
     try:

@@ -17,7 +17,7 @@ from ns_bench.data import catalog
 from ns_bench.definition import Profile, load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.models import build
-from ns_bench.selftrain.train import learning_rate, make_optimizer
+from ns_bench.selftrain.optimize import learning_rate, make_optimizer, weight_groups
 
 B = [f"tf_efficientnet_b{i}" for i in range(8)]
 L2 = "tf_efficientnet_l2"
@@ -182,7 +182,7 @@ def test_batch_norm_and_stochastic_depth_are_the_official_ones():
 def test_the_optimiser_is_the_official_one(students):
     """C: RMSProp with decay 0.9, momentum 0.9, epsilon 1e-3; no weight decay on batch norms."""
     net = build("micro-b0", 3, 10, 0, 0)
-    optimizer = make_optimizer(net, students[B[0]].train)
+    optimizer = make_optimizer(weight_groups(net), students[B[0]].train)
     decayed, rest = optimizer.param_groups
     for group in (decayed, rest):
         assert (group["alpha"], group["momentum"], group["eps"]) == (0.9, 0.9, 1e-3)

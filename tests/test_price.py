@@ -18,7 +18,8 @@ from ns_bench.price import Shape, network, shape_of
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import count
 from ns_bench.selftrain.models import build
-from ns_bench.selftrain.train import EVALUATIONS, make_optimizer
+from ns_bench.selftrain.optimize import make_optimizer, weight_groups
+from ns_bench.selftrain.train import EVALUATIONS
 from ns_bench.store import Run, Store
 
 # --- counting -------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def test_flops_and_storage_of_a_run():
 
 def test_a_checkpoint_has_so_many_copies_of_the_weights(tmp_path):
     net = build("micro-b4", 1, 10, 0, 0)
-    optimizer = make_optimizer(net, Recipe().train)
+    optimizer = make_optimizer(weight_groups(net), Recipe().train)
     net(torch.zeros(2, 1, 8, 8)).sum().backward()
     optimizer.step()
     weights = sum(value.numel() for value in net.parameters())

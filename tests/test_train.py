@@ -1,6 +1,5 @@
 """The training loop: losses, schedule, batches, averaged weights, resume, and what it may read."""
 
-import copy
 import json
 import math
 import shutil
@@ -15,7 +14,7 @@ import torch
 from fakes import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 import ns_bench.data.split
@@ -24,18 +23,15 @@ from ns_bench.data.split import Dataset, Unlabeled, load
 from ns_bench.errors import UserError
 from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
-from ns_bench.recipe import Recipe, RowNoise, Train
+from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.selftrain.loss import loss_weights
 from ns_bench.selftrain.models import NoisedNet, build
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
 from ns_bench.selftrain.rows import Rows, joint_rows
 from ns_bench.selftrain.train import (
     Diverged,
-    averaged,
     learning_rate,
-    make_optimizer,
     train,
-    update_average,
 )
 from ns_bench.store import CHECKPOINT, LOGITS, MODEL, Run, Store
 
@@ -164,46 +160,7 @@ def test_both_kinds_of_rows_share_batch_statistics(digits: Dataset) -> None:
         torch.testing.assert_close(states[0]["net"][name], value, msg=name)
 
 
-# Schedule and optimiser
-
-
-def test_the_rate_warms_up_and_falls_by_stairs() -> None:
-    spec = Train(lr=0.128, epochs=350, warmup_epochs=5, decay_rate=0.97, decay_epochs=2.4)
-    assert learning_rate(spec, 1.0) == pytest.approx(0.128 / 5)
-    assert learning_rate(spec, 2.5) == pytest.approx(0.128 / 2)
-    assert learning_rate(spec, 4.999) == pytest.approx(0.128, rel=1e-3)
-    assert learning_rate(spec, 5.0) == pytest.approx(0.128 * 0.97**2)
-    assert learning_rate(spec, 7.1) == pytest.approx(0.128 * 0.97**2)
-    assert learning_rate(spec, 7.3) == pytest.approx(0.128 * 0.97**3)
-    assert learning_rate(spec, 349.99) == pytest.approx(0.128 * 0.97**145)
-    twice = replace(spec, epochs=700, decay_epochs=4.8)
-    assert learning_rate(twice, 699.99) == pytest.approx(0.128 * 0.97**145)
-
-
-def test_the_stairs_are_flat_between_their_edges() -> None:
-    spec = Train(lr=1.0, epochs=50, warmup_epochs=0)
-    rates = [learning_rate(spec, i / 100) for i in range(5000)]
-    assert len(set(rates)) == math.ceil(50 / 2.4)
-    assert rates == sorted(rates, reverse=True)
-
-
-def test_the_cosine_ends_at_zero() -> None:
-    spec = Train(lr=0.4, epochs=100, warmup_epochs=20, schedule="cosine")
-    assert learning_rate(spec, 10) == pytest.approx(0.2)
-    assert learning_rate(spec, 20) == pytest.approx(0.4)
-    assert learning_rate(spec, 60) == pytest.approx(0.2)
-    assert learning_rate(spec, 40) == pytest.approx(0.4 * 0.5 * (1 + math.cos(math.pi / 4)))
-    assert learning_rate(spec, 100) == pytest.approx(0.0, abs=1e-9)
-    assert learning_rate(spec, 101) == pytest.approx(0.0, abs=1e-9)
-
-
-@pytest.mark.parametrize("warmup", [0, 6, 50])
-def test_a_warm_up_of_nothing_or_of_everything(warmup: int) -> None:
-    for schedule in ("cosine", "staircase"):
-        spec = Train(lr=1.0, epochs=6, warmup_epochs=warmup, schedule=schedule)  # type: ignore[arg-type]
-        rates = [learning_rate(spec, step / 10) for step in range(1, 61)]
-        assert all(0 <= rate <= 1 for rate in rates)
-        assert rates[0] == pytest.approx(0.1 / warmup) if warmup else rates[0] > 0.99
+# Schedule
 
 
 def test_training_uses_the_schedule_by_epochs_of_labeled_rows(digits: Dataset) -> None:
@@ -214,47 +171,6 @@ def test_training_uses_the_schedule_by_epochs_of_labeled_rows(digits: Dataset) -
     for record in records:
         epoch = record["step"] * 25 / 50
         assert record["lr"] == pytest.approx(learning_rate(recipe.train, epoch))
-
-
-@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
-def test_weight_decay_spares_norms_and_biases(optimizer: str) -> None:
-    net = build("micro-b1", 1, 10, 0, 0)
-    spec = Train(optimizer=optimizer, weight_decay=0.5, lr=0.1)  # type: ignore[arg-type]
-    updater = make_optimizer(net, spec)
-    with torch.no_grad():  # a norm's weight of 1 and bias of 0 would hide what decays
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=seeded()))
-    before = copy.deepcopy(net)
-    for p in net.parameters():
-        p.grad = torch.zeros_like(p)
-    updater.step()
-    moved = 0
-    for (name, module), old in zip(net.named_modules(), before.modules(), strict=True):
-        for kind, p in module.named_parameters(recurse=False):
-            spared = kind == "bias" or isinstance(module, nn.BatchNorm2d)
-            same = torch.equal(p, getattr(old, kind))
-            assert same == spared, f"{name}.{kind}"
-            moved += not same
-    assert moved > 10
-    trained = [p for group in updater.param_groups for p in group["params"]]
-    assert len({id(p) for p in trained}) == len(trained) == len(list(net.parameters()))
-
-
-def test_rmsprop_is_tensorflows() -> None:
-    """Epsilon 1e-3 inside the root, decay 0.9, mean square from 1, the rate inside momentum."""
-    p = nn.Linear(3, 2, bias=False)
-    updater = make_optimizer(p, Train(optimizer="rmsprop", weight_decay=0.0, momentum=0.9))
-    weight, square, moment = p.weight.detach().clone(), torch.ones(2, 3), torch.zeros(2, 3)
-    for step, rate in enumerate((0.1, 0.1, 0.02)):
-        gradient = torch.randn(2, 3, generator=seeded(step))
-        p.weight.grad = gradient.clone()
-        for group in updater.param_groups:
-            group["lr"] = rate
-        updater.step()
-        square = 0.9 * square + 0.1 * gradient**2
-        moment = 0.9 * moment + rate * gradient / (square + 1e-3).sqrt()
-        weight = weight - moment
-        torch.testing.assert_close(p.weight.detach(), weight)
 
 
 # Batches
@@ -472,18 +388,6 @@ def test_averaged_weights_follow_a_plain_loop(digits: Dataset, decay: float) -> 
     for name, value in expected.items():
         if value.is_floating_point():
             torch.testing.assert_close(found[name], value, msg=name)
-
-
-def test_averages_take_in_batch_statistics() -> None:
-    average, net = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
-    with torch.no_grad():
-        net.running_mean.fill_(1.0)  # type: ignore[union-attr]
-        net.weight.fill_(3.0)
-    update_average(*averaged(average, net), decay=0.5, step=1000)
-    assert average.running_mean.tolist() == [0.5, 0.5]  # type: ignore[union-attr]
-    assert average.weight.tolist() == [2.0, 2.0]
-    update_average(*averaged(average, net), decay=0.5, step=0)  # the warm-up takes 1/10 of the old
-    torch.testing.assert_close(average.weight.detach(), torch.full((2,), 2.9))
 
 
 # Learning

@@ -173,7 +173,10 @@ def _fixed_tables(level: float, device: torch.device) -> dict[str, Tensor]:
 
 def _autocontrast(images: Tensor, level: float) -> Tensor:
     pixels = images.flatten(2)
-    low, high = pixels.amin(2, keepdim=True), pixels.amax(2, keepdim=True)  # aminmax: 7 times as long
+    low, high = (
+        pixels.amin(2, keepdim=True),
+        pixels.amax(2, keepdim=True),
+    )  # aminmax: 7 times as long
     spread = high - low
     # Torch divides a number by a tensor as number * (1 / tensor), which rounds twice.
     whole = torch.full_like(spread, 255, dtype=torch.float64)

@@ -12,23 +12,22 @@ a run is its weights, their average, the optimiser and the step.
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-from timm.optim import RMSpropTF
 from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe
-from ns_bench.recipe import Train as TrainSpec
 from ns_bench.selftrain import consistency, parallel
 from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
 from ns_bench.selftrain.models import NoisedNet, freeze, network
+from ns_bench.selftrain.optimize import EndToEnd, learning_rate, make_optimizer, update_average
 from ns_bench.selftrain.pseudo import PseudoLabeled
 from ns_bench.selftrain.rows import Joint, Rows, joint_rows
 from ns_bench.streams import stream
@@ -39,53 +38,6 @@ EVALUATIONS = 10
 
 class Diverged(Exception):
     """The loss or a network's output is not a finite number any more."""
-
-
-def learning_rate(spec: TrainSpec, epoch: float) -> float:
-    """Return the rate at `epoch` (a fraction, over labeled rows): linear warm-up, then decay."""
-    if epoch < spec.warmup_epochs:
-        return spec.lr * epoch / spec.warmup_epochs
-    if spec.schedule == "staircase":
-        return spec.lr * spec.decay_rate ** int(epoch / spec.decay_epochs)
-    progress = (epoch - spec.warmup_epochs) / max(spec.epochs - spec.warmup_epochs, 1e-9)
-    return spec.lr * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(progress, 1))).item())
-
-
-def make_optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Build the optimiser; weight decay leaves out biases and norms (official code).
-
-    Many tensors are updated by one call where there is one: bit for bit as one by one, 2 times as
-    fast for small networks on CPU; on a GPU SGD is fused.
-    """
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    rest = [p for p in net.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": spec.weight_decay},
-        {"params": rest},
-    ]
-    if spec.optimizer == "rmsprop":  # decay 0.9 and epsilon 1e-3 inside the root, as in TensorFlow
-        return RMSpropTF(
-            groups, lr=spec.lr, alpha=0.9, eps=1e-3, momentum=spec.momentum, foreach=True
-        )
-    how = {"fused": True} if decayed[0].is_cuda else {"foreach": True}
-    nesterov = spec.momentum > 0
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov, **how)
-
-
-def averaged(average: nn.Module, net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the weights and batch statistics that are averaged, and those they follow."""
-    pairs = zip(average.state_dict().values(), net.state_dict().values(), strict=True)
-    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-    return [a for a, _ in floats], [b for _, b in floats]
-
-
-@torch.no_grad()
-def update_average(
-    average: Sequence[Tensor], followed: Sequence[Tensor], decay: float, step: int
-) -> None:
-    """Move each average towards what it follows (with TensorFlow's warm-up of the decay)."""
-    decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average), list(followed), 1 - decay)
 
 
 class Objective:
@@ -229,8 +181,12 @@ def _train(
     if first is not None:
         net.load_state_dict(first)
     net = net.to(device).to(memory_format=torch.channels_last)  # 1.6x on CPU, and GPUs like it
+    net.train()
+    if isinstance(net, NoisedNet):  # a pair starts no student, and is not frozen
+        freeze(net, spec.frozen)
     average = copy.deepcopy(net).eval()
-    optimizer = make_optimizer(net, spec)
+    weights, means = EndToEnd(net), EndToEnd(average)
+    optimizer = make_optimizer([[each] for each in weights.weights], spec)
     start = 0
     if resume is not None:
         net.load_state_dict(resume["net"])
@@ -248,9 +204,6 @@ def _train(
         }
 
     marks = {round(recipe.steps * i / EVALUATIONS) for i in range(1, EVALUATIONS + 1)}
-    net.train()
-    if isinstance(net, NoisedNet):  # a pair starts no student, and is not frozen
-        freeze(net, spec.frozen)
     if compiled:
         for module in net.modules():
             if isinstance(module, NoisedNet):
@@ -263,14 +216,14 @@ def _train(
         log({"step": step, "event": event, "parts": parts})
 
     gradients = Gradients(trained, parts, min(part.batch for part in rows), halved)
-    followed = averaged(average, net)
     for step in range(start, recipe.steps):
         rate = learning_rate(spec, (step + 1) * spec.batch_size / recipe.data.labeled)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = gradients(partial(objective, trained, step))
+        weights.take_gradients()
         optimizer.step()
-        update_average(*followed, spec.ema, step)
+        update_average(means.tensors, weights.tensors, spec.ema, step)
         if step + 1 in marks:
             record = {"step": step + 1, "loss": parallel.mean(loss).item(), "lr": rate}
             scores = evaluate(average, data.validation, data.mean, data.std)

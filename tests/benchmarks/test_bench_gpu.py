@@ -20,10 +20,11 @@ from ns_bench.recipe import Recipe
 from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.loss import cross_entropy
 from ns_bench.selftrain.models import network
+from ns_bench.selftrain.optimize import EndToEnd, make_optimizer, update_average, weight_groups
 from ns_bench.selftrain.pseudo import PseudoLabeled
 from ns_bench.selftrain.randaugment import randaugment
 from ns_bench.selftrain.rows import Joint, joint_rows
-from ns_bench.selftrain.train import Objective, averaged, make_optimizer, update_average
+from ns_bench.selftrain.train import Objective
 from ns_bench.store import Store
 
 pytestmark = [
@@ -80,23 +81,25 @@ def test_joint_step(benchmark) -> None:
     soft = torch.randn(len(data.unlabeled), data.classes).softmax(1).cuda()
     pseudo = PseudoLabeled(torch.arange(len(soft)), soft, soft)
 
-    def fresh() -> tuple[Any, Any]:
-        net = network(recipe, 1, data.classes).cuda().to(memory_format=torch.channels_last).train()
-        return net, make_optimizer(net, recipe.train)
+    def fresh() -> Any:
+        return network(recipe, 1, data.classes).cuda().to(memory_format=torch.channels_last).train()
 
-    net, update = fresh()
-    average, _ = fresh()
+    net, average = fresh(), fresh()
+    weights, means = EndToEnd(net), EndToEnd(average)
+    update = make_optimizer([[each] for each in weights.weights], recipe.train)
     rows = joint_rows(recipe, data, pseudo, "cuda")
     objective = Objective(recipe, data, rows, average.eval(), None, "cuda")
-    gradients, pairs = Gradients(net, 1, 1, print), averaged(average, net)
+    gradients = Gradients(net, 1, 1, print)
 
     def ours() -> None:
         for step in range(STEPS):
             gradients(partial(objective, net, step))
+            weights.take_gradients()
             update.step()
-            update_average(*pairs, 0.99, step)
+            update_average(means.tensors, weights.tensors, 0.99, step)
 
-    plain, plain_update = fresh()
+    plain = fresh()
+    plain_update = make_optimizer(weight_groups(plain), recipe.train)
     images = torch.randn(512, 1, 32, 32).cuda().contiguous(memory_format=torch.channels_last)
     targets = torch.rand(512, 10).softmax(1).cuda()
 

@@ -23,7 +23,8 @@ from ns_bench.execute import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.loss import cross_entropy
 from ns_bench.selftrain.models import network
-from ns_bench.selftrain.train import make_optimizer, train
+from ns_bench.selftrain.optimize import make_optimizer, weight_groups
+from ns_bench.selftrain.train import train
 from ns_bench.store import Store
 
 
@@ -41,7 +42,7 @@ def as_in_a_worker() -> Iterator[None]:
 def bare(recipe: Recipe, channels: int, side: int, device: str = "cpu") -> Callable[[], None]:
     """Return what does one bare step."""
     net = network(recipe, channels, 10).to(device).to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(net, recipe.train)
+    optimizer = make_optimizer(weight_groups(net), recipe.train)
     rows = sum(recipe.batch)
     images = torch.randn(rows, channels, side, side, device=device)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -42,8 +42,8 @@ from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.models import MICRO, _micro
+from ns_bench.selftrain.optimize import learning_rate, make_optimizer, weight_groups
 from ns_bench.selftrain.pseudo import pseudo_label, smooth_one_hot
-from ns_bench.selftrain.train import learning_rate, make_optimizer
 from ns_bench.store import Store
 
 ROUNDS = 2
@@ -198,7 +198,7 @@ def loop(
     )
     net = plain_net(recipe, data)
     average = ModelEmaV3(net, spec.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
-    optimizer = make_optimizer(net, spec)
+    optimizer = make_optimizer(weight_groups(net), spec)
     net.train()
     for step, (images, index) in enumerate(loader, start=1):
         for group in optimizer.param_groups:
@@ -257,7 +257,7 @@ def modsscs(recipe: Recipe, settings: tuple[int, ...]) -> float:
     spec = replace(recipe.train, schedule="cosine")
     assert recipe.batch[0] == recipe.batch[1], "both kinds of rows have one batch size"
     net = plain_net(recipe, data)
-    optimizer = make_optimizer(net, spec)
+    optimizer = make_optimizer(weight_groups(net), spec)
     epochs = spec.batch_size / len(data.labeled)  # a step
     rates = iter([learning_rate(spec, step * epochs) for step in range(1, steps + 1)] * 2)
 
