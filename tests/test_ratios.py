@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 def bench(folder: Path, ratios: dict[str, Any], name: str = "bench.json", **more: Any) -> Path:
     """Write what pytest-benchmark would, with the ratios of some benchmarks."""
     entries = [
-        {"fullname": f"tests/benchmarks/test_bench_x.py::test_{test}", "extra_info": {**more, **i}}
+        {
+            "fullname": f"tests/benchmarks/test_bench_x.py::test_{test}",
+            "param": test,
+            "extra_info": {**more, **i},
+        }
         for test, i in ((t, r if isinstance(r, dict) else {"ratio": r}) for t, r in ratios.items())
     ]
     machine = {
@@ -113,7 +117,17 @@ def test_the_page_has_every_ratio_its_machine_and_the_figure(baseline, tmp_path)
     now = {
         "a": {"ratio": 10.04, "aim": 5, "peer": "timm", "scaling": [panel]},
         "b[1]": {"ratio": 0.948, "aim": 0.95, "peer": "a bare step"},
-        "c": {"ratio": 1.0},
+        "c": {"ratio": 1.0, "parts_ms": {"bare": 9.0, "noise": 1.0}},
+        "d": {
+            "peer": "another",
+            "images_per_second": 300.4,
+            "peer_images_per_second": 200.0,
+            "cpu_ratio": 1.25,
+            "top1": 95.04,
+            "peer_top1": 94.0,
+            "settings": "threads 1",
+            "peer_settings": "workers 2",
+        },
     }
     page = tmp_path / "published" / "performance.md"
     done = ratios(bench(tmp_path, now), "--baseline", baseline, "--page", page)
@@ -122,6 +136,8 @@ def test_the_page_has_every_ratio_its_machine_and_the_figure(baseline, tmp_path)
     assert "| x::a | 10 | 5: met | timm |" in text
     assert "| x::b[1] | 0.948 | 0.95: not met | a bare step |" in text
     assert "| x::c | 1 | none |" in text
+    assert "| bare | 9.00 (90.0 %) |\n| noise | 1.00 (10.0 %) |\n" in text
+    assert "| another | 300 | 200 | 1.25 | 95.0 | 94.0 | threads 1 | workers 2 |" in text
     for word in ("A CPU", "A GPU", "2 cores", "23 GiB", "Python 3.11.7", "torch 2.6.0"):
         assert word in text, word
     assert "2020-01-02" in text and "0123456789ab" in text

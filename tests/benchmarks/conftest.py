@@ -18,6 +18,8 @@ PACKAGES = (
     "pandas",
     "datasets",
     "optuna",
+    "kornia",
+    "modssc",
 )
 
 

@@ -168,6 +168,8 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
                 "date": content["datetime"][:10],
                 "commit": content["commit_info"].get("id", "unknown")[:12],
                 "rows": rows,
+                "steps": _steps(content),
+                "peers": _peers(content),
             }
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +181,21 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
     )  # fmt: skip
     template = environment.get_template("performance.md.j2")
     path.write_text(template.render(machines=machines, scaling=plot))
+
+
+def _steps(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the parts of a joint step take, for each benchmark that notes them."""
+    return [
+        {"name": entry["param"], "parts": entry["extra_info"]["parts_ms"]}
+        for entry in content["benchmarks"]
+        if "parts_ms" in entry["extra_info"]
+    ]
+
+
+def _peers(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what both sides reach, for each benchmark that notes it."""
+    infos = (entry["extra_info"] for entry in content["benchmarks"])
+    return [info for info in infos if "peer_top1" in info]
 
 
 def _aim(m: Measured) -> str:
