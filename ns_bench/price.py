@@ -15,7 +15,7 @@ from ns_bench.plan import longest_chain
 from ns_bench.recipe import Recipe
 
 if TYPE_CHECKING:
-    from ns_bench.definition import Profile
+    from ns_bench.profile import Profile
     from ns_bench.store import Run
 
 TABLE = Path(__file__).parent / "flops.csv"

@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import get_args
 
 from ns_bench.data import catalog
-from ns_bench.definition import (
-    Profile,
-    load_profile,
-    load_study,
-    study_names,
-)
+from ns_bench.definition import load_study, study_names
 from ns_bench.errors import UserError, at_least_one, exit_code
 from ns_bench.execute.cluster import Cluster, load_cluster
 from ns_bench.execute.how import How
 from ns_bench.plan import Task, make_plan
+from ns_bench.profile import Profile, load_profile
 from ns_bench.store import Store
 from ns_bench.study import (
     add_run_options,

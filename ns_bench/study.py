@@ -15,21 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from ns_bench import price
 from ns_bench.data import catalog
-from ns_bench.definition import (
-    TUNING_SEEDS,
-    Design,
-    Profile,
-    Study,
-    dotted,
-    load_profile,
-    load_study,
-    profile_names,
-    study_names,
-)
+from ns_bench.definition import TUNING_SEEDS, Design, Study, load_study, study_names
 from ns_bench.errors import UserError, at_least_one, exit_code, unknown
 from ns_bench.execute.cluster import load_cluster
 from ns_bench.execute.how import How, add_how
 from ns_bench.plan import Plan, Wanted, make_plan
+from ns_bench.profile import Profile, dotted, load_profile, profile_names
 from ns_bench.recipe import NO_FILES, Recipe
 from ns_bench.robustness import GROUPS, groups
 from ns_bench.store import Corrupt, Store

@@ -1,15 +1,7 @@
 """Does the gain carry over to another family of networks? (paper, appendix A.3)"""
 
-from ns_bench.definition import (
-    Arm,
-    Design,
-    Profile,
-    Study,
-    difference,
-    interaction,
-    minus,
-    untestable,
-)
+from ns_bench.definition import Arm, Design, Study, difference, interaction, minus, untestable
+from ns_bench.profile import Profile
 
 TEXT = "The student exceeds its teacher in a ResNet, too."
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ns_bench.definition import Arm, Claim, Design, Profile, Study, difference, minus
+from ns_bench.definition import Arm, Claim, Design, Study, difference, minus
+from ns_bench.profile import Profile
 
 AUGMENTATION = {
     "randaugment_n": 0,

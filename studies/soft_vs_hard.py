@@ -4,7 +4,6 @@ from ns_bench.definition import (
     Arm,
     Claim,
     Design,
-    Profile,
     Study,
     combine,
     difference,
@@ -12,6 +11,7 @@ from ns_bench.definition import (
     slope,
     untestable,
 )
+from ns_bench.profile import Profile
 
 KINDS = ("soft", "hard")
 BINS = (0.3, 0.5, 0.7, 0.9)

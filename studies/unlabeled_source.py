@@ -1,15 +1,7 @@
 """Does an unlabeled pool of another domain help as well? (paper, appendix A.4: YFCC for JFT)"""
 
-from ns_bench.definition import (
-    Arm,
-    Design,
-    Profile,
-    Study,
-    difference,
-    interaction,
-    minus,
-    untestable,
-)
+from ns_bench.definition import Arm, Design, Study, difference, interaction, minus, untestable
+from ns_bench.profile import Profile
 
 
 def design(profile: Profile) -> Design:

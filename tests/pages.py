@@ -7,6 +7,7 @@ from fakes import fake_runs
 from ns_bench import definition
 from ns_bench.definition import Arm, Design, Study, difference, untestable
 from ns_bench.plan import make_plan
+from ns_bench.profile import load_profile
 from ns_bench.report.analysis import Analysis, analyse, collect
 from ns_bench.store import Store
 
@@ -34,7 +35,7 @@ def hostile() -> Study:
 def analysis(store: Store, study: Study | str, profile: str = "digits", seeds: int = 8) -> Analysis:
     """Analyse what `store` has of a study."""
     study = definition.load_study(study) if isinstance(study, str) else study
-    chosen = definition.load_profile(profile)
+    chosen = load_profile(profile)
     design = study.design(chosen)
     plan = make_plan(store, design.recipes(range(seeds)).values())
     return analyse(study, chosen, design, *collect(design, plan, seeds), seeds)
@@ -45,7 +46,7 @@ def filled(folder: Path, *studies: Study | str, profile: str = "digits", seeds: 
     store = Store(folder)
     for study in studies:
         study = definition.load_study(study) if isinstance(study, str) else study
-        design = study.design(definition.load_profile(profile))
+        design = study.design(load_profile(profile))
         fake_runs(store, design.recipes(range(seeds)).values(), _top1)
     return store
 

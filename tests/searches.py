@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from fakes import fake_curve, fake_result
 
-from ns_bench.definition import load_profile, load_study
+from ns_bench.definition import load_study
 from ns_bench.plan import Task
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.search import Budget, Driver
 from ns_bench.store import CHECKPOINT, Store

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ns_bench.definition import load_profile, load_study
+from ns_bench.definition import load_study
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.store import Run
 

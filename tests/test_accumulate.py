@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ns_bench.data import split
-from ns_bench.definition import load_profile
 from ns_bench.errors import UserError
 from ns_bench.execute.how import How
 from ns_bench.execute.run_one import Paused, run_one
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.accumulate import Gradients, out_of_memory
 from ns_bench.selftrain.evaluate import predict
@@ -195,7 +195,7 @@ LIMITED = """
 import copy, resource, sys
 from pathlib import Path
 import torch
-from ns_bench.definition import load_profile
+from ns_bench.profile import load_profile
 from ns_bench.execute import run_one as execute
 from ns_bench.selftrain import train
 from ns_bench.store import Store

@@ -12,6 +12,7 @@ from scipy import stats
 
 from ns_bench import definition
 from ns_bench.errors import UserError
+from ns_bench.profile import load_profile
 from ns_bench.report.__main__ import main
 from ns_bench.report.compare import compare, content, write
 from ns_bench.report.sources import Source
@@ -26,7 +27,7 @@ DIGITS = ["--profile", "digits"]
 def store(folder, gain: float, seeds=range(8), wiggle: float = 0.0, **assignments):
     """A store of teacher_size whose students gain so much, by seed a bit more or less."""
     found = Store(folder)
-    profile = definition.load_profile("digits", assignments)
+    profile = load_profile("digits", assignments)
     recipes = definition.load_study("teacher_size").design(profile).recipes(seeds)
     fake_runs(
         found,
@@ -116,7 +117,7 @@ def test_a_verdict_that_is_gone_is_a_change_and_a_new_one_is_not(tmp_path):
 def test_runs_that_only_one_has(tmp_path):
     a = store(tmp_path / "a", 3.0)
     shutil.copytree(a, tmp_path / "b")
-    recipes = definition.load_study("teacher_size").design(definition.load_profile("digits"))
+    recipes = definition.load_study("teacher_size").design(load_profile("digits"))
     lost = recipes.recipes([5])[("large teacher", 5)].id
     shutil.rmtree(tmp_path / "b" / lost)
     found = compare(Source(a), Source(tmp_path / "b"), ["teacher_size"], PAIR)
@@ -130,9 +131,9 @@ def test_recipe_fields_that_differ(tmp_path):
     """Runs of --set are not what today's study asks for: the store's own report names them."""
     a, b = store(tmp_path / "a", 3.0), store(tmp_path / "b", 4.0, **{"train.lr": 0.05})
     assert Source(b).analysis(
-        definition.load_study("teacher_size"), definition.load_profile("digits")
+        definition.load_study("teacher_size"), load_profile("digits")
     ) is None  # fmt: skip
-    profile = definition.load_profile("digits", {"train.lr": 0.05})
+    profile = load_profile("digits", {"train.lr": 0.05})
     study = definition.load_study("teacher_size")
     from ns_bench.plan import make_plan
     from ns_bench.report.analysis import analyse, collect

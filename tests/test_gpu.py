@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ns_bench.data import split
-from ns_bench.definition import load_profile
 from ns_bench.execute.how import How
 from ns_bench.execute.run_one import run_one
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.models import network

@@ -14,7 +14,7 @@ from timm.layers import BatchNormAct2d
 from timm.models._efficientnet_builder import round_channels
 
 from ns_bench.data import catalog
-from ns_bench.definition import Profile, load_profile
+from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.optimize import learning_rate, make_optimizer, weight_groups

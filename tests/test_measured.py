@@ -13,12 +13,13 @@ from test_study import TINY, contents, study
 
 from ns_bench import study as study_command
 from ns_bench.data import split
-from ns_bench.definition import Arm, Claim, Design, Study, load_profile, load_study, minus
+from ns_bench.definition import Arm, Claim, Design, Study, load_study, minus
 from ns_bench.errors import UserError
 from ns_bench.execute import job
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.pilot import needs, table_of
 from ns_bench.plan import make_plan
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.report import page
 from ns_bench.report.analysis import analyse, collect, read

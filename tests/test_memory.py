@@ -12,7 +12,7 @@ import json, os, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fakes import fake_result
-from ns_bench.definition import load_profile
+from ns_bench.profile import load_profile
 from ns_bench.execute.local import execute
 from ns_bench.plan import make_plan
 from ns_bench.store import Store

@@ -19,8 +19,9 @@ from PIL import Image
 
 from ns_bench import search, study
 from ns_bench.data import split
-from ns_bench.definition import load_profile, load_study
+from ns_bench.definition import load_study
 from ns_bench.errors import UserError
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 
 MINE = """

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ns_bench.definition import Profile, load_profile
 from ns_bench.errors import UserError
 from ns_bench.execute.cluster import Cluster, cluster_names, load_cluster
 from ns_bench.execute.packing import Array, Pack, dependency, make_arrays, make_packs
 from ns_bench.execute.slurm import array_name, plan_arrays
+from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.store import Run
 

@@ -8,8 +8,9 @@ from fakes import fake_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ns_bench.definition import Arm, Claim, Design, load_profile, load_study, minus
+from ns_bench.definition import Arm, Claim, Design, load_study, minus
 from ns_bench.pilot import needs
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.statistics import seeds_needed
 from ns_bench.store import Store

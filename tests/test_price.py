@@ -11,10 +11,11 @@ import torch
 
 from ns_bench import price
 from ns_bench.data.catalog import pool_size
-from ns_bench.definition import Gpu, Profile, at_higher_resolution, load_profile, profile_names
+from ns_bench.definition import at_higher_resolution
 from ns_bench.errors import UserError
 from ns_bench.plan import longest_chain, make_plan
 from ns_bench.price import Shape, network, shape_of
+from ns_bench.profile import Gpu, Profile, load_profile, profile_names
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import count
 from ns_bench.selftrain.models import build

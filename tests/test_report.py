@@ -16,6 +16,7 @@ from ns_bench import definition, paper
 from ns_bench.definition import Arm, Claim, Design, difference, minus, untestable
 from ns_bench.errors import UserError
 from ns_bench.plan import make_plan
+from ns_bench.profile import load_profile
 from ns_bench.report import figure
 from ns_bench.report.analysis import analyse, collect, label, read
 from ns_bench.report.numbers import interval, p_value, points, share, signed
@@ -38,7 +39,7 @@ def top1(recipe):
 
 
 def analysis_of(store: Store, profile: str = "digits", seeds: int = SEEDS, study=STUDY):
-    chosen = definition.load_profile(profile)
+    chosen = load_profile(profile)
     design = study.design(chosen)
     plan = make_plan(store, design.recipes(range(seeds)).values())
     return analyse(study, chosen, design, *collect(design, plan, seeds), seeds)
@@ -60,7 +61,7 @@ def study_of(arms: int, claims=lambda names: (), name: str = "arm"):
 def filled(folder: Path, study, top1, seeds: int = SEEDS) -> Store:
     """A store with a study's every run in digits; `top1` takes the arm's number and the seed."""
     store = Store(folder)
-    design = study.design(definition.load_profile("digits"))
+    design = study.design(load_profile("digits"))
     fake_runs(store, design.recipes(range(seeds)).values(), lambda r: top1(r.train.epochs, r.seed))
     return store
 
@@ -68,7 +69,7 @@ def filled(folder: Path, study, top1, seeds: int = SEEDS) -> Store:
 @pytest.fixture
 def store(tmp_path):
     store = Store(tmp_path / "runs")
-    design = STUDY.design(definition.load_profile("digits"))
+    design = STUDY.design(load_profile("digits"))
     fake_runs(store, design.recipes(range(SEEDS)).values(), top1)
     return store
 
@@ -98,7 +99,7 @@ def test_claims_are_judged_with_holm_over_the_study(store):
 
 def test_a_null_effect_is_not_reproduced(tmp_path):
     store = Store(tmp_path / "null")
-    design = STUDY.design(definition.load_profile("digits"))
+    design = STUDY.design(load_profile("digits"))
     draw = np.random.default_rng(0)
     fake_runs(store, design.recipes(range(SEEDS)).values(), lambda r: float(draw.normal(88, 2)))
     words = {c.verdict.word for c in analysis_of(store).claims}
@@ -108,7 +109,7 @@ def test_a_null_effect_is_not_reproduced(tmp_path):
 
 
 def test_a_missing_run_shows_and_withholds_the_verdict(store):
-    design = STUDY.design(definition.load_profile("digits"))
+    design = STUDY.design(load_profile("digits"))
     lost = store.run(design.recipes([3])[("large teacher", 3)])
     shutil.rmtree(lost.path)
     analysis = analysis_of(store)
@@ -125,7 +126,7 @@ def test_a_missing_run_shows_and_withholds_the_verdict(store):
 
 
 def test_a_failed_run_is_named_with_its_reason(store):
-    design = STUDY.design(definition.load_profile("digits"))
+    design = STUDY.design(load_profile("digits"))
     lost = store.run(design.recipes([0])[("small teacher", 0)])
     lost.discard()
     lost.fail("Diverged: <b>loss</b> | pipe", "Traceback ...")
@@ -136,7 +137,7 @@ def test_a_failed_run_is_named_with_its_reason(store):
 
 def test_a_smoke_run_gives_no_verdict(tmp_path):
     store = Store(tmp_path / "smoke")
-    design = STUDY.design(definition.load_profile("smoke"))
+    design = STUDY.design(load_profile("smoke"))
     fake_runs(store, design.recipes(range(2)).values(), top1)
     page = markdown(analysis_of(store, "smoke", 2))
     assert "Smoke run" in page and "no verdict" in page
@@ -144,20 +145,20 @@ def test_a_smoke_run_gives_no_verdict(tmp_path):
 
 
 def test_a_run_that_finishes_while_its_plan_is_reported_is_not_half_in(store):
-    design = STUDY.design(definition.load_profile("digits"))
+    design = STUDY.design(load_profile("digits"))
     plan = make_plan(store, design.recipes(range(SEEDS)).values())
     lost = store.run(design.recipes([0])[("small teacher", 0)])
     plan.states[lost.id] = "running"
     runs, curves = collect(design, plan, SEEDS)
     row = runs[runs["run"] == lost.id].iloc[0]
     assert row["state"] == "running" and np.isnan(row["test_top1"])
-    analysis = analyse(STUDY, definition.load_profile("digits"), design, runs, curves, SEEDS)
+    analysis = analyse(STUDY, load_profile("digits"), design, runs, curves, SEEDS)
     assert [run.id for run in analysis.unfinished] == [lost.id]
 
 
 def test_a_failed_teacher_that_is_no_arm_is_named(tmp_path):
     store = Store(tmp_path / "runs")
-    design = STUDY.design(definition.load_profile("digits"))
+    design = STUDY.design(load_profile("digits"))
     fake_runs(store, design.recipes(range(SEEDS)).values(), top1)
     student = store.run(design.recipes([2])[("large teacher", 2)])
     shutil.rmtree(student.path)
@@ -230,7 +231,7 @@ def test_contrasts_have_names():
 @pytest.mark.parametrize("name", definition.study_names())
 def test_the_papers_effect_of_every_claim_can_be_had(name, profile):
     study = definition.load_study(name)
-    for claim in study.design(definition.load_profile(profile)).claims:
+    for claim in study.design(load_profile(profile)).claims:
         if claim.paper:
             effect = paper.effect(name, claim.paper)
             assert abs(effect.value) < 20 and effect.versions
@@ -283,7 +284,7 @@ def test_written_twice_gives_the_same_bytes(store, tmp_path):
 def test_tables_alone_rebuild_the_report(store, tmp_path):
     """Missing and failed runs, and words that look like numbers or like nothing, included."""
     study = study_of(3, lambda names: [difference("A.", names[1], names[0], 1.0)], name="NA")
-    design = study.design(definition.load_profile("digits"))
+    design = study.design(load_profile("digits"))
     design = replace(
         design, arms=[replace(a, name="nan") if a.name == "NA 2" else a for a in design.arms]
     )
@@ -343,7 +344,7 @@ PUBLISHED = sorted(
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_published_reports_are_what_their_tables_say(folder, tmp_path):
     name, _, profile_name = folder.name.rpartition("-")
-    study, profile = definition.load_study(name), definition.load_profile(profile_name)
+    study, profile = definition.load_study(name), load_profile(profile_name)
     runs, curves = read(folder)
     seeds = max(study.seeds.get(profile.name, profile.seeds), runs["seed"].max() + 1)
     analysis = analyse(study, profile, study.design(profile), runs, curves, seeds)

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from ns_bench.data import split
-from ns_bench.definition import at_higher_resolution, load_profile
+from ns_bench.definition import at_higher_resolution
 from ns_bench.errors import UserError
 from ns_bench.execute.run_one import run_one
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Data, Recipe
 from ns_bench.robustness import measure as measuring
 from ns_bench.selftrain.models import build, freeze

@@ -18,11 +18,11 @@ import pytest
 import torch
 from fakes import contents
 
-from ns_bench.definition import load_profile
 from ns_bench.execute import run_one as run_module
 from ns_bench.execute import worker
 from ns_bench.execute.how import PLAIN
 from ns_bench.execute.run_one import run_one
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, publish, unseal
 

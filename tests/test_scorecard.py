@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from ns_bench import definition
+from ns_bench.profile import load_profile
 from ns_bench.report import scorecard
 from ns_bench.report.__main__ import main
 from ns_bench.report.analysis import analyse
@@ -31,7 +32,7 @@ GAINS = {"supervised": 88.0, "large teacher": 93.5, "medium teacher": 92.9}
 def table(name: str, profile: str = "digits", seeds: int | None = None) -> pd.DataFrame:
     """Made-up runs of a shipped study with the ids that it gives them, at as many seeds."""
     seeds = seeds or definition.load_study(name).seeds.get(profile, SEEDS)
-    design = definition.load_study(name).design(definition.load_profile(profile))
+    design = definition.load_study(name).design(load_profile(profile))
     arms = [arm.name for arm in design.arms]
     rows = [
         {
@@ -114,7 +115,7 @@ def test_no_text_of_the_figure_covers_another_or_leaves_it():
     analyses = []
     for name in ("iterations", "student_size", "confidence_threshold"):
         for profile, seeds in (("digits", SEEDS), ("smoke", 2)):
-            study, scale = definition.load_study(name), definition.load_profile(profile)
+            study, scale = definition.load_study(name), load_profile(profile)
             runs = table(name, profile, seeds)
             analyses.append(analyse(study, scale, study.design(scale), runs, pd.DataFrame(), seeds))
     drawn = scorecard.draw(analyses)
@@ -195,7 +196,7 @@ def test_a_failed_run_is_named_and_makes_the_exit_code_1(one, tmp_path):
 
 def test_from_a_store_which_is_only_read(tmp_path):
     store = Store(tmp_path / "runs")
-    design = definition.load_study("teacher_size").design(definition.load_profile("digits"))
+    design = definition.load_study("teacher_size").design(load_profile("digits"))
     fake_runs(store, design.recipes(range(SEEDS)).values(), lambda r: 88 + 4 * bool(r.teacher))
     before = contents(tmp_path / "runs")
     out = tmp_path / "out"
@@ -280,7 +281,7 @@ def test_names_stay_text(tmp_path, monkeypatch):
     monkeypatch.setattr("ns_bench.report.__main__.study_names", lambda: ["mine"])
     monkeypatch.setattr("ns_bench.report.sources.load_study", lambda name: study)
     store = Store(tmp_path / "runs")
-    recipes = study.design(definition.load_profile("digits")).recipes(range(SEEDS))
+    recipes = study.design(load_profile("digits")).recipes(range(SEEDS))
     fake_runs(store, recipes.values(), lambda r: 80 + 5 * r.train.epochs + 0.1 * r.seed)
     out = tmp_path / "out"
     assert main(["all", "--runs", str(tmp_path / "runs"), "--out", str(out)]) == 0

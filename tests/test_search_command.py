@@ -13,8 +13,8 @@ import pytest
 import torch
 from searches import ROOT, SPACE, STUDENT, STUDY, budget, search
 
-from ns_bench.definition import load_profile
 from ns_bench.execute.run_one import Paused, run_one
+from ns_bench.profile import load_profile
 from ns_bench.search import Driver, main
 from ns_bench.store import Store
 from ns_bench.study import main as study_main

@@ -30,8 +30,8 @@ from ns_bench.data import sets
 from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size, sources_of
 from ns_bench.data.sets import arrays, decode, hashes, prepare
 from ns_bench.data.split import hidden_labels, load
-from ns_bench.definition import load_profile
 from ns_bench.errors import UserError
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Data, Recipe
 from ns_bench.report import page
 from ns_bench.selftrain.pseudo import PseudoLabeled, quality

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ns_bench.data import catalog
-from ns_bench.definition import load_profile
 from ns_bench.errors import UserError
+from ns_bench.profile import load_profile
 from ns_bench.recipe import PseudoLabels, Recipe
 from ns_bench.selftrain.pseudo import pseudo_label, quality
 from ns_bench.selftrain.shards import (

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ns_bench.definition import load_profile, load_study, profile_names
+from ns_bench.definition import load_study
 from ns_bench.errors import UserError
+from ns_bench.profile import load_profile, profile_names
 from ns_bench.recipe import Recipe
 from ns_bench.tuning.sampler import distribution
 from ns_bench.tuning.space import (

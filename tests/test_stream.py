@@ -17,11 +17,12 @@ from torch import Tensor
 from ns_bench.data import catalog, split
 from ns_bench.data.sets import decode, prepare
 from ns_bench.data.stream import Pictures, cells_of
-from ns_bench.definition import Profile, at_higher_resolution, load_profile
+from ns_bench.definition import at_higher_resolution
 from ns_bench.errors import UserError
 from ns_bench.execute.label import main
 from ns_bench.execute.local import execute
 from ns_bench.execute.run_one import Paused, run_one
+from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.rows import Rows
 from ns_bench.store import LOGITS, Store

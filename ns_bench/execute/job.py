@@ -10,8 +10,8 @@ from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
-from ns_bench.definition import Profile
 from ns_bench.execute.how import How
+from ns_bench.profile import Profile
 from ns_bench.recipe import Recipe
 from ns_bench.store import Run
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from ns_bench import __file__ as package_file
-from ns_bench.definition import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.cluster import Cluster
 from ns_bench.execute.packing import Array, dependency, make_arrays, make_packs
+from ns_bench.profile import Profile
 from ns_bench.resources import folder
 from ns_bench.store import Run, Store, publish_json
 

@@ -13,7 +13,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ns_bench.definition import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.cluster import Cluster
 from ns_bench.execute.slurm import (
@@ -26,6 +25,7 @@ from ns_bench.execute.slurm import (
     require_slurm,
 )
 from ns_bench.plan import Plan, Wanted, make_plan, states_of
+from ns_bench.profile import Profile
 from ns_bench.recipe import Recipe
 from ns_bench.store import Run, Store
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ns_bench.definition import Profile, Study, profile_names, study_names
+from ns_bench.definition import Study, study_names
 from ns_bench.errors import UserError, exit_code
+from ns_bench.profile import Profile, profile_names
 from ns_bench.report.sources import TRIAL, from_store, from_tables, load_all, usual_profiles
 
 if TYPE_CHECKING:

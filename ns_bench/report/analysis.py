@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ns_bench import paper
-from ns_bench.definition import Claim, Design, Profile, Study, Weights
+from ns_bench.definition import Claim, Design, Study, Weights
 from ns_bench.errors import UserError, unknown
 from ns_bench.plan import Plan
+from ns_bench.profile import Profile
 from ns_bench.robustness import groups_in
 from ns_bench.statistics import (
     Array,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from ns_bench import paper
-from ns_bench.definition import Profile, Study
+from ns_bench.definition import Study
+from ns_bench.profile import Profile
 from ns_bench.report import figure, html, latex, robustness, tuned
 from ns_bench.report import markdown as md
 from ns_bench.report.analysis import Analysis, ClaimResult

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ns_bench.definition import Profile, Study, load_profile, load_study, profile_names
+from ns_bench.definition import Study, load_study
 from ns_bench.errors import UserError
+from ns_bench.profile import Profile, load_profile, profile_names
 from ns_bench.robustness import groups
 
 if TYPE_CHECKING:

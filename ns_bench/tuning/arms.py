@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ns_bench.definition import Design, Profile, Study
+from ns_bench.definition import Design, Study
 from ns_bench.errors import UserError, unknown
+from ns_bench.profile import Profile
 from ns_bench.store import Store
 from ns_bench.tuning.sampler import check
 from ns_bench.tuning.space import Dimension, changes, for_arm, varied_fields

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from ns_bench.data import split
-from ns_bench.definition import Profile, load_profile
 from ns_bench.execute.local import execute
+from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.accumulate import Gradients
 from ns_bench.selftrain.loss import cross_entropy

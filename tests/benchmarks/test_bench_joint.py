@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from ns_bench.definition import load_profile
 from ns_bench.execute import run_one
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import train as training
 from ns_bench.selftrain.loss import cross_entropy

@@ -37,8 +37,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ns_bench.data.split import Dataset, load
-from ns_bench.definition import load_profile
 from ns_bench.execute.run_one import run_one
+from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.models import MICRO, _micro

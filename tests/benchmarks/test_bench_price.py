@@ -7,9 +7,9 @@ start, once a worker, that the estimate leaves out.
 
 from torch import get_num_threads, set_num_threads
 
-from ns_bench.definition import load_profile
 from ns_bench.execute.run_one import run_one
 from ns_bench.plan import make_plan
+from ns_bench.profile import load_profile
 from ns_bench.store import Store
 
 FACTOR = 1.5

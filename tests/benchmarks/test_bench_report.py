@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ns_bench import definition
 from ns_bench.definition import Arm, Design, Study, difference
+from ns_bench.profile import load_profile
 from ns_bench.store import Store
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -40,7 +40,7 @@ def store(tmp_path_factory) -> Store:
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(os, "fsync", lambda file: None)  # 40,000 of them take minutes
     store = Store(tmp_path_factory.mktemp("runs"))
-    profile = definition.load_profile("digits")
+    profile = load_profile("digits")
     for number in range(STUDIES):
         for recipe in study(number).design(profile).recipes(range(SEEDS)).values():
             run = store.run(recipe)
@@ -57,7 +57,7 @@ def test_scorecard(benchmark, store, tmp_path):
     from ns_bench.report.analysis import analyse, collect
     from ns_bench.store import _parse
 
-    profile = definition.load_profile("digits")
+    profile = load_profile("digits")
     studies = [study(number) for number in range(STUDIES)]
 
     seconds = []

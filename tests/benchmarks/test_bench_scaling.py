@@ -23,11 +23,11 @@ import torch
 from fakes import fake_result
 
 from ns_bench.data.split import Dataset, load
-from ns_bench.definition import Profile, load_profile
 from ns_bench.execute.local import cores, execute
 from ns_bench.plan import make_plan
 from ns_bench.price import network as priced
 from ns_bench.price import shape_of
+from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.models import network
