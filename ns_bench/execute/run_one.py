@@ -56,7 +56,7 @@ from ns_bench.streams import stream
 
 CHECKPOINT_SECONDS = 5.0
 
-WRITING_SHARE = 0.02
+WRITING_SHARE = 0.01
 """Of its time, that a run writes checkpoints at most: those of large networks take seconds."""
 
 

@@ -187,7 +187,7 @@ def _equalize(images: Tensor, level: float) -> Tensor:
     pixels = images.flatten(2).long()
     histogram = pixels.new_zeros(*pixels.shape[:2], 256)
     histogram.scatter_add_(2, pixels, torch.ones_like(pixels))
-    lightest = histogram.gather(2, pixels.amax(2, keepdim=True))
+    lightest = histogram.gather(2, images.flatten(2).amax(2, keepdim=True).long())
     step = (pixels.shape[2] - lightest) // 255
     darker = histogram.cumsum(2).sub_(histogram).add_(step // 2)
     # Floats, truncated, are as exact for images of less than 2^24 pixels, and 10 times as fast.
@@ -282,7 +282,7 @@ def _smooth(images: Tensor) -> Tensor:
     square = across[..., :-2, :] + across[..., 1:-1, :] + across[..., 2:, :]
     inner = smooth[..., 1:-1, 1:-1]
     # No integer plus 6.5 is a multiple of 13: a division that is inexact, as on CUDA, will do.
-    inner.copy_(((square + 4 * inner + 6.5) / 13).floor_())
+    inner.copy_(square.add_(inner, alpha=4).add_(6.5).div_(13).floor_())
     return smooth
 
 

@@ -73,7 +73,7 @@ def test_ratio_to_kornia(benchmark) -> None:
         randaugment,
         args=(images, 2, 27, generator),
         setup=lambda: theirs.append(best_seconds(lambda: transform(floats), rounds=1)),
-        rounds=150,
+        rounds=500,
         warmup_rounds=5,
     )
     benchmark.extra_info |= {
