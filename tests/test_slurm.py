@@ -21,10 +21,12 @@ The numbers of traps are those of SLURM itself, met with a mocked scheduler by n
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +92,30 @@ class Story:
     before: dict[str, bytes]  # all results before the last call
 
 
+@contextmanager
+def stopped(folder: Path, but: str) -> Iterator[None]:
+    """Hold one run that has begun, not that of the id `but`: else it is over before it is seen."""
+    held: list[int] = []
+
+    def hold() -> bool:
+        others = {run: at for run, at in written(folder, "lease.json").items() if run != but}
+        for run, lease in others.items():
+            process = json.loads(lease)["pid"]
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGSTOP)
+                if (folder / "runs" / run / "lease.json").exists():
+                    held.append(process)
+                    return True
+                os.kill(process, signal.SIGCONT)
+        return False
+
+    until(hold)
+    try:
+        yield
+    finally:
+        os.kill(held[0], signal.SIGCONT)
+
+
 @pytest.fixture(scope="module")
 def story(slurm: Env, tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("with a space")
@@ -102,8 +128,8 @@ def story(slurm: Env, tmp_path_factory: pytest.TempPathFactory) -> Story:
     report = folder / "runs/reports/teacher_size-smoke/report.md"
 
     first = study(slurm, *words, cwd=folder)
-    until(lambda: written(folder, "lease.json"))
-    status = study(slurm, *words, "--status", cwd=folder).stdout
+    with stopped(folder, but=teacher):
+        status = study(slurm, *words, "--status", cwd=folder).stdout
     until(idle(slurm))
     early_report = report.read_text()
     second = study(slurm, *words, cwd=folder)
