@@ -16,7 +16,7 @@ the official code, a TensorFlow port of Pillow, differs from it:
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor
@@ -122,18 +122,23 @@ def _check(images: Tensor, level: float) -> None:
 def _apply(images: Tensor, codes: Tensor, level: float) -> Tensor:
     """Apply operation ``codes[i] // 2`` of `_BY_FAMILY`, negative if even, to image i.
 
-    The codes [B] are on the host. Sorted by them, the images of an operation are one slice of known
-    length, and so are those of a family, which takes one pass.
+    The codes [B] are on the host. Sorted by `_places`, the images of an operation are one slice of
+    known length, and so are those of a family, which takes one pass. Those that nothing changes, as
+    Posterize and Solarize at the paper's magnitude, take none.
     """
-    codes, order = codes.sort()
-    counts = torch.bincount(codes // 2, minlength=len(_BY_FAMILY)).tolist()
-    first, last = len(_TABLED), len(_TABLED) + len(_MOVED)
-    tabled, moved = sum(counts[:first]), sum(counts[first:last])
+    codes, order = _places(level)[codes].sort()
+    counts = torch.bincount(codes // 2, minlength=len(OPERATIONS)).tolist()
+    first = len(_fixed_tables(level, images.device)) + len(_FITTED_TABLES)
+    last = first + len(_MOVED)
+    end = last + len(_FILTERED)
+    sizes = [sum(counts[a:b]) for a, b in pairwise((0, first, last, end, None))]
     ordered = images.index_select(0, order.to(images.device, non_blocking=True))
+    tabled, moved, filtered, same = ordered.split(sizes)
     changed = (
-        _look_up(ordered[:tabled], counts[:first], level),
-        _move(ordered[tabled : tabled + moved], codes[tabled : tabled + moved] - 2 * first, level),
-        _filter(ordered[tabled + moved :], counts[last:], level),
+        _look_up(tabled, counts[:first], level),
+        _move(moved, codes.split(sizes)[1] - 2 * first, level),
+        _filter(filtered, counts[last:end], level),
+        same,
     )
     back = order.argsort().to(images.device, non_blocking=True)
     return torch.cat(changed).index_select(0, back)
@@ -157,7 +162,7 @@ def _blend(degenerate: Tensor | float, image: Tensor, level: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _fixed_tables(level: float, device: torch.device) -> dict[str, Tensor]:
-    """Return by name the lookup tables that fit every image: uint8 [256]."""
+    """Return by name the lookup tables that fit every image, if they change any: uint8 [256]."""
     value = torch.arange(256)
     dropped = 8 - min(int(level / 10 * 4), 8)
     lighter = (value + int(level / 10 * 110)).clamp(max=255)
@@ -168,19 +173,28 @@ def _fixed_tables(level: float, device: torch.device) -> dict[str, Tensor]:
         "SolarizeAdd": torch.where(value < 128, lighter, value),
         "Brightness": _blend(0, value, level),
     }
-    return {name: table.to(device, torch.uint8) for name, table in tables.items()}
+    return {
+        name: table.to(device, torch.uint8)
+        for name, table in tables.items()
+        if not torch.equal(table, value.to(table.dtype))
+    }
+
+
+@lru_cache(maxsize=8)
+def _values(device: torch.device) -> Tensor:
+    return torch.arange(256, dtype=torch.uint8, device=device)
 
 
 def _autocontrast(images: Tensor, level: float) -> Tensor:
     pixels = images.flatten(2)
     low, high = pixels.amin(2, keepdim=True), pixels.amax(2, keepdim=True)  # faster than aminmax
     spread = high - low
+    flat = spread == 0
     # Torch divides a number by a tensor as number * (1 / tensor), which rounds twice.
     whole = torch.full_like(spread, 255, dtype=torch.float64)
-    scale = whole / spread.masked_fill(spread == 0, 255)
-    offset = low.masked_fill(spread == 0, 0) * scale
-    value = torch.arange(256, device=images.device)
-    return (value * scale - offset).clamp_(0, 255).to(torch.uint8)
+    scale = whole.div_(spread.masked_fill_(flat, 255))
+    offset = low.masked_fill_(flat, 0) * scale
+    return (_values(images.device) * scale).sub_(offset).clamp_(0, 255).to(torch.uint8)
 
 
 def _equalize(images: Tensor, level: float) -> Tensor:
@@ -192,14 +206,14 @@ def _equalize(images: Tensor, level: float) -> Tensor:
     darker = histogram.cumsum(2).sub_(histogram).add_(step // 2)
     # Floats, truncated, are as exact for images of less than 2^24 pixels, and 10 times as fast.
     table = (darker / step.clamp(min=1)).clamp_(max=255).to(torch.uint8)
-    value = torch.arange(256, dtype=torch.uint8, device=images.device)
-    return table.mul_(step > 0).add_(value * (step == 0))  # torch.where takes 4 times as long
+    # torch.where takes 4 times as long
+    return table.mul_(step > 0).add_(_values(images.device) * (step == 0))
 
 
 def _contrast(images: Tensor, level: float) -> Tensor:
     grey = _grey(images).flatten(2)
     mean = (2 * grey.sum(2, keepdim=True) + grey.shape[2]) // (2 * grey.shape[2])
-    return _blend(mean, torch.arange(256, device=images.device), level)
+    return _blend(mean, _values(images.device), level)
 
 
 # Tables that depend on the image: uint8 [B, C, H, W] and a level to uint8 [B, C or 1, 256].
@@ -293,6 +307,18 @@ def _filter(images: Tensor, counts: list[int], level: float) -> Tensor:
     return _blend(torch.cat((grey, _smooth(sharpened))), images, level)
 
 
-_TABLED = (*_fixed_tables(0, torch.device("cpu")), *_FITTED_TABLES)
+_FIXED = ("Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness")
 _MOVED = tuple(_matrices(0, 1, 1))
-_BY_FAMILY = (*_TABLED, *_MOVED, "Color", "Sharpness")
+_FILTERED = ("Color", "Sharpness")
+_BY_FAMILY = (*_FIXED, *_FITTED_TABLES, *_MOVED, *_FILTERED)
+
+
+@lru_cache(maxsize=64)
+def _places(level: float) -> Tensor:
+    """Return by code where `_apply` puts an operation and its sign: int64 [30].
+
+    Those that change nothing at this level are last.
+    """
+    changing = [*_fixed_tables(level, torch.device("cpu")), *_FITTED_TABLES, *_MOVED, *_FILTERED]
+    order = changing + [name for name in _FIXED if name not in changing]
+    return torch.tensor([2 * order.index(name) + sign for name in _BY_FAMILY for sign in (0, 1)])
