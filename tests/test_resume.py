@@ -24,7 +24,7 @@ from ns_bench.execute.how import PLAIN
 from ns_bench.execute.run_one import run_one
 from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
-from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, publish, unseal
+from ns_bench.store import CHECKPOINT, MODEL, Lease, Run, Store, publish, seal, unseal
 
 torch.set_num_threads(1)
 
@@ -149,7 +149,14 @@ def leave_checkpoint(run: Run) -> None:
     assert run.state() == "partial"
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def of_another_form(checkpoint: bytes) -> bytes:
+    state = torch.load(io.BytesIO(unseal(checkpoint)), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save({**state, "form": state["form"] - 1}, buffer)
+    return seal(buffer.getvalue())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "of another form"])
 def test_a_damaged_checkpoint_is_discarded_and_said_so(
     run: Run, straight: dict[str, Any], damage: str
 ) -> None:
@@ -157,7 +164,12 @@ def test_a_damaged_checkpoint_is_discarded_and_said_so(
     whole = (run.path / CHECKPOINT).read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    content = {"truncated": whole[:middle], "flipped": flipped, "empty": b""}[damage]
+    content = {
+        "truncated": whole[:middle],
+        "flipped": flipped,
+        "empty": b"",
+        "of another form": of_another_form(whole),
+    }[damage]
     (run.path / CHECKPOINT).write_bytes(content)
     result = run_one(run)
     assert result.resumed == 0

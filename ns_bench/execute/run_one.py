@@ -56,6 +56,9 @@ from ns_bench.streams import stream
 
 CHECKPOINT_SECONDS = 5.0
 
+CHECKPOINT_FORM = 2
+"""Of what a checkpoint holds: one of another form is not gone on from."""
+
 WRITING_SHARE = 0.01
 """Of its time, that a run writes checkpoints at most: those of large networks take seconds."""
 
@@ -171,7 +174,7 @@ def _do(
         spent = seconds + time.monotonic() - began
         buffer = io.BytesIO()
         more = {"seconds": spent, "resumed": resumed, "teacher_logits": teacher_logits}
-        torch.save({**state, **more}, buffer)
+        torch.save({**state, **more, "form": CHECKPOINT_FORM}, buffer)
         publish(run.path / CHECKPOINT, seal(buffer.getvalue()))
         writing = time.monotonic() - start
 
@@ -404,6 +407,8 @@ def _load_checkpoint(run: Run, teacher_logits: str | None) -> dict[str, Any] | N
     try:
         content = unseal(path.read_bytes())
         state = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        if state.get("form") != CHECKPOINT_FORM:
+            raise Corrupt("another version of ns_bench wrote it")
         if state["teacher_logits"] != teacher_logits:
             raise Corrupt("its teacher has other logits now")
     except FileNotFoundError:
