@@ -147,6 +147,13 @@ def test_what_has_no_randomness_is_the_published_image(name, most, mean, severit
     assert difference.max() <= most and difference.mean() <= mean
 
 
+def error_of_spread(sample: np.ndarray) -> float:
+    """Return the relative standard error of a sample's standard deviation."""
+    squares = (sample - sample.mean()) ** 2
+    kurtosis = (squares**2).mean() / squares.mean() ** 2
+    return float(np.sqrt((kurtosis - 1) / (4 * sample.size)))
+
+
 @pytest.mark.parametrize("severity", [1, 3, 5])
 @pytest.mark.parametrize("name", ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"])
 def test_noise_has_the_published_distribution(name, severity):
@@ -154,9 +161,11 @@ def test_noise_has_the_published_distribution(name, severity):
     ours = corrupt(image, name, severity, generator())[0].double().numpy()
     theirs = published(name, image[0], severity)
     clean = image[0].double().numpy()
-    # 150,000 draws: the mean is good to 0.3 of a grey level, the spread to 0.4 %
+    # the package's draws cannot be seeded: 150,000 say the mean to 0.3 of a grey level, and the
+    # spread to what their tails allow (few pixels carry that of impulse noise)
     assert abs((ours - clean).mean() - (theirs - clean).mean()) < 0.8
-    assert (ours - clean).std() == pytest.approx((theirs - clean).std(), rel=0.02)
+    error = np.hypot(error_of_spread(ours - clean), error_of_spread(theirs - clean))
+    assert (ours - clean).std() == pytest.approx((theirs - clean).std(), rel=5 * error)
     levels = (0, 1, 128, 254, 255)
     for low, high in itertools.pairwise(levels):
         share = [((x >= low) & (x < high)).mean() for x in (ours, theirs)]
