@@ -1,11 +1,10 @@
 """Studies: their arms, claims and designs, and the files they are loaded from."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import refusal
 
 from ns_bench import definition
 from ns_bench.data import catalog
@@ -23,7 +22,6 @@ from ns_bench.definition import (
     trend,
     untestable,
 )
-from ns_bench.errors import UserError
 from ns_bench.profile import load_profile, profile_names
 from ns_bench.recipe import Recipe
 
@@ -39,15 +37,6 @@ def design(profile):
 
 STUDY = Study("mine", "Does it load?", "nothing", design, "nowhere")
 """
-
-
-def refusal(function: Any, *arguments: Any) -> str:
-    """Return the message of the UserError that a call raises: one line."""
-    with pytest.raises(UserError) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # --- loading studies ------------------------------------------------------------------------

@@ -1,22 +1,11 @@
 """Profiles: what they hold, what --set and their tables for a model change, what is refused."""
 
-from typing import Any
-
 import pytest
+from refusals import refusal
 
 from ns_bench.definition import load_study
-from ns_bench.errors import UserError
 from ns_bench.profile import Profile, load_profile, profile_names
 from ns_bench.recipe import HISTORICAL_DEFAULTS
-
-
-def refusal(function: Any, *arguments: Any) -> str:
-    """Return the message of the UserError that a call raises: one line."""
-    with pytest.raises(UserError) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("name", profile_names())
