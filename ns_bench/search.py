@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import get_args
 
 from ns_bench.data import catalog
-from ns_bench.definition import load_study, study_names
+from ns_bench.design.definition import load_study, study_names
+from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError, at_least_one, exit_code
-from ns_bench.execute.cluster import Cluster, load_cluster
-from ns_bench.execute.how import How
-from ns_bench.plan import Task, make_plan
-from ns_bench.profile import Profile, load_profile
-from ns_bench.store import Store
+from ns_bench.execute.execution import How
+from ns_bench.execute.slurm.cluster import Cluster, load_cluster
+from ns_bench.runs.plan import Task, make_plan
+from ns_bench.runs.store import Store
 from ns_bench.study import (
     add_run_options,
     find_data,
     parse_assignments,
     parse_paths,
 )
-from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.sampler import SAMPLERS, ask
 from ns_bench.tuning.space import load_space, read_space
 from ns_bench.tuning.trials import Search, Settings, Standing, State, best_of, networks
+from ns_bench.tuning.tuned_arms import fingerprint, search_of
 
 TRIALS = 20
 """How many trials an arm has where no budget is given."""
@@ -260,8 +260,8 @@ def _show_cost(searches: Sequence[Search], trials: int | None) -> None:
 def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: Driver) -> None:
     from rich.text import Text
 
+    from ns_bench.cli.terminal import live
     from ns_bench.execute.local import Progress, execute
-    from ns_bench.show import live
 
     def describe(progress: Progress) -> Text:
         speed = f"{progress.images_per_second:,.0f} images/s"
@@ -288,7 +288,7 @@ def _on_cluster(
 
     Runs are done to their end there: a wait in the queue at every rung costs more than it saves.
     """
-    from ns_bench.execute.slurm_command import dispatch
+    from ns_bench.cli.slurm import dispatch
 
     said = ""
     while tasks := driver.wanted():

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ns_bench import price
 from ns_bench.data import catalog
-from ns_bench.definition import TUNING_SEEDS, Design, Study, load_study, study_names
+from ns_bench.design import cost
+from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
+from ns_bench.design.profile import Profile, dotted, load_profile, profile_names
 from ns_bench.errors import UserError, at_least_one, exit_code, unknown
-from ns_bench.execute.cluster import load_cluster
-from ns_bench.execute.how import How, add_how
-from ns_bench.plan import Plan, Wanted, make_plan
-from ns_bench.profile import Profile, dotted, load_profile, profile_names
+from ns_bench.execute.execution import How, add_how
+from ns_bench.execute.slurm.cluster import load_cluster
 from ns_bench.recipe import NO_FILES, Recipe
 from ns_bench.robustness import GROUPS, groups
-from ns_bench.store import Corrupt, Store
+from ns_bench.runs.plan import Plan, Wanted, make_plan
+from ns_bench.runs.store import Corrupt, Store
 
 if TYPE_CHECKING:
-    from ns_bench.tuning.arms import Tuned
+    from ns_bench.tuning.tuned_arms import Tuned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,7 +219,7 @@ def _reconcile(options: argparse.Namespace) -> int:
         asked = range(TUNING_SEEDS, TUNING_SEEDS + options.pilot) if options.pilot else range(seeds)
         found = None
         if options.tuned is not None:
-            from ns_bench.tuning.arms import tuned
+            from ns_bench.tuning.tuned_arms import tuned
 
             found = tuned(study, profile, design, store, options.tuned)
             design = found.design
@@ -232,14 +232,14 @@ def _reconcile(options: argparse.Namespace) -> int:
     if options.dry_run:
         _show_plan(title, profile, plan, items)
         if cluster is not None:
-            from ns_bench.execute import slurm_command
+            from ns_bench.cli import slurm
 
-            slurm_command.show_scripts(store, plan, profile, cluster)
+            slurm.show_scripts(store, plan, profile, cluster)
         return 0
     if options.status or options.cancel or options.logs:
-        from ns_bench.execute import slurm_command
+        from ns_bench.cli import slurm
 
-        return slurm_command.ask(options, store, plan, title)
+        return slurm.ask(options, store, plan, title)
     if not options.read_only:
         _prepare(options, store, plan)
         plan = make_plan(store, recipes, wanted)
@@ -248,11 +248,9 @@ def _reconcile(options: argparse.Namespace) -> int:
         if plan.missing and cluster is None:
             _execute(options, title, profile, plan)
         elif cluster is not None:
-            from ns_bench.execute import slurm_command
+            from ns_bench.cli import slurm
 
-            waiting = slurm_command.reconcile(
-                options, store, recipes, profile, cluster, title, wanted
-            )
+            waiting = slurm.reconcile(options, store, recipes, profile, cluster, title, wanted)
             if waiting is not None:
                 return waiting
     code = 0
@@ -305,8 +303,8 @@ def _prepare(options: argparse.Namespace, store: Store, plan: Plan) -> None:
 
 
 def _execute(options: argparse.Namespace, title: str, profile: Profile, plan: Plan) -> None:
+    from ns_bench.cli.terminal import line, live
     from ns_bench.execute.local import execute
-    from ns_bench.show import line, live
 
     with live(lambda progress: line(title, plan, progress)) as show:
         execute(
@@ -326,9 +324,9 @@ def _report(
     plan: Plan,
     assignments: dict[str, Any],
 ) -> int:
-    from ns_bench import show
-    from ns_bench.report.analysis import Tuning, analyse, collect
+    from ns_bench.cli import terminal
     from ns_bench.report.page import folder_name, write
+    from ns_bench.verdicts.analysis import Tuning, analyse, collect
 
     runs, curves = collect(item.design, plan, item.seeds)
     changed = {name: str(value) for name, value in assignments.items()}
@@ -338,7 +336,7 @@ def _report(
         tables = collect(before, plan, item.seeds)
         plain = analyse(item.study, profile, before, *tables, item.seeds, changed)
         analysis = replace(analysis, tuning=Tuning(item.tuned, plain))
-    show.table(analysis)
+    terminal.table(analysis)
     name = folder_name(item.study, profile) + ("-tuned" if item.tuned else "")
     folder = options.out / name if options.out else options.runs / "reports" / name
     if options.out or not options.read_only:  # read-only leaves the store alone
@@ -356,7 +354,7 @@ def _pilot(
     plan: Plan,
     assignments: dict[str, Any],
 ) -> int:
-    from ns_bench.pilot import lines, needs, table_of
+    from ns_bench.verdicts.pilot import lines, needs, table_of
 
     metrics = {claim.metric for claim in item.design.claims}
     tables = {metric: table_of(plan, item.recipes, metric) for metric in metrics}
@@ -390,7 +388,7 @@ def _show_plan(title: str, profile: Profile, plan: Plan, items: list[_Item]) -> 
         f"to do: {len(train)} runs, {images:,} images, about {minutes:,.1f} minutes on "
         f"{profile.machine or 'one worker'}, divided by the number of workers"
     )
-    for line in price.lines(train, profile):
+    for line in cost.lines(train, profile):
         print(line)
     measure = Counter(group for run in plan.missing for group in run.unmeasured)
     if measure:

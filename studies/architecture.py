@@ -1,7 +1,15 @@
 """Does the gain carry over to another family of networks? (paper, appendix A.3)"""
 
-from ns_bench.definition import Arm, Design, Study, difference, interaction, minus, untestable
-from ns_bench.profile import Profile
+from ns_bench.design.definition import (
+    Arm,
+    Design,
+    Study,
+    difference,
+    interaction,
+    minus,
+    untestable,
+)
+from ns_bench.design.profile import Profile
 
 TEXT = "The student exceeds its teacher in a ResNet, too."
 

@@ -1,7 +1,7 @@
 """Does balancing the pseudo-labeled classes help, and whom? (paper, appendix study #5)"""
 
-from ns_bench.definition import Arm, Design, Study, difference, interaction, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Design, Study, difference, interaction, minus
+from ns_bench.design.profile import Profile
 
 IMBALANCE = 10.0
 

@@ -1,7 +1,7 @@
 """Does a larger share of unlabeled images in a batch help? (paper, appendix study #7)"""
 
-from ns_bench.definition import Arm, Design, Study, difference, interaction, slope, trend
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Design, Study, difference, interaction, slope, trend
+from ns_bench.design.profile import Profile
 
 RATIOS = (1, 3, 7, 14)
 

@@ -1,7 +1,7 @@
 """Does the size of the labeled batch matter? (paper, section 4.1)"""
 
-from ns_bench.definition import Arm, Claim, Design, Study, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, minus
+from ns_bench.design.profile import Profile
 
 
 def design(profile: Profile) -> Design:

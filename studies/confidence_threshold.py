@@ -1,7 +1,7 @@
 """Does it matter from which confidence on pseudo-labels are used? (paper, section 3.2)"""
 
-from ns_bench.definition import Arm, Claim, Design, Study, difference, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, difference, minus
+from ns_bench.design.profile import Profile
 
 THRESHOLDS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 PAPERS = 0.3

@@ -1,7 +1,7 @@
 """Does it help to let the student teach again? (paper, Table 7)"""
 
-from ns_bench.definition import Arm, Design, Study, difference, interaction, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Design, Study, difference, interaction, minus
+from ns_bench.design.profile import Profile
 
 
 def design(profile: Profile) -> Design:

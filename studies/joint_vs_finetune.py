@@ -1,7 +1,7 @@
 """Is joint training better than pretraining and fine-tuning? (paper, appendix study #6)"""
 
-from ns_bench.definition import Arm, Design, Study, difference
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Design, Study, difference
+from ns_bench.design.profile import Profile
 
 LABELS_LAST = {"share": 0.1, "rate": 0.1}
 PSEUDO_LABELS_LAST = {"share": 0.25, "rate": 1.0}

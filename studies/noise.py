@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ns_bench.definition import Arm, Claim, Design, Study, difference, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, difference, minus
+from ns_bench.design.profile import Profile
 
 AUGMENTATION = {
     "randaugment_n": 0,

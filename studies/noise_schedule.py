@@ -1,7 +1,7 @@
 """Is it better to fade the noise on unlabeled images out over training? (not in the paper)"""
 
-from ns_bench.definition import Arm, Design, Study, difference
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Design, Study, difference
+from ns_bench.design.profile import Profile
 
 SCHEDULES = ("constant", "fading", "rising")
 

@@ -5,8 +5,8 @@ gradient steps, and those that see unlabeled images see as many of them. What a 
 on top; the report's table of budgets has both.
 """
 
-from ns_bench.definition import Arm, Claim, Design, Study, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, minus
+from ns_bench.design.profile import Profile
 
 CLEAN = {
     f"noise__unlabeled__{name}": 0

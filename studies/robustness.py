@@ -2,8 +2,17 @@
 
 from typing import Any
 
-from ns_bench.definition import Arm, Claim, Design, Study, Weights, combine, difference, minus
-from ns_bench.profile import Profile
+from ns_bench.design.definition import (
+    Arm,
+    Claim,
+    Design,
+    Study,
+    Weights,
+    combine,
+    difference,
+    minus,
+)
+from ns_bench.design.profile import Profile
 
 NOISES = {"randaugment_n": 0, "crop_padding": 0, "cutout": 0, "stochastic_depth": 0, "dropout": 0}
 WITHOUT_NOISE: dict[str, Any] = {

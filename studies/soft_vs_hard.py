@@ -1,6 +1,6 @@
 """Are soft pseudo-labels better than hard ones, and where? (paper, appendix study #3)"""
 
-from ns_bench.definition import (
+from ns_bench.design.definition import (
     Arm,
     Claim,
     Design,
@@ -11,7 +11,7 @@ from ns_bench.definition import (
     slope,
     untestable,
 )
-from ns_bench.profile import Profile
+from ns_bench.design.profile import Profile
 
 KINDS = ("soft", "hard")
 BINS = (0.3, 0.5, 0.7, 0.9)

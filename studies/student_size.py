@@ -1,7 +1,7 @@
 """Does a larger student gain more from the same teacher? (paper, appendix study #4)"""
 
-from ns_bench.definition import Arm, Claim, Design, Study, interaction, minus, trend
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, interaction, minus, trend
+from ns_bench.design.profile import Profile
 
 
 def design(profile: Profile) -> Design:

@@ -1,7 +1,7 @@
 """Does a larger, better teacher give a better student? (paper, Figure 2 and appendix study #1)"""
 
-from ns_bench.definition import Arm, Design, Study, difference, trend
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Design, Study, difference, trend
+from ns_bench.design.profile import Profile
 
 
 def design(profile: Profile) -> Design:

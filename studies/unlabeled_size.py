@@ -1,7 +1,7 @@
 """How many unlabeled images does it take? (paper, appendix study #2)"""
 
-from ns_bench.definition import Arm, Claim, Design, Study, difference, minus, trend
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, difference, minus, trend
+from ns_bench.design.profile import Profile
 
 PARTS = (128, 64, 32, 16, 8, 4, 2, 1)
 

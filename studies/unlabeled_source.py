@@ -1,7 +1,15 @@
 """Does an unlabeled pool of another domain help as well? (paper, appendix A.4: YFCC for JFT)"""
 
-from ns_bench.definition import Arm, Design, Study, difference, interaction, minus, untestable
-from ns_bench.profile import Profile
+from ns_bench.design.definition import (
+    Arm,
+    Design,
+    Study,
+    difference,
+    interaction,
+    minus,
+    untestable,
+)
+from ns_bench.design.profile import Profile
 
 
 def design(profile: Profile) -> Design:

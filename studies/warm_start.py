@@ -1,7 +1,7 @@
 """Is it as good to start the student from its teacher's weights? (paper, appendix study #8)"""
 
-from ns_bench.definition import Arm, Claim, Design, Study, minus, trend
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Arm, Claim, Design, Study, minus, trend
+from ns_bench.design.profile import Profile
 
 SHARES = {"1/10": 0.1, "1/5": 0.2, "2/5": 0.4, "4/5": 0.8}
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from fakes import fake_runs
 
-from ns_bench import definition
-from ns_bench.definition import Arm, Design, Study, difference, untestable
-from ns_bench.plan import make_plan
-from ns_bench.profile import load_profile
-from ns_bench.report.analysis import Analysis, analyse, collect
-from ns_bench.store import Store
+from ns_bench.design import definition
+from ns_bench.design.definition import Arm, Design, Study, difference, untestable
+from ns_bench.design.profile import load_profile
+from ns_bench.runs.plan import make_plan
+from ns_bench.runs.store import Store
+from ns_bench.verdicts.analysis import Analysis, analyse, collect
 
 SPREAD = [0.0, 0.4, -0.6, 1.2, -1.0, 0.2, 0.8, -0.4]
 SCRIPT = "<script>alert(1)</script>"

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from fakes import fake_curve, fake_result
 
-from ns_bench.definition import load_study
-from ns_bench.plan import Task
-from ns_bench.profile import load_profile
+from ns_bench.design.definition import load_study
+from ns_bench.design.profile import load_profile
 from ns_bench.recipe import Recipe
+from ns_bench.runs.plan import Task
+from ns_bench.runs.store import CHECKPOINT, Store
 from ns_bench.search import Budget, Driver
-from ns_bench.store import CHECKPOINT, Store
-from ns_bench.tuning.arms import fingerprint, search_of
 from ns_bench.tuning.space import load_space
 from ns_bench.tuning.trials import Search, Settings, Standing
+from ns_bench.tuning.tuned_arms import fingerprint, search_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = load_profile("smoke")

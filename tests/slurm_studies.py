@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ns_bench.definition import load_study
-from ns_bench.profile import load_profile
+from ns_bench.design.definition import load_study
+from ns_bench.design.profile import load_profile
 from ns_bench.recipe import Recipe
-from ns_bench.store import Run
+from ns_bench.runs.store import Run
 
 Env = dict[str, str]
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,13 +24,13 @@ SPLIT, TOGETHER = 0.001, 10.0
 """Minutes of a pack: every run a job of its own, or a whole study in one."""
 
 ONE_RUN = """
-from ns_bench.definition import Arm, Design, Study
+from ns_bench.design.definition import Arm, Design, Study
 def design(p):
     return Design([Arm('only', p.supervised('small'))], 'only', [])
 STUDY = Study('one', 'Does it run?', 'nothing', design, 'none')
 """
 TWO_STUDENTS = """
-from ns_bench.definition import Arm, Design, Study, difference
+from ns_bench.design.definition import Arm, Design, Study, difference
 def design(p):
     teacher = p.supervised('small')
     soft = Arm('soft', p.student('small', teacher))

@@ -36,10 +36,10 @@ from ns_bench.data.catalog import files_of, hub_sets, pixels_of, sources_of
 from ns_bench.data.source import Source
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Data, Files, Part
-from ns_bench.store import publish_json
+from ns_bench.runs.store import publish_json
 
 if TYPE_CHECKING:
-    from ns_bench.data.stream import Pictures
+    from ns_bench.data.pictures import Pictures
 
 UNREADABLE = 0.01
 """Share of a split's images that may be unreadable: they are left out, and counted."""
@@ -110,7 +110,7 @@ def _pictures(folder: Path, part: str, meta: Mapping[str, Any], channels: int) -
     """Return the images of a split that streams; None if they are in the arrays."""
     if part not in meta.get("arrow", {}):
         return None
-    from ns_bench.data.stream import Pictures, mapped
+    from ns_bench.data.pictures import Pictures, mapped
 
     found = meta["arrow"][part]
     rows = np.load(folder / f"{part}.rows.npy", mmap_mode="r")

@@ -21,8 +21,8 @@ from ns_bench.data.catalog import (
     source_spec,
     takes_all,
 )
+from ns_bench.data.pictures import Pictures
 from ns_bench.data.sets import Arrays, Table
-from ns_bench.data.stream import Pictures
 from ns_bench.errors import UserError
 from ns_bench.streams import stream
 

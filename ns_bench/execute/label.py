@@ -29,10 +29,10 @@ from torch import nn
 from ns_bench.data import catalog
 from ns_bench.data.split import Dataset
 from ns_bench.errors import UserError
+from ns_bench.runs.store import MODEL, Corrupt, Held, Lease, Run, publish, seal, unseal
 from ns_bench.selftrain.evaluate import predict_sparse
-from ns_bench.selftrain.shards import Sparse, bounds, sparse
+from ns_bench.selftrain.scale.shards import Sparse, bounds, sparse
 from ns_bench.selftrain.train import Diverged
-from ns_bench.store import MODEL, Corrupt, Held, Lease, Run, publish, seal, unseal
 
 Labeler = Callable[[], tuple[nn.Module, Dataset]]
 """Returns a network, on its device, and the data as it sees them."""

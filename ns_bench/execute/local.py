@@ -14,10 +14,10 @@ from multiprocessing.process import BaseProcess
 
 from ns_bench.errors import UserError
 from ns_bench.execute import worker
-from ns_bench.execute.how import PLAIN, How
-from ns_bench.plan import Task, longest_first
+from ns_bench.execute.execution import PLAIN, How
 from ns_bench.recipe import Recipe
-from ns_bench.store import LOGITS, MODEL, Corrupt, Run, storage_full
+from ns_bench.runs.plan import Task, longest_first
+from ns_bench.runs.store import LOGITS, MODEL, Corrupt, Run, storage_full
 
 HANG_SECONDS = 600.0
 """A worker that shows no sign of life for this long is killed, and its run counts as failed."""

@@ -26,17 +26,11 @@ import torch
 from ns_bench.data import split
 from ns_bench.data.catalog import sparse_labels
 from ns_bench.errors import UserError
-from ns_bench.execute.how import PLAIN, How, add_how
+from ns_bench.execute.execution import PLAIN, How, add_how
 from ns_bench.execute.label import pool_labels
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
-from ns_bench.selftrain import parallel
-from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
-from ns_bench.selftrain.models import network
-from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
-from ns_bench.selftrain.shards import pseudo_label_sparse
-from ns_bench.selftrain.train import Diverged, train
-from ns_bench.store import (
+from ns_bench.runs.store import (
     CHECKPOINT,
     LOGITS,
     MODEL,
@@ -52,6 +46,12 @@ from ns_bench.store import (
     to_json,
     unseal,
 )
+from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
+from ns_bench.selftrain.models import network
+from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
+from ns_bench.selftrain.scale import parallel
+from ns_bench.selftrain.scale.shards import pseudo_label_sparse
+from ns_bench.selftrain.train import Diverged, train
 from ns_bench.streams import stream
 
 CHECKPOINT_SECONDS = 5.0

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
-from ns_bench.store import Held, Run, storage_full
+from ns_bench.runs.store import Held, Run, storage_full
 
 Word = Literal["ready", "progress", "done", "failed", "held", "unfit", "paused", "stopped", "full"]
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ns_bench.definition import Study, study_names
+from ns_bench.design.definition import Study, study_names
+from ns_bench.design.profile import Profile, profile_names
 from ns_bench.errors import UserError, exit_code
-from ns_bench.profile import Profile, profile_names
-from ns_bench.report.sources import TRIAL, from_store, from_tables, load_all, usual_profiles
+from ns_bench.verdicts.sources import TRIAL, from_store, from_tables, load_all, usual_profiles
 
 if TYPE_CHECKING:
-    from ns_bench.report.analysis import Analysis
+    from ns_bench.verdicts.analysis import Analysis
 
 LIVE_SECONDS = 5
 """How often --live renders again, unless told otherwise."""

@@ -12,15 +12,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ns_bench.definition import study_names
+from ns_bench.design.definition import study_names
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
-from ns_bench.report.sources import Source, load_all, usual_profiles
+from ns_bench.verdicts.sources import Source, load_all, usual_profiles
 
 if TYPE_CHECKING:
-    from ns_bench.report.analysis import Analysis, ClaimResult
     from ns_bench.report.blocks import Page
-    from ns_bench.statistics import Interval
+    from ns_bench.verdicts.analysis import Analysis, ClaimResult
+    from ns_bench.verdicts.statistics import Interval
 
 
 INCOMPLETE = "incomplete"
@@ -207,9 +207,9 @@ def _difference(
 
     Of a claim about several contrasts the one that B shows, its weakest, is compared.
     """
-    from ns_bench.report.analysis import by_seed
     from ns_bench.report.numbers import interval, signed
-    from ns_bench.statistics import mean_interval, unpaired_difference
+    from ns_bench.verdicts.analysis import by_seed
+    from ns_bench.verdicts.statistics import mean_interval, unpaired_difference
 
     ours, theirs = (
         by_seed(result.claim, analysis.values(result.claim.metric))
@@ -408,7 +408,7 @@ def _summary(found: Comparison) -> str:
 def write(found: Comparison, folder: Path) -> list[Path]:
     """Write compare.md and compare.html; the same results give the same bytes."""
     from ns_bench.report import html, markdown
-    from ns_bench.store import publish
+    from ns_bench.runs.store import publish
 
     folder.mkdir(parents=True, exist_ok=True)
     said = content(found)

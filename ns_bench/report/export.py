@@ -16,7 +16,7 @@ from ns_bench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ns_bench.report.analysis import Analysis
+    from ns_bench.verdicts.analysis import Analysis
 
 FORMATS = ("parquet", "tensorboard")
 
@@ -88,7 +88,7 @@ def parquet(analyses: "Sequence[Analysis]", folder: Path) -> list[Path]:
     """Write runs, curves and findings as Parquet; the same results give the same bytes."""
     from io import BytesIO
 
-    from ns_bench.store import publish
+    from ns_bench.runs.store import publish
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

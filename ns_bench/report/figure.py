@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ns_bench.report import style
-from ns_bench.report.analysis import Analysis
 from ns_bench.report.blocks import Page, Picture
 from ns_bench.report.style import BAND, GRID, INK, LINE, MEAN, PAPER, POINT, RULE, SERIES
-from ns_bench.statistics import mean_interval
+from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.statistics import mean_interval
 
 FORMATS = ("png", "svg", "pdf")
 

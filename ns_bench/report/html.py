@@ -13,8 +13,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ns_bench.files import folder
 from ns_bench.report.blocks import Forest, Page, Span, Table, plain, spans
-from ns_bench.resources import folder
 
 
 def render(page: Page, drawings: Mapping[str, str], *, refresh: int = 0) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-from ns_bench.statistics import Interval
+from ns_bench.verdicts.statistics import Interval
 
 MISSING = "–"  # noqa: RUF001
 

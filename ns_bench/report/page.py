@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ns_bench import paper
-from ns_bench.definition import Study
-from ns_bench.profile import Profile
+from ns_bench.design.definition import Study
+from ns_bench.design.profile import Profile
 from ns_bench.report import figure, html, latex, robustness, tuned
 from ns_bench.report import markdown as md
-from ns_bench.report.analysis import Analysis, ClaimResult
 from ns_bench.report.blocks import (
     Block,
     Code,
@@ -29,7 +27,9 @@ from ns_bench.report.blocks import (
     Verdicts,
 )
 from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
-from ns_bench.store import publish
+from ns_bench.runs.store import publish
+from ns_bench.verdicts import paper
+from ns_bench.verdicts.analysis import Analysis, ClaimResult
 
 
 def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:

@@ -6,8 +6,6 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from ns_bench import paper
-from ns_bench.report.analysis import Analysis
 from ns_bench.report.blocks import Block, Details, Heading, Paragraph, Span, Table, Text
 from ns_bench.report.numbers import MISSING, interval, points
 from ns_bench.robustness import (
@@ -19,7 +17,9 @@ from ns_bench.robustness import (
     PGD_EPSILONS,
     SEVERITIES,
 )
-from ns_bench.statistics import mean_interval
+from ns_bench.verdicts import paper
+from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.statistics import mean_interval
 
 
 def blocks(analysis: Analysis) -> list[Block]:

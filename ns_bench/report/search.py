@@ -29,7 +29,7 @@ from ns_bench.report.blocks import (
 )
 from ns_bench.report.numbers import MISSING, points, signed
 from ns_bench.report.style import GRID, INK, MEAN, POINT, RULE
-from ns_bench.store import publish
+from ns_bench.runs.store import publish
 from ns_bench.tuning.sampler import as_study
 from ns_bench.tuning.space import Dimension, changes
 from ns_bench.tuning.trials import Search, Standing, best_of, front_of

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ns_bench.report.analysis import Analysis, ClaimResult
 from ns_bench.report.blocks import Block, Heading, Paragraph, Span, Table, Text
 from ns_bench.report.numbers import MISSING, interval, mean_of, points, signed
-from ns_bench.statistics import Interval, paired_contrast
+from ns_bench.verdicts.analysis import Analysis, ClaimResult
+from ns_bench.verdicts.statistics import Interval, paired_contrast
 
 
 def blocks(analysis: Analysis) -> list[Block]:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ns_bench.price import COLUMNS, TABLE, Shape, shape_of
-from ns_bench.profile import load_profile, profile_names
+from ns_bench.design.cost import COLUMNS, TABLE, Shape, shape_of
+from ns_bench.design.profile import load_profile, profile_names
 from ns_bench.selftrain.models import build
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import Images, Labeled
 from ns_bench.recipe import RowNoise
-from ns_bench.selftrain.accumulate import out_of_memory
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
-from ns_bench.selftrain.shards import Sparse, sparse
+from ns_bench.selftrain.scale.accumulate import out_of_memory
+from ns_bench.selftrain.scale.shards import Sparse, sparse
 from ns_bench.streams import stream
 
 CACHED_PIXELS = 2**16

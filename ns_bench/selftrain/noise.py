@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ns_bench.recipe import RowNoise
-from ns_bench.selftrain.draws import Draws, draws_of
 from ns_bench.selftrain.randaugment import cutout, randaugment
+from ns_bench.selftrain.scale.row_random import Draws, draws_of
 
 
 def augment(images: Tensor, noise: RowNoise, source: torch.Generator | Draws) -> Tensor:

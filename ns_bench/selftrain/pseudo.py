@@ -10,7 +10,7 @@ from ns_bench.errors import UserError
 from ns_bench.recipe import PseudoLabels
 
 if TYPE_CHECKING:
-    from ns_bench.selftrain.shards import SparseTargets
+    from ns_bench.selftrain.scale.shards import SparseTargets
 
 
 @dataclass(frozen=True)

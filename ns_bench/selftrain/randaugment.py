@@ -21,7 +21,7 @@ from itertools import chain, pairwise
 import torch
 from torch import Tensor
 
-from ns_bench.selftrain.draws import Draws, draws_of
+from ns_bench.selftrain.scale.row_random import Draws, draws_of
 
 OPERATIONS = (
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast"),

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ns_bench.data.split import Dataset, Images
 from ns_bench.recipe import Recipe, RowNoise
-from ns_bench.selftrain import parallel
-from ns_bench.selftrain.draws import Draws
 from ns_bench.selftrain.noise import augment, replaced, weak
 from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
-from ns_bench.selftrain.shards import SparseTargets
+from ns_bench.selftrain.scale import parallel
+from ns_bench.selftrain.scale.row_random import Draws
+from ns_bench.selftrain.scale.shards import SparseTargets
 from ns_bench.streams import stream
 
 

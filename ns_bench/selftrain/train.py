@@ -22,14 +22,15 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe
-from ns_bench.selftrain import consistency, parallel
-from ns_bench.selftrain.accumulate import Gradients
+from ns_bench.selftrain import consistency
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss, loss_weights
 from ns_bench.selftrain.models import NoisedNet, freeze, network
 from ns_bench.selftrain.optimize import EndToEnd, learning_rate, make_optimizer, update_average
 from ns_bench.selftrain.pseudo import PseudoLabeled
 from ns_bench.selftrain.rows import Joint, Rows, joint_rows
+from ns_bench.selftrain.scale import parallel
+from ns_bench.selftrain.scale.accumulate import Gradients
 from ns_bench.streams import stream
 
 EVALUATIONS = 10

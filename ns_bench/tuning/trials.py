@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ns_bench.definition import TUNING_SEEDS
+from ns_bench.design.definition import TUNING_SEEDS
 from ns_bench.errors import UserError
-from ns_bench.plan import Task
 from ns_bench.recipe import Recipe
-from ns_bench.store import Run, Store, publish_json
+from ns_bench.runs.plan import Task
+from ns_bench.runs.store import Run, Store, publish_json
 from ns_bench.tuning.space import Dimension, changes
 
 SCHEMA = 1

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ns_bench.errors import UserError, exit_code
-from ns_bench.resources import folder
+from ns_bench.files import folder
 
 BASELINE = Path(__file__).with_name("baseline.json")
 

@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from ns_bench.data import split
+from ns_bench.design.profile import Profile, load_profile
 from ns_bench.execute.local import execute
-from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import Recipe
-from ns_bench.selftrain.accumulate import Gradients
+from ns_bench.runs.store import Store
 from ns_bench.selftrain.loss import cross_entropy
 from ns_bench.selftrain.models import network
 from ns_bench.selftrain.optimize import EndToEnd, make_optimizer, update_average, weight_groups
 from ns_bench.selftrain.pseudo import PseudoLabeled
 from ns_bench.selftrain.randaugment import randaugment
 from ns_bench.selftrain.rows import Joint, joint_rows
+from ns_bench.selftrain.scale.accumulate import Gradients
 from ns_bench.selftrain.train import Objective
-from ns_bench.store import Store
 
 pytestmark = [
     pytest.mark.gpu,

@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 import torch
 
+from ns_bench.design.profile import load_profile
 from ns_bench.execute import run_one
-from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
+from ns_bench.runs.store import Store
 from ns_bench.selftrain import train as training
 from ns_bench.selftrain.loss import cross_entropy
 from ns_bench.selftrain.models import network
 from ns_bench.selftrain.optimize import make_optimizer, weight_groups
 from ns_bench.selftrain.rows import Joint
 from ns_bench.selftrain.train import train
-from ns_bench.store import Store
 
 
 @pytest.fixture(autouse=True)

@@ -37,14 +37,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ns_bench.data.split import Dataset, load
+from ns_bench.design.profile import load_profile
 from ns_bench.execute.run_one import run_one
-from ns_bench.profile import load_profile
 from ns_bench.recipe import Recipe
+from ns_bench.runs.store import Store
 from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.models import MICRO, _micro
 from ns_bench.selftrain.optimize import learning_rate, make_optimizer, weight_groups
 from ns_bench.selftrain.pseudo import pseudo_label, smooth_one_hot
-from ns_bench.store import Store
 
 ROUNDS = 2
 PROFILE = load_profile("digits")

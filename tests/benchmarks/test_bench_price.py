@@ -7,10 +7,10 @@ start, once a worker, that the estimate leaves out.
 
 from torch import get_num_threads, set_num_threads
 
+from ns_bench.design.profile import load_profile
 from ns_bench.execute.run_one import run_one
-from ns_bench.plan import make_plan
-from ns_bench.profile import load_profile
-from ns_bench.store import Store
+from ns_bench.runs.plan import make_plan
+from ns_bench.runs.store import Store
 
 FACTOR = 1.5
 

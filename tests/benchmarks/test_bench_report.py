@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ns_bench.definition import Arm, Design, Study, difference
-from ns_bench.profile import load_profile
-from ns_bench.store import Store
+from ns_bench.design.definition import Arm, Design, Study, difference
+from ns_bench.design.profile import load_profile
+from ns_bench.runs.store import Store
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -52,10 +52,10 @@ def store(tmp_path_factory) -> Store:
 
 
 def test_scorecard(benchmark, store, tmp_path):
-    from ns_bench.plan import make_plan
     from ns_bench.report import scorecard
-    from ns_bench.report.analysis import analyse, collect
-    from ns_bench.store import _parse
+    from ns_bench.runs.plan import make_plan
+    from ns_bench.runs.store import _parse
+    from ns_bench.verdicts.analysis import analyse, collect
 
     profile = load_profile("digits")
     studies = [study(number) for number in range(STUDIES)]

@@ -3,8 +3,8 @@
 Run with: pytest tests/benchmarks/test_bench_scaling.py --benchmark-only -n 0; `ratios.py --page`
 draws what is noted as `scaling`. Ratios are of the cost of one unit of work: that of a small size
 over that of a large one, at most 1; below that, cost grows faster than work. Seconds are of the
-processor, on one thread, but for workers. Memory is in tests/test_memory.py: the peak of this
-process would be that of whatever ran in it before.
+processor, on one thread, but for workers. Memory is in tests/execute/test_memory.py: the peak of
+this process would be that of whatever ran in it before.
 """
 
 import gc
@@ -23,18 +23,18 @@ import torch
 from fakes import fake_result
 
 from ns_bench.data.split import Dataset, load
+from ns_bench.design.cost import network as priced
+from ns_bench.design.cost import shape_of
+from ns_bench.design.profile import Profile, load_profile
 from ns_bench.execute.local import cores, execute
-from ns_bench.plan import make_plan
-from ns_bench.price import network as priced
-from ns_bench.price import shape_of
-from ns_bench.profile import Profile, load_profile
 from ns_bench.recipe import Recipe
+from ns_bench.runs.plan import make_plan
+from ns_bench.runs.store import LOGITS, MODEL, Store, _parse
 from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.models import network
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
 from ns_bench.selftrain.rows import joint_rows
 from ns_bench.selftrain.train import train
-from ns_bench.store import LOGITS, MODEL, Store, _parse
 from ns_bench.streams import stream
 
 RUNS = (100, 1_000, 10_000, 100_000)

@@ -15,7 +15,7 @@ def test_overhead(benchmark, sampler, tmp_path):
     """Reading trials and asking for more, as a share of the training of 40 trials in digits."""
     from searches import budget, do, search
 
-    from ns_bench.profile import load_profile
+    from ns_bench.design.profile import load_profile
     from ns_bench.search import Driver
 
     profile = load_profile("digits")

@@ -13,13 +13,13 @@ import pytest
 from fakes import fake_result
 from rich.console import Console
 
-from ns_bench.execute.cluster import Cluster
-from ns_bench.execute.slurm import JobState, array_name, plan_arrays
-from ns_bench.execute.slurm_command import standing, status_lines, status_table
-from ns_bench.plan import Plan, make_plan
-from ns_bench.profile import Profile
+from ns_bench.cli.slurm import standing, status_lines, status_table
+from ns_bench.design.profile import Profile
+from ns_bench.execute.slurm.cluster import Cluster
+from ns_bench.execute.slurm.scheduler import JobState, array_name, plan_arrays
 from ns_bench.recipe import Recipe
-from ns_bench.store import Run, Store
+from ns_bench.runs.plan import Plan, make_plan
+from ns_bench.runs.store import Run, Store
 
 RUNS = 10_000
 

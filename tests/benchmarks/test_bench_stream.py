@@ -20,7 +20,7 @@ from PIL import Image
 from timm.data import create_dataset, create_loader
 from torch import Tensor
 
-from ns_bench.data.stream import Pictures, cells_of
+from ns_bench.data.pictures import Pictures, cells_of
 
 IMAGES, BATCH, WORKERS, SIDE = 768, 64, 2, 224
 ROUNDS = 3

@@ -1,0 +1,1 @@
+"""What commands share: their options, and what a terminal shows."""

@@ -1,0 +1,106 @@
+"""What the terminal shows: live progress while runs are done, and the table at the end."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ns_bench.execute.local import Progress
+from ns_bench.report.numbers import interval, mean_of, points, signed
+from ns_bench.runs.plan import Plan
+from ns_bench.verdicts.analysis import Analysis
+
+PLAIN_SECONDS = 10.0
+"""How often a line is printed where there is no terminal to repaint."""
+
+
+def line(title: str, plan: Plan, progress: Progress) -> Text:
+    """Return the status line: runs by state, images a second, time left."""
+    counts = plan.counts()
+    failed = len(progress.failed) + counts["failed"]
+    text = Text(f"{title}   planned {len(plan.runs)}   running {len(progress.running)}   ")
+    text.append(f"done {counts['done'] + progress.done}   ")
+    text.append(f"failed {failed}", style="bold red" if failed else "")
+    if progress.elsewhere:
+        text.append(f"   elsewhere {len(progress.elsewhere)}")
+    text.append(f"   {progress.images_per_second:,.0f} images/s   ")
+    left = progress.left
+    text.append("time left ?" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left")
+    return text
+
+
+@contextlib.contextmanager
+def live(describe: Callable[[Progress], Text]) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows progress: a repainted line on a terminal, else one now and then.
+
+    Failures and notes are printed as they come, so that none scrolls out unseen.
+    """
+    console = Console(highlight=False)
+    said: set[str] = set()
+    last = 0.0
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Live(console=console)) if console.is_terminal else None
+
+        def show(progress: Progress) -> None:
+            nonlocal last
+            news = [f"failed: {run_id}: {why}" for run_id, why in progress.failed.items()]
+            for item in [*progress.notes, *news]:
+                if item not in said:
+                    said.add(item)
+                    style = "bold red" if item.startswith("failed") else "yellow"
+                    console.print(Text(item, style=style), soft_wrap=True)
+            now = time.monotonic()
+            if display is not None:
+                display.update(describe(progress))
+            elif now - last >= PLAIN_SECONDS or not last:
+                last = now
+                print(describe(progress).plain, file=sys.stdout, flush=True)
+
+        yield show
+
+
+def table(analysis: Analysis) -> None:
+    """Print arms, claims with their verdicts, and every run that is not done."""
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a log file or pipe: no reason to wrap at 80 columns
+        console.width = 120
+    arms = Table(title=Text(analysis.title), title_justify="left")
+    arms.add_column("arm", no_wrap=True)
+    for column in ("n", "top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
+        arms.add_column(column, justify="right", no_wrap=True)
+    for arm in analysis.arms:
+        missing = arm.n < analysis.seeds
+        delta = f"{signed(mean_of(arm.difference))} {interval(arm.difference, sign=True)}"
+        arms.add_row(
+            Text(arm.name),
+            Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else ""),
+            f"{points(mean_of(arm.interval))} {interval(arm.interval)}",
+            "baseline" if arm.is_baseline else delta,
+        )
+    console.print(arms)
+    for result in analysis.claims:
+        word = analysis.word(result)
+        style = {"reproduced": "green", "contradicted": "red"}.get(word, "yellow")
+        console.print(Text.assemble((word.upper(), f"bold {style}"), "  ", result.claim.text))
+        if analysis.profile.verdict:
+            console.print(Text(f"    {result.verdict.reason}"), soft_wrap=True)
+    _unfinished(console, analysis)
+
+
+def _unfinished(console: Console, analysis: Analysis) -> None:
+    """Print what is not done, runs with the same reason on one line."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for run in analysis.unfinished:
+        groups.setdefault((run.state, run.reason), []).append(run.id)
+    for (state, reason), ids in groups.items():
+        style = "bold red" if state in ("failed", "blocked") else "yellow"
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        console.print(Text(f"{state}: {ids[0]}{more}  {reason}", style=style), soft_wrap=True)
+    if any(state == "failed" for state, _ in groups):
+        note = "the traceback is in failure.json of the run's folder; --retry-failed tries again"
+        console.print(Text(note, style="bold red"), soft_wrap=True)

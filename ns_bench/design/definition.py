@@ -1,0 +1,220 @@
+"""What a study is: a factor's arms, a baseline, and claims stated before any run.
+
+A study is written once, against the ladder of a `Profile` (`small` ... `large`), and runs in every
+profile. Every claim is about linear contrasts of arms, computed per seed: a difference, a trend and
+an interaction are the same thing with other weights.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ns_bench.design.profile import Profile
+from ns_bench.errors import UserError, unknown
+from ns_bench.files import folder
+from ns_bench.recipe import Recipe
+
+TUNING_SEEDS = 1000
+"""Seeds from here on tune and pilot; none of them is reported."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One level of a study's factor: a recipe but for the seed.
+
+    `paper` names the row of reports/paper.csv that stands beside it, where there is one.
+    """
+
+    name: str
+    recipe: Recipe
+    paper: str = ""
+
+
+Weights = dict[str, float]
+"""A contrast: {arm: weight}. Its value at a seed is the weighted sum of what the arms have of the
+claim's metric: test top-1, unless it says another."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about the test top-1 of arms, or another metric, made before any run.
+
+    Attributes:
+        text: the finding in one sentence.
+        contrasts: what the claim is about; of several, each has to hold.
+        smallest_effect: of interest, in `unit`. Smaller ones do not matter.
+        kind: `greater`: the contrast is above 0; `not worse`: it is not below 0 by an effect that
+            matters; `equivalent`: it is 0 for all that matters.
+        paper: the same contrast of the paper's rows, {arm of reports/paper.csv: weight}.
+        note: what has to be known of the paper's figure, in words.
+        untestable: why this profile cannot test the claim; "" where it can.
+        metric: what is compared, `test_METRIC` of the table of runs; `smallest_effect` is in its
+            unit. What `ns_bench.robustness` measures is called GROUP_NAME, e.g. `corruption_top1`.
+    """
+
+    text: str
+    contrasts: tuple[Weights, ...]
+    smallest_effect: float
+    kind: Literal["greater", "not worse", "equivalent"] = "greater"
+    unit: str = "points"
+    paper: Weights = field(default_factory=dict)
+    note: str = ""
+    untestable: str = ""
+    metric: str = "top1"
+
+
+def minus(arm: str, other: str) -> Weights:
+    """Return the contrast `arm` - `other`."""
+    return {arm: 1.0, other: -1.0}
+
+
+def slope(arms: Sequence[str]) -> Weights:
+    """Return the least-squares slope over `arms` in order, in points a step of the factor."""
+    if len(arms) < 2:
+        raise UserError(f"a trend needs two arms or more: {', '.join(arms) or 'none'}")
+    center = (len(arms) - 1) / 2
+    scale = sum((i - center) ** 2 for i in range(len(arms)))
+    return {arm: (i - center) / scale for i, arm in enumerate(arms)}
+
+
+def combine(*terms: tuple[float, Weights]) -> Weights:
+    """Return the weighted sum of contrasts: an interaction is one minus another."""
+    total: Weights = {}
+    for factor, weights in terms:
+        for arm, weight in weights.items():
+            total[arm] = total.get(arm, 0.0) + factor * weight
+    return {arm: weight for arm, weight in total.items() if weight}
+
+
+def difference(text: str, arm: str, minus: str, smallest_effect: float, **more: Any) -> Claim:
+    """Claim about `arm` - `minus`, paired by seed."""
+    return Claim(text, ({arm: 1.0, minus: -1.0},), smallest_effect, **more)
+
+
+def trend(text: str, arms: Sequence[str], smallest_effect: float, **more: Any) -> Claim:
+    """Claim about the slope over `arms`; the smallest effect is that from first to last arm."""
+    a_step = smallest_effect / (len(arms) - 1) if len(arms) > 1 else smallest_effect
+    return Claim(text, (slope(arms),), a_step, **{"unit": "points a step", **more})
+
+
+def interaction(
+    text: str, first: Weights, second: Weights, smallest_effect: float, **more: Any
+) -> Claim:
+    """Claim about how much larger the contrast `first` is than `second`."""
+    return Claim(text, (combine((1, first), (-1, second)),), smallest_effect, **more)
+
+
+def untestable(text: str, why: str, **more: Any) -> Claim:
+    """A claim that the profile has no data for: its verdict says so, and why."""
+    return Claim(text, (), 0.0, untestable=why, **more)
+
+
+def at_higher_resolution(
+    run: Recipe, resolution: int, epochs: float = 1.5, frozen: int = 4
+) -> Recipe:
+    """Return what fixes the train-test resolution discrepancy of `run` (paper, section 4.1).
+
+    Its weights go on for 1.5 epochs on labeled images alone, which are larger and not augmented;
+    the first stages stay as they are, as in FixRes (Touvron et al., arXiv 1906.06423). How many,
+    and at which learning rate, the paper does not say: here it is the rate that `run` ended with,
+    or a hundredth of a cosine's highest.
+    """
+    train = run.train
+    falls = int(train.epochs / train.decay_epochs)
+    share = train.decay_rate**falls if train.schedule == "staircase" else 0.01
+    off = dict.fromkeys(
+        ("randaugment_n", "crop_padding", "cutout", "flip", "resized_crop", "dropout",
+         "stochastic_depth"),
+        0,
+    )  # fmt: skip
+    fields = {
+        "train.rows": "labeled",
+        "train.start": "teacher",
+        "train.resolution": resolution,
+        "train.frozen": frozen,
+        "train.epochs": epochs,
+        "train.lr": share * train.lr,
+        "train.warmup_epochs": 0.0,
+        "train.schedule": "staircase",
+        "train.decay_rate": 1.0,
+        **{f"noise.labeled.{name}": value for name, value in off.items()},
+    }
+    return replace(run, teacher=run).set(fields)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study in one profile: its arms, the arm the others are compared with, and its claims."""
+
+    arms: list[Arm]
+    baseline: str
+    claims: list[Claim]
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        compared = (n for claim in self.claims for weights in claim.contrasts for n in weights)
+        for name in [self.baseline, *compared]:
+            if name not in names:
+                raise unknown("arm", name, names)
+        if len(set(names)) < len(names):
+            raise UserError(f"two arms have one name: {', '.join(names)}")
+
+    def recipes(self, seeds: Iterable[int]) -> dict[tuple[str, int], Recipe]:
+        """Return {(arm, seed): recipe}. A seed is end to end: the teachers' too."""
+        return {(a.name, seed): a.recipe.at_seed(seed) for seed in seeds for a in self.arms}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, answered by a design in any profile.
+
+    Attributes:
+        question: what a researcher asks, in one sentence.
+        factor: what differs between the arms; the x-axis of the figure.
+        design: builds the arms and claims against a profile's ladder.
+        source: where the paper reports the finding.
+        seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
+            profile's own number.
+        metrics: groups of `ns_bench.robustness` that are measured of every arm.
+    """
+
+    name: str
+    question: str
+    factor: str
+    design: Callable[[Profile], Design]
+    source: str
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+
+
+def study_names() -> list[str]:
+    return sorted(p.stem for p in folder("studies").glob("*.py") if not p.stem.startswith("_"))
+
+
+def load_study(name: str) -> Study:
+    """Load the study `name`, or the one in the file `name` if it ends in `.py`.
+
+    Raises:
+        UserError: no such study, or a file that defines none.
+    """
+    path = Path(name) if name.endswith(".py") else folder("studies") / f"{name}.py"
+    if not name.endswith(".py") and name not in study_names():
+        raise unknown("study", name, study_names())
+    if not path.is_file():
+        raise UserError(f"study {name}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"ns_bench_study_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"study {path}: {type(error).__name__}: {why}") from error
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise UserError(f"study {path}: expected a module that sets STUDY = Study(...)")
+    return study

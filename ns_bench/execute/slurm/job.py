@@ -1,0 +1,118 @@
+"""What runs inside a SLURM job. submitit pickles these by reference: they stay tiny and stateless.
+
+All state is in the store, so `checkpoint` has nothing to save: a requeued job starts the same
+callable again, which skips what is done and resumes what was begun.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from submitit.helpers import DelayedSubmission
+
+from ns_bench.design.profile import Profile
+from ns_bench.execute.execution import How
+from ns_bench.recipe import Recipe
+from ns_bench.runs.store import Run
+
+
+class Pack:
+    """Do the runs of element `index` of the array described in `file`.
+
+    The job ends well only if every one of its runs has a published result.
+    """
+
+    def __init__(self, file: str, index: int) -> None:
+        self.file, self.index = file, index
+
+    def __call__(self) -> None:
+        plan = json.loads(Path(self.file).read_bytes())
+        recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
+        store, wanted = Path(plan["store"]), plan.get("wanted", {})
+        runs = [Run(r, store / r.id, tuple(wanted.get(r.id, ()))) for r in recipes]
+        how = How(**plan.get("how", {}))
+        estimate = Profile("", "", {}, {}, 0, 0, step_seconds=plan["step_seconds"]).estimate
+        if plan["tasks"] > 1:
+            unfit = _together(runs, estimate, how)
+        else:
+            from ns_bench.execute.local import execute
+
+            todo, unfit = _sort(runs)
+            if todo:
+                execute(todo, estimate, workers=plan["side_by_side"], how=how)
+        left = [run.id for run in runs if run.state() != "done"]
+        if left:
+            why = unfit.get(left[0], "it failed")
+            raise RuntimeError(f"{len(left)} of {len(runs)} runs have no result: {left[0]}: {why}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        return DelayedSubmission(Pack(self.file, self.index))
+
+
+def _sort(runs: list[Run]) -> tuple[list[Run], dict[str, str]]:
+    """Return what is to be done, and {run id: why not} of what cannot be."""
+    # The scheduler takes a dependency on a purged job for satisfied, so look for ourselves.
+    unfit: dict[str, str] = {}
+    todo: list[Run] = []
+    for run in runs:  # teachers come first
+        teacher, state = run.teacher, run.state()
+        if state == "done":
+            continue
+        if state == "failed":
+            unfit[run.id] = "it failed before"
+        elif state == "unmeasured":
+            todo.append(run)
+        elif teacher and teacher.id in unfit:
+            unfit[run.id] = f"its teacher {teacher.id} failed"
+        elif teacher and teacher.id not in [r.id for r in todo] and teacher.state() != "done":
+            unfit[run.id] = f"its teacher {teacher.id} is {teacher.state()}"
+        else:
+            todo.append(run)
+    return todo, unfit
+
+
+def _together(runs: list[Run], seconds: Callable[[Recipe], float], how: How) -> dict[str, str]:
+    """Do runs one after another, each over all tasks of the job (one a GPU); see `parallel`.
+
+    What fails alike in every task costs its own run. Anything else ends the task, and with it,
+    through the broken connection, the others: the job fails and the run goes on when it is redone.
+    """
+    import traceback
+
+    from submitit.helpers import TorchDistributedEnvironment
+
+    from ns_bench.errors import UserError
+    from ns_bench.execute.run_one import TeacherUnfit, run_one
+    from ns_bench.selftrain.scale import parallel
+    from ns_bench.selftrain.train import Diverged
+
+    TorchDistributedEnvironment().export(overwrite=True)
+    failed: dict[str, str] = {}
+    with parallel.joined() as device:
+        todo, unfit = parallel.on_leader(lambda: _sort(runs))
+        for run in todo:
+            if run.teacher is not None and run.teacher.id in {**unfit, **failed}:
+                unfit[run.id] = f"its teacher {run.teacher.id} failed"
+                continue
+            try:
+                run_one(run, device=device, how=how.worth(seconds(run.recipe)))
+            except (UserError, TeacherUnfit, Diverged) as error:
+                failed[run.id] = str(error)
+                if parallel.rank() == 0:
+                    run.fail(str(error), traceback.format_exc())
+    return {**unfit, **failed}
+
+
+class Collect:
+    """Write the report of a study once its jobs have ended, however they ended."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+
+    def __call__(self) -> int:
+        from ns_bench.study import main
+
+        return main(self.arguments)
+
+    def checkpoint(self) -> DelayedSubmission:
+        return DelayedSubmission(Collect(self.arguments))

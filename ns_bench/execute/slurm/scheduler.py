@@ -1,0 +1,474 @@
+"""Runs as SLURM jobs through submitit: submit the graph once and leave; ask where it stands.
+
+The store's files say first where a run stands; then one `squeue` call, then `sacct` where there is
+accounting. What was submitted is recorded in `<store>/slurm/`:
+
+    code/<hash>/        snapshot of the code that the jobs run
+    arrays/<name>.json  one sbatch call: job id, dependency, and the recipes of each element
+    logs/               submitit's folder: pickles, stdout and stderr of every job
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ns_bench import __file__ as package_file
+from ns_bench.design.profile import Profile
+from ns_bench.errors import UserError
+from ns_bench.execute.slurm.cluster import Cluster
+from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
+from ns_bench.files import folder
+from ns_bench.runs.store import Run, Store, publish_json
+
+COMMAND_SECONDS = 60
+"""A scheduler that does not answer for this long counts as not answering."""
+
+TRIES = 4
+"""How often a refused or unanswered submission is tried, waiting 1, 2, 4 s between."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Where SLURM has an array element: its state, why it waits, where it runs, for how long."""
+
+    job: str
+    state: str
+    name: str = ""
+    reason: str = ""
+    node: str = ""
+    elapsed: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a call of `submit` did: sbatch calls that went through, and what they carry."""
+
+    jobs: dict[str, str]  # array name: job id
+    missing: dict[str, str]  # array name: why it could not be submitted
+    runs: int = 0  # that were to be submitted
+
+
+def require_slurm() -> None:
+    """Raise UserError if this machine cannot submit."""
+    for tool in ("sbatch", "squeue", "scontrol"):
+        if shutil.which(tool) is None:
+            raise UserError(
+                f"no {tool} on the path: this is not a SLURM login node; use --cluster local, or "
+                "try slurm/local_cluster.sh up"
+            )
+
+
+def ask(*command: str) -> str:
+    """Return what a SLURM command prints; RuntimeError with its last line if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{command[0]} does not answer") from None
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise RuntimeError(f"{command[0]}: {lines[-1]}")
+    return done.stdout
+
+
+def spread(job: str) -> list[str]:
+    """Return the elements of a job: SLURM lists those that never started as `7_[0-2,5%3]`."""
+    array, bracket, inside = job.partition("_[")
+    if not bracket:
+        return [job]
+    elements = []
+    for part in inside.rstrip("]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            elements += [f"{array}_{i}" for i in range(int(first), int(last or first) + 1)]
+    return elements
+
+
+def largest_array() -> int:
+    """Return how many elements the cluster takes in one array (MaxArraySize is one more)."""
+    with contextlib.suppress(RuntimeError):
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
+        if found:
+            return max(int(found[1]) - 1, 1)
+    return 1000
+
+
+def plan_arrays(runs: list[Run], profile: Profile, cluster: Cluster, largest: int) -> list[Array]:
+    """Return the sbatch calls that `runs` need, in order."""
+
+    def seconds(recipe: Any) -> float:
+        return profile.estimate(recipe) / cluster.speed
+
+    limit = cluster.pack_minutes * 60 * cluster.side_by_side
+    return make_arrays(make_packs(runs, seconds, limit), largest)
+
+
+def array_name(array: Array) -> str:
+    """Return the job name: the same runs in the same store always give the same one."""
+    first = array.runs[0]
+    text = json.dumps([str(first.path.parent.resolve()), [run.id for run in array.runs]])
+    return f"ns_bench-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+class Scheduler:
+    """The SLURM side of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.root = store.root.resolve() / "slurm"
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Let one call at a time look and submit: two must not submit the same runs twice."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what was submitted, oldest first: {"name", "job", "runs": [[id, ...], ...]}."""
+        return [record for record in self._all_records() if record.get("job")]
+
+    def _all_records(self) -> list[dict[str, Any]]:
+        found = []
+        for path in (self.root / "arrays").glob("*.json"):
+            with contextlib.suppress(ValueError, OSError):
+                found.append(json.loads(path.read_bytes()))
+        return sorted(found, key=lambda record: record["time"])
+
+    def recover(self, cluster: Cluster) -> None:
+        """Note the job ids of arrays that an interrupted call handed in, or may have handed in.
+
+        Raises:
+            UserError: SLURM does not answer.
+        """
+        torn = [record for record in self._all_records() if not record.get("job")]
+        alive = self._alive() if torn else {}
+        for record in torn:
+            file = self._file(record["name"])
+            if record["name"] in alive:
+                self._note(record, alive[record["name"]], cluster)
+            else:
+                file.unlink()
+
+    def _file(self, name: str) -> Path:
+        return self.root / "arrays" / f"{name}.json"
+
+    def _calls(self, record: dict[str, Any]) -> list[Callable[[], None]]:
+        from ns_bench.execute.slurm import job
+
+        file = str(self._file(record["name"]))
+        return [job.Pack(file, index) for index in range(len(record["packs"]))]
+
+    def _note(self, record: dict[str, Any], job: str, cluster: Cluster) -> None:
+        self._hand_over(job, self._calls(record), cluster)
+        publish_json(self._file(record["name"]), {**record, "job": job})
+
+    def _hand_over(self, job: str, calls: Sequence[Callable[[], Any]], cluster: Cluster) -> None:
+        """Write the pickles of `job` where submitit did not come to it; its elements wait 60 s."""
+        from submitit.core.utils import DelayedSubmission, JobPaths
+
+        for index, call in enumerate(calls):
+            element = job if len(calls) == 1 else f"{job}_{index}"
+            pickle = JobPaths(self.root / "logs", element).submitted_pickle
+            if not pickle.exists():
+                submission = DelayedSubmission(call)
+                submission.set_timeout(cluster.time_minutes, cluster.requeues)
+                unfinished = pickle.with_suffix(".tmp")
+                submission.dump(unfinished)
+                unfinished.replace(pickle)
+
+    def elements(self) -> dict[str, str]:
+        """Return {run id: job element} of the latest submission of each run."""
+        latest: dict[str, str] = {}
+        for record in self.records():
+            for index, ids in enumerate(record["runs"]):
+                # submitit submits a single element as a plain job
+                element = record["job"] if len(record["runs"]) == 1 else f"{record['job']}_{index}"
+                latest |= dict.fromkeys(ids, element)
+        return latest
+
+    def states(self) -> dict[str, JobState]:
+        """Return {run id: where SLURM has it} for all runs that were submitted and are not gone.
+
+        One `squeue` call whatever the number of runs. Raises UserError if SLURM does not answer:
+        then nothing is known, and nothing must be submitted again.
+        """
+        elements = self.elements()
+        if not elements:
+            return {}
+        queue = self._queue()
+        return {run: queue[element] for run, element in elements.items() if element in queue}
+
+    def _queue(self) -> dict[str, JobState]:
+        try:
+            listing = ask(
+                "squeue", "--noheader", "--array", "--me", "--states=all",
+                "--format=%i|%T|%r|%N|%M|%j",
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise UserError(f"SLURM cannot be asked for its jobs: {error}") from None
+        queue = {}
+        for line in listing.splitlines():
+            job, state, reason, node, elapsed, name = line.split("|", 5)
+            if name.startswith("ns_bench-"):
+                for element in spread(job):
+                    queue[element] = JobState(element, state, name, reason, node, elapsed)
+        return queue
+
+    def _alive(self) -> dict[str, str]:
+        """Return {array name: job id} of what is in the queue or runs."""
+        return {
+            state.name: state.job.partition("_")[0]
+            for state in self._queue().values()
+            if state.state in ALIVE
+        }
+
+    def endings(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Return {job element: how it failed} from `sacct`; empty where there is no accounting.
+
+        Accounting lags by seconds: what it says of a job may be a state that is past, or COMPLETED
+        under the name "allocation" before it knows more. Neither says how a job ended.
+        """
+        if not jobs:
+            return {}
+        parents = sorted({job.partition("_")[0] for job in jobs})
+        endings: dict[str, str] = {}
+        with contextlib.suppress(RuntimeError):
+            listing = ask(
+                "sacct", "--noheader", "--parsable2", "--allocations", "--duplicates",
+                "--format=JobID,State,ExitCode", "--jobs", ",".join(parents),
+            )  # fmt: skip
+            for line in listing.splitlines():
+                job, state, code = line.split("|")
+                if state in ALIVE or state == "COMPLETED":
+                    continue
+                how = state + (f" (exit code {code})" if code != "0:0" else "")
+                endings |= dict.fromkeys(spread(job), how)
+        return {job: endings[job] for job in jobs if job in endings}
+
+    def snapshot(self) -> Path:
+        """Copy the code once per content, so that editing the checkout changes no waiting job."""
+        package = Path(package_file).resolve().parent
+        rooms = {"ns_bench": package} | {
+            name: folder(name) for name in ("studies", "reports", "slurm") if folder(name).is_dir()
+        }
+        files = [
+            (f"{room}/{path.relative_to(top)}", path)
+            for room, top in rooms.items()
+            for path in sorted(top.rglob("*"))
+            if path.is_file()
+            and path.suffix in (".py", ".toml", ".csv", ".sh", ".j2", ".css", ".js")
+            and not {"_share", "published"} & set(path.relative_to(top).parts)
+        ]
+        digest = hashlib.sha256()
+        for name, path in files:
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+        target = self.root / "code" / digest.hexdigest()[:16]
+        if not target.is_dir():
+            from ns_bench.execute.provenance import code
+
+            unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+            for name, path in files:
+                copy = unfinished / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+            publish_json(unfinished / "ns_bench" / "snapshot.json", code())
+            with contextlib.suppress(OSError):  # another call was quicker
+                unfinished.rename(target)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return target
+
+    def parameters(
+        self, cluster: Cluster, name: str, waits_for: str | None, code: Path
+    ) -> dict[str, Any]:
+        """Return submitit's parameters of one array."""
+        # A failed teacher would leave its students pending for ever.
+        extra = {"kill-on-invalid-dep": "yes", **cluster.extra}
+        parameters = {
+            **cluster.parameters(),
+            "job_name": name,
+            # Workers checkpoint every few seconds, so a short notice is enough; SLURM may give the
+            # signal up to a minute early.
+            "signal_delay_s": 60,
+            "stderr_to_stdout": True,
+            # Without PYTHONSAFEPATH `python -m` looks in the working folder first, which is often
+            # the checkout.
+            "setup": [
+                *cluster.setup,
+                f'export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(code))}:"$PYTHONPATH"',
+            ],
+            "additional_parameters": extra,
+        }
+        return parameters if waits_for is None else {**parameters, "dependency": waits_for}
+
+    def scripts(self, arrays: list[Array], cluster: Cluster) -> list[str]:
+        """Return the sbatch scripts that `submit` would hand in, with `<name>` for job ids."""
+        from submitit.slurm.slurm import _make_sbatch_string
+
+        scripts = []
+        code = self.root / "code" / "SNAPSHOT"
+        for array in arrays:
+            above = array.parent
+            waits = None if above is None else dependency(array, f"<{array_name(above)}>")
+            parameters = self.parameters(cluster, array_name(array), waits, code)
+            count = len(array.packs) if len(array.packs) > 1 else None
+            python = cluster.python or shlex.quote(sys.executable)
+            logs = self.root / "logs"
+            command = f"{python} -u -m submitit.core._submit {shlex.quote(str(logs))}"
+            text = _make_sbatch_string(command, logs, map_count=count, **parameters)
+            scripts.append(f"# {len(array.runs)} runs in {len(array.packs)} jobs\n{text}")
+        return scripts
+
+    def submit(
+        self,
+        arrays: list[Array],
+        profile: Profile,
+        cluster: Cluster,
+        collect: list[str] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> Submission:
+        """Submit `arrays` in order and, after them all, the job that writes a report, if any.
+
+        What is refused for good (after `TRIES`) is left out with what waits for it, and named.
+
+        Args:
+            collect: arguments of `ns_bench.study` for the collector.
+        """
+        from ns_bench.execute.slurm import job
+
+        code = self.snapshot()
+        jobs: dict[str, str] = {}
+        missing: dict[str, str] = {}
+        queued = {record["name"]: record["job"] for record in self.records()}
+        alive = self._alive().values()
+        for array in arrays:
+            name = array_name(array)
+            if queued.get(name) in alive:
+                jobs[name] = queued[name]
+                continue
+            waits_for = None
+            if array.parent is not None:
+                parent = array_name(array.parent)
+                if parent not in jobs:
+                    missing[name] = f"it waits for {parent}, which was not submitted"
+                    continue
+                waits_for = dependency(array, jobs[parent])
+            file = self._file(name)
+            record = {
+                "name": name,
+                "time": time.time(),
+                "store": str(self.store.root.resolve()),
+                "step_seconds": profile.step_seconds,
+                "side_by_side": cluster.side_by_side,
+                "how": asdict(cluster.how),
+                "tasks": cluster.tasks,
+                "runs": [[r.id for r in pack.runs] if pack else [] for pack in array.packs],
+                "packs": [
+                    [r.recipe.to_dict() for r in pack.runs] if pack else [] for pack in array.packs
+                ],
+                "wanted": {r.id: r.wanted for r in array.runs if r.wanted},
+            }
+            file.parent.mkdir(parents=True, exist_ok=True)
+            publish_json(file, record)
+            parameters = self.parameters(cluster, name, waits_for, code)
+            try:
+                jobs[name] = self._sbatch(cluster, parameters, self._calls(record), say)
+            except RuntimeError as error:
+                missing[name] = str(error)
+                with contextlib.suppress(UserError):  # no answer: `recover` asks again
+                    if name not in self._alive():
+                        file.unlink()
+                continue
+            self._note(record, jobs[name], cluster)
+        if jobs and collect is not None:
+            ids = ":".join(sorted(set(jobs.values())))
+            name = f"ns_bench-report-{min(jobs.values(), key=int)}"
+            parameters = self.parameters(cluster, name, f"afterany:{ids}", code)
+            for key in ("gpus_per_node", "ntasks_per_node"):
+                parameters.pop(key, None)
+            parameters |= {"cpus_per_task": 1, "time": 15}
+            with contextlib.suppress(RuntimeError):
+                self._sbatch(cluster, parameters, [job.Collect(collect)], say)
+        return Submission(jobs, missing)
+
+    def _sbatch(
+        self,
+        cluster: Cluster,
+        parameters: dict[str, Any],
+        calls: Sequence[Callable[[], Any]],
+        say: Callable[[str], None],
+    ) -> str:
+        """Hand in one array; returns its job id. RuntimeError after `TRIES` refusals."""
+        import submitit
+
+        executor = submitit.SlurmExecutor(
+            self.root / "logs", max_num_timeout=cluster.requeues, python=cluster.python or None
+        )
+        executor.update_parameters(**parameters)
+        why = ""
+        for attempt in range(TRIES):
+            if attempt:
+                say(f"sbatch refused ({why}); trying again in {2 ** (attempt - 1)} s")
+                time.sleep(2 ** (attempt - 1))
+            try:
+                # sbatch may give up waiting for the answer to a job that SLURM has taken
+                if attempt and (taken := self._alive().get(parameters["job_name"])):
+                    self._hand_over(taken, calls, cluster)
+                    return taken
+                # submitit prints what sbatch says; its last line is in the error
+                with contextlib.redirect_stderr(io.StringIO()), executor.batch():
+                    jobs = [executor.submit(call) for call in calls]
+                return str(jobs[0].job_id).partition("_")[0]
+            except (submitit.core.utils.FailedJobError, UserError) as error:
+                # submitit's message ends in sbatch's own line
+                why = (str(error).strip().splitlines() or ["without a word"])[-1].strip()
+                if "nvalid" in why:  # invalid partition, account, qos: no use in asking again
+                    raise RuntimeError(why) from None
+        raise RuntimeError(f"sbatch refused {TRIES} times: {why}")
+
+    def cancel(self, runs: Sequence[str]) -> list[str]:
+        """Cancel the queued job elements of `runs`; returns the elements."""
+        states = self.states()
+        elements = {states[r].job for r in runs if r in states and states[r].state in ALIVE}
+        together: dict[str, set[str]] = {}
+        for state in self._queue().values():
+            if state.state in ALIVE:
+                together.setdefault(state.job.partition("_")[0], set()).add(state.job)
+        # SLURM forgets at once an element that is cancelled by itself before it starts; of an
+        # array that is cancelled as a whole it remembers what became of it.
+        jobs: list[str] = []
+        for array, alive in together.items():
+            jobs += [array] if alive <= elements else sorted(alive & elements)
+        for start in range(0, len(jobs), 500):
+            try:
+                ask("scancel", "--quiet", *jobs[start : start + 500])
+            except RuntimeError as error:
+                raise UserError(f"not all jobs could be cancelled: {error}") from None
+        return sorted(elements)
+
+    def logs(self, run_id: str) -> list[Path]:
+        """Return the log files of the latest job of a run."""
+        element = self.elements().get(run_id)
+        return sorted((self.root / "logs").glob(f"{element}_*_log.out")) if element else []
+
+
+ALIVE = (
+    "PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD",
+    "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD",
+)  # fmt: skip
+"""States in which a job may still run."""

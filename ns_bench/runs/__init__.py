@@ -1,0 +1,1 @@
+"""Runs on disk, and the plan of those that are needed."""

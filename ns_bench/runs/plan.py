@@ -1,0 +1,107 @@
+"""From the recipes a study asks for to the runs that are needed, in an order that works."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ns_bench.recipe import Recipe
+from ns_bench.runs.store import Run, State, Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to do, to its end or to a step."""
+
+    run: Run
+    until: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every run that is asked for or taught from, teachers first, and where each stands.
+
+    Attributes:
+        runs: {id: run}; a run that several arms or studies share is there once.
+        states: {id: state} as on disk when the plan was made; `blocked` below a failed teacher.
+        asked: recipes asked for with their teachers, counted without sharing.
+    """
+
+    runs: dict[str, Run]
+    states: dict[str, "State | str"]
+    asked: int
+
+    @property
+    def missing(self) -> list[Run]:
+        """Runs to do now: neither done, nor failed, nor below a failed one."""
+        skip = ("done", "failed", "blocked")
+        return [run for run in self.runs.values() if self.states[run.id] not in skip]
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.states.values())
+
+
+Wanted = Mapping[str, tuple[str, ...]]
+"""{run id: groups of metrics that are asked for}; teachers that are no arm need none."""
+
+
+def make_plan(store: Store, recipes: Iterable[Recipe], wanted: Wanted | None = None) -> Plan:
+    """Look up every recipe and all its teachers in `store`."""
+    runs: dict[str, Run] = {}
+    asked = 0
+    for recipe in recipes:
+        chain: list[Recipe] = []
+        link: Recipe | None = recipe
+        while link is not None:
+            chain.append(link)
+            link = link.teacher
+        asked += len(chain)
+        for link in reversed(chain):
+            runs.setdefault(link.id, store.run(link, (wanted or {}).get(link.id, ())))
+    return Plan(runs, states_of(runs), asked)
+
+
+def states_of(runs: dict[str, Run]) -> dict[str, "State | str"]:
+    """Return where each run stands; `runs` has teachers before their students."""
+    states: dict[str, State | str] = {}
+    for run_id, run in runs.items():
+        state: State | str = run.state()
+        teacher = run.teacher
+        # A teacher of which only a measurement failed can teach.
+        stuck = (
+            teacher is not None
+            and states[teacher.id] in ("failed", "blocked")
+            and teacher.state() != "done"
+        )
+        if stuck and state not in ("done", "unmeasured", "failed"):
+            state = "blocked"
+        states[run_id] = state
+    return states
+
+
+def longest_first(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> dict[str, float]:
+    """Return {id: seconds from its start to the end of its longest chain of students}."""
+    listed = list(runs)
+    below: dict[str, float] = {}
+    paths: dict[str, float] = {}
+    for run in reversed(listed):  # students come after their teachers
+        paths[run.id] = seconds(run.recipe) + below.get(run.id, 0.0)
+        if run.teacher is not None:
+            below[run.teacher.id] = max(below.get(run.teacher.id, 0.0), paths[run.id])
+    return paths
+
+
+def longest_chain(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> list[Run]:
+    """Return the runs, teachers first, that take the longest one after another."""
+    listed = {run.id: run for run in runs}
+    if not listed:
+        return []
+    ends: dict[str, float] = {}
+    for run in listed.values():  # teachers come before their students
+        before = ends.get(run.teacher.id, 0.0) if run.teacher else 0.0
+        ends[run.id] = before + seconds(run.recipe)
+    link: Run | None = listed[max(ends, key=lambda run_id: ends[run_id])]
+    chain: list[Run] = []
+    while link is not None and link.id in listed:
+        chain.insert(0, link)
+        link = link.teacher
+    return chain

@@ -1,0 +1,1 @@
+"""From finished runs to verdicts: the tidy table, intervals, tests. Knows nothing of pages."""

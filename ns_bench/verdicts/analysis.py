@@ -1,0 +1,510 @@
+"""A study's results: tidy tables, and from these alone the statistics of arms and claims."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ns_bench.design.definition import Claim, Design, Study, Weights
+from ns_bench.design.profile import Profile
+from ns_bench.errors import UserError, unknown
+from ns_bench.robustness import groups_in
+from ns_bench.runs.plan import Plan
+from ns_bench.runs.store import Corrupt, Result, Run
+from ns_bench.verdicts import paper
+from ns_bench.verdicts.statistics import (
+    Array,
+    Contrast,
+    Interval,
+    Verdict,
+    claim_p,
+    holm,
+    mean_interval,
+    paired_contrast,
+    seeds_needed,
+    verdict,
+    weakest,
+)
+
+if TYPE_CHECKING:
+    from ns_bench.tuning.tuned_arms import Tuned
+
+TEXT = [
+    *("arm", "run", "state", "reason", "teacher", "model"),
+    *("host", "device", "git", "dirty", "torch", "timm"),
+    *("pseudo_per_class_pool", "pseudo_per_class_used"),
+    *("pseudo_per_tenth", "pseudo_per_tenth_right", "data_fingerprint"),
+]
+"""Columns of the table of runs that hold words; "" where there is none."""
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One row of the table. `difference` is to the baseline, paired by seed.
+
+    p_holm: of the difference, corrected over the arms; claims have their own correction.
+    """
+
+    name: str
+    is_baseline: bool
+    paper: str
+    n: int
+    interval: Interval | None
+    difference: Contrast | None
+    p_holm: float
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim with its evidence.
+
+    Attributes:
+        contrast: the one shown; of several the weakest, which `label` then names.
+        n: seeds at which every arm of the claim is done.
+        p: of the claim, before Holm's correction over the study.
+        seeds: how many a verdict would need in all, if known.
+        paper: the paper's effect, where it has figures for it.
+    """
+
+    claim: Claim
+    contrast: Contrast | None
+    label: str
+    n: int
+    p: float
+    p_holm: float
+    verdict: Verdict
+    seeds: int | None
+    paper: paper.Effect | None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that is not done, with the reason where one is known."""
+
+    id: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a tuned study's report compares with: how it was tuned, and the study as it is."""
+
+    tuned: "Tuned"
+    before: "Analysis"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything a report shows of a study in a profile.
+
+    Attributes:
+        runs: tidy, one row an arm and seed, missing runs included; see `collect`.
+        curves: tidy, one row an arm, seed and evaluation during training.
+        foreign: how many runs have another recipe than the profile gives their arm.
+        changed: fields set by hand; they are named in the title.
+        tuning: where each arm has the best recipe of its own search.
+    """
+
+    study: Study
+    profile: Profile
+    seeds: int
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    arms: list[ArmSummary]
+    claims: list[ClaimResult]
+    unfinished: list[Unfinished]
+    foreign: int
+    changed: dict[str, str]
+    tuning: Tuning | None = None
+
+    @property
+    def top1(self) -> pd.DataFrame:
+        """Test top-1 by seed and arm, a gap where there is none."""
+        return self.values("top1")
+
+    def values(self, metric: str) -> pd.DataFrame:
+        """Return a metric of the test rows by seed and arm, a gap where there is none."""
+        names = [arm.name for arm in self.arms]
+        return _values(self.runs[self.runs["arm"] != ""], names, self.seeds, metric)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Groups of metrics that were asked for beside the results."""
+        return groups_in(self.runs.columns)
+
+    def word(self, claim: ClaimResult) -> str:
+        """Return the verdict in a word; a trial run has none."""
+        return claim.verdict.word if self.profile.verdict else "no verdict"
+
+    @property
+    def title(self) -> str:
+        changed = "".join(f", {field}={value}" for field, value in self.changed.items())
+        tuned = ", tuned" if self.tuning else ""
+        return f"{self.study.name} · {self.profile.name}{changed}{tuned} · {self.seeds} seeds"
+
+
+def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (runs, curves) as tidy tables, which hold everything a report shows.
+
+    Every arm and seed is a row of runs, whatever its state; so is a teacher that is not done and
+    is no arm itself, its arm being "".
+    """
+    rows, curves = [], []
+    recipes = design.recipes(range(seeds))
+    asked = {recipe.id for recipe in recipes.values()}
+    needed: dict[str, int] = {}
+    for (_, seed), recipe in recipes.items():
+        link = recipe.teacher
+        while link is not None:
+            needed.setdefault(link.id, seed)
+            link = link.teacher
+    for run_id, seed in needed.items():
+        if run_id not in asked and plan.states[run_id] != "done":
+            rows.append({"arm": "", "seed": seed, **_row(plan, run_id)})
+    for (arm, seed), recipe in recipes.items():
+        rows.append({"arm": arm, "seed": seed, **_row(plan, recipe.id)})
+        log = plan.runs[recipe.id].metrics()
+        curves += [{"arm": arm, "seed": seed, **r} for r in log if "loss" in r]
+    runs = pd.DataFrame(rows)
+    words = [column for column in runs if column in TEXT]
+    runs[words] = runs[words].astype(object).fillna("")
+    return runs, pd.DataFrame(curves)
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Load what `page.write` wrote: (runs, curves), to the last bit.
+
+    Raises:
+        UserError: there is no runs.csv, or it is not a table of runs.
+    """
+    path = folder / "runs.csv"
+    runs = _read(path)
+    for column in ("arm", "seed", "run", "state", "test_top1"):
+        if column not in runs:
+            raise UserError(f"{path}: not a table of runs, it has no column '{column}'")
+    if runs.empty:
+        raise UserError(f"{path}: it holds no runs")
+    if not pd.api.types.is_integer_dtype(runs["seed"]) or runs["seed"].min() < 0:
+        raise UserError(f"{path}: column 'seed' holds more than whole numbers from 0 on")
+    if np.isinf(runs["test_top1"]).any():
+        raise UserError(f"{path}: column 'test_top1' holds more than percentages")
+    if runs[runs["arm"] != ""].duplicated(["arm", "seed"]).any():
+        raise UserError(f"{path}: an arm has two rows of one seed")
+    curves = folder / "curves.csv"
+    return runs, _read(curves) if curves.exists() else pd.DataFrame()
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        # All as words first: an arm may be called NA, and pandas' floats may be off by a bit.
+        table = pd.read_csv(path, dtype=object, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as a table: {why}") from None
+    for column in table:
+        if column not in TEXT:
+            try:
+                table[column] = _numbers(table[column])
+            except ValueError:
+                raise UserError(f"{path}: column '{column}' holds more than numbers") from None
+    return table
+
+
+def _numbers(cells: pd.Series) -> pd.Series:
+    try:
+        return cells.map(int).astype(np.int64)
+    except (ValueError, OverflowError):
+        return cells.map(lambda cell: float(cell) if cell else np.nan).astype(np.float64)
+
+
+def analyse(
+    study: Study,
+    profile: Profile,
+    design: Design,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    seeds: int,
+    changed: Mapping[str, str] | None = None,
+) -> Analysis:
+    """Compute every statistic of the report from the tables alone.
+
+    Contrasts use the seeds at which all arms of their claim are done; n says how many those are.
+
+    Raises:
+        UserError: the tables have an arm that the design has not.
+    """
+    names = [arm.name for arm in design.arms]
+    arms = runs[runs["arm"] != ""]
+    for name in arms["arm"].unique():
+        if name not in names:
+            raise unknown(f"arm of study '{study.name}'", name, names)
+    top1 = _values(arms, names, seeds)
+    return Analysis(
+        study=study,
+        profile=profile,
+        seeds=seeds,
+        runs=runs,
+        curves=curves,
+        arms=_arms(design, arms, top1),
+        claims=_claims(study, design, profile, arms, seeds),
+        unfinished=_unfinished(runs),
+        foreign=_foreign(design, arms, seeds),
+        changed=dict(changed or {}),
+    )
+
+
+def _values(arms: pd.DataFrame, names: list[str], seeds: int, metric: str = "top1") -> pd.DataFrame:
+    column = f"test_{metric}"
+    if column not in arms:  # nothing has been measured yet
+        return pd.DataFrame(np.nan, index=range(seeds), columns=names)
+    table = arms.pivot(index="seed", columns="arm", values=column)
+    return table.reindex(index=range(seeds), columns=names)
+
+
+def label(weights: Weights) -> str:
+    """Return a contrast in words, e.g. `a - b`."""
+    if sorted(weights.values()) == [-1, 1]:
+        first, second = sorted(weights, key=lambda arm: -weights[arm])
+        return f"{first} - {second}"
+    return " ".join(f"{weight:+g} {arm}" for arm, weight in weights.items())
+
+
+def _row(plan: Plan, run_id: str) -> dict[str, object]:
+    run, state = plan.runs[run_id], plan.states[run_id]
+    reason = ""
+    if state == "failed":
+        reason = " ".join(str((run.failure() or {}).get("error", "")).split())
+    elif state == "blocked" and run.teacher is not None:
+        reason = f"below {run.teacher.id}, which has no result"
+    return {
+        "run": run.id,
+        "state": state,
+        "teacher": run.teacher.id if run.teacher else None,
+        "model": run.recipe.model,
+        # A run that finished after the plan was made is not half in.
+        **_columns(_result(run) if state in ("done", "unmeasured") else None),
+        **_measured(run),
+        **_chain(run),
+        "teacher_test_top1": _teacher_top1(run),
+        "reason": reason,
+    }
+
+
+def _chain(run: Run) -> dict[str, object]:
+    """Return what a run and its teachers take together."""
+    chain = [run]
+    while chain[-1].teacher is not None:
+        chain.append(chain[-1].teacher)
+    results = [_result(link) for link in chain]
+    seconds = sum(result.seconds if result else np.nan for result in results)
+    return {
+        "chain_steps": sum(link.recipe.steps for link in chain),
+        "chain_images": sum(link.recipe.images for link in chain),
+        "chain_seconds": seconds,
+    }
+
+
+def _measured(run: Run) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for group in run.wanted:
+        if (found := run.measured(group)) is not None:
+            columns |= {f"test_{group}_{name}": value for name, value in found.values.items()}
+            columns[f"{group}_seconds"] = found.seconds
+    return columns
+
+
+def _result(run: Run) -> Result | None:
+    try:
+        return run.result()
+    except Corrupt:
+        return None
+
+
+def _teacher_top1(run: Run) -> float:
+    result = _result(run.teacher) if run.teacher else None
+    return result.test["top1"] if result else np.nan
+
+
+def _columns(result: Result | None) -> dict[str, object]:
+    if result is None:
+        return {"test_top1": np.nan}
+    code = result.provenance
+    return {
+        **{f"test_{name}": value for name, value in result.test.items()},
+        **{f"validation_{name}": value for name, value in result.validation.items()},
+        **{
+            f"pseudo_{name}": " ".join(map(str, value)) if isinstance(value, list) else value
+            for name, value in (result.pseudo or {}).items()
+        },
+        **{f"data_{name}": value for name, value in result.data.items()},
+        "steps": result.steps,
+        "images": result.images,
+        "seconds": result.seconds,
+        "images_per_second": result.images_per_second,
+        "resumed": result.resumed,
+        "host": code["host"],
+        "device": code["device"],
+        "threads": code.get("threads", np.nan),
+        "git": code["git"],
+        "dirty": str(code["dirty"]),
+        "torch": code["packages"]["torch"],
+        "timm": code["packages"]["timm"],
+        # what most runs are not
+        **({"parts": code["parts"]} if code.get("parts", 1) > 1 else {}),
+        **({"compiled": "True"} if code.get("compiled") else {}),
+    }
+
+
+def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSummary]:
+    summaries = []
+    base = top1[design.baseline].to_numpy()
+    seconds = runs.groupby("arm")["seconds"].mean().to_dict() if "seconds" in runs else {}
+    for arm in design.arms:
+        every = top1[arm.name].to_numpy()
+        values = every[~np.isnan(every)]
+        is_baseline = arm.name == design.baseline
+        paired = every - base
+        paired = paired[~np.isnan(paired)]
+        difference = None if is_baseline or not len(paired) else paired_contrast(paired)
+        summaries.append(
+            ArmSummary(
+                name=arm.name,
+                is_baseline=is_baseline,
+                paper=arm.paper,
+                n=len(values),
+                interval=mean_interval(values) if len(values) else None,
+                difference=difference,
+                p_holm=math.nan,
+                training_seconds=seconds.get(arm.name, math.nan),
+            )
+        )
+    others = [i for i, arm in enumerate(summaries) if not arm.is_baseline]
+    found = (summaries[i].difference for i in others)
+    corrected = holm([d.p if d else math.nan for d in found])
+    for i, p in zip(others, corrected, strict=True):
+        summaries[i] = replace(summaries[i], p_holm=float(p))
+    return summaries
+
+
+def by_seed(claim: Claim, values: pd.DataFrame) -> list[pd.Series]:
+    """Return the value of each contrast at each seed at which every arm of the claim is done.
+
+    `values` are those of the claim's metric, by seed and arm.
+    """
+    arms = list(dict.fromkeys(arm for weights in claim.contrasts for arm in weights))
+    done = values[arms].dropna()
+    return [
+        pd.Series(done[list(weights)].to_numpy() @ np.array(list(weights.values())), done.index)
+        for weights in claim.contrasts
+        if len(done)
+    ]
+
+
+def _claims(
+    study: Study, design: Design, profile: Profile, arms: pd.DataFrame, seeds: int
+) -> list[ClaimResult]:
+    """Judge every claim, Holm over those that can be tested."""
+    names = [arm.name for arm in design.arms]
+    differences: list[list[Array]] = [
+        [d.to_numpy() for d in by_seed(claim, _values(arms, names, seeds, claim.metric))]
+        for claim in design.claims
+    ]
+    contrasts = [
+        [paired_contrast(d, claim.kind, claim.smallest_effect) for d in values]
+        for claim, values in zip(design.claims, differences, strict=True)
+    ]
+    p = np.array([claim_p(c, k.kind) for k, c in zip(design.claims, contrasts, strict=True)])
+    testable = np.array([not claim.untestable for claim in design.claims], dtype=bool)
+    p_holm = np.full(len(p), np.nan)
+    p_holm[testable] = holm(p[testable])
+    family = int(testable.sum())
+    results = []
+    for i, claim in enumerate(design.claims):
+        mine = contrasts[i]
+        said = _judge(claim, profile, mine, float(p_holm[i]), family, seeds)
+        shown = mine[said.shown] if mine else None
+        needed = None
+        if said.word == "inconclusive" and shown is not None and shown.n == seeds:
+            needed = seeds_needed(
+                differences[i][said.shown],
+                family,
+                kind=claim.kind,
+                smallest_effect=claim.smallest_effect,
+            )
+        results.append(
+            ClaimResult(
+                claim=claim,
+                contrast=shown,
+                label=label(claim.contrasts[said.shown]) if len(mine) > 1 else "",
+                n=shown.n if shown else 0,
+                p=float(p[i]),
+                p_holm=float(p_holm[i]),
+                verdict=said,
+                seeds=needed,
+                paper=_paper(study, claim),
+            )
+        )
+    return results
+
+
+def _paper(study: Study, claim: Claim) -> paper.Effect | None:
+    """Return the paper's effect; a study that the paper's table does not know has none."""
+    known = claim.paper and paper.rows(study.name)
+    return paper.effect(study.name, claim.paper) if known else None
+
+
+def _judge(
+    claim: Claim,
+    profile: Profile,
+    contrasts: list[Contrast],
+    p_holm: float,
+    family: int,
+    seeds: int,
+) -> Verdict:
+    """Return the verdict on a claim; there is none before all seeds are in."""
+    if claim.untestable:
+        return Verdict("not testable", claim.untestable)
+    if not contrasts:
+        return Verdict("inconclusive", "no seed has all the runs this claim compares")
+    shown = weakest(contrasts, claim.kind, claim.smallest_effect)
+    if not profile.verdict:
+        why = f"profile '{profile.name}' is a trial run: no verdict"
+        return Verdict("not testable", why, shown)
+    if contrasts[shown].n < seeds:
+        return Verdict(
+            "inconclusive",
+            f"only {contrasts[shown].n} of {seeds} seeds have all the runs this claim compares; "
+            f"interim mean difference {contrasts[shown].mean:+.2f} {claim.unit}",
+            shown,
+        )
+    return verdict(
+        contrasts,
+        p_holm,
+        kind=claim.kind,
+        smallest_effect=claim.smallest_effect,
+        unit=claim.unit,
+        family=family,
+        names=[label(weights) for weights in claim.contrasts],
+    )
+
+
+def _unfinished(runs: pd.DataFrame) -> list[Unfinished]:
+    rest = runs[runs["state"] != "done"].drop_duplicates("run")
+    reasons = rest["reason"] if "reason" in rest else [""] * len(rest)
+    return [Unfinished(*row) for row in zip(rest["run"], rest["state"], reasons, strict=True)]
+
+
+def _foreign(design: Design, arms: pd.DataFrame, seeds: int) -> int:
+    recipes = design.recipes(range(seeds))
+    rows = zip(arms["arm"], arms["seed"], arms["run"], strict=True)
+    return sum((a, s) not in recipes or recipes[a, s].id != run for a, s, run in rows)

@@ -1,0 +1,103 @@
+"""Where results come from: a store of runs, or the tidy tables that a report was made of."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ns_bench.design.definition import Study, load_study
+from ns_bench.design.profile import Profile, load_profile, profile_names
+from ns_bench.errors import UserError
+from ns_bench.robustness import groups
+
+if TYPE_CHECKING:
+    from ns_bench.verdicts.analysis import Analysis
+
+TRIAL = "smoke"
+"""The profile that is reported only where it is asked for."""
+
+
+def usual_profiles() -> list[str]:
+    return [name for name in profile_names() if name != TRIAL]
+
+
+def from_store(
+    study: Study, profile: Profile, root: Path, *, empty: bool = False
+) -> "Analysis | None":
+    """Analyse a study's runs in a store; None if none is done or failed, unless `empty`."""
+    from ns_bench.runs.plan import make_plan
+    from ns_bench.runs.store import Store
+    from ns_bench.verdicts.analysis import analyse, collect
+
+    seeds = study.seeds.get(profile.name, profile.seeds)
+    design = study.design(profile)
+    recipes = design.recipes(range(seeds)).values()
+    wanted = {recipe.id: groups(study.metrics) for recipe in recipes}
+    plan = make_plan(Store(root, read_only=True), recipes, wanted)
+    if not empty and not plan.counts().keys() & {"done", "unmeasured", "failed"}:
+        return None
+    runs, curves = collect(design, plan, seeds)
+    return analyse(study, profile, design, runs, curves, seeds)
+
+
+def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None":
+    """Analyse a study's published tables; None if there is no folder of it."""
+    from ns_bench.report.page import folder_name
+    from ns_bench.verdicts.analysis import analyse, read
+
+    folder = root / folder_name(study, profile)
+    if not folder.is_dir():
+        return None
+    runs, curves = read(folder)
+    seeds = max(study.seeds.get(profile.name, profile.seeds), int(runs["seed"].max()) + 1)
+    return analyse(study, profile, study.design(profile), runs, curves, seeds)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of results, whichever kind it is.
+
+    A store may hold runs that today's studies do not ask for, made with --set or by another
+    version: where it has none that they do ask for, the tables of its own reports count.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: there is no such folder to read results from")
+        if not self.is_store and not any(self.root.glob("*/runs.csv")):
+            raise UserError(
+                f"{self.root}: neither a store of runs (store.json) nor a folder of published "
+                "results (STUDY-PROFILE/runs.csv)"
+            )
+
+    @property
+    def is_store(self) -> bool:
+        return (self.root / "store.json").is_file()
+
+    def analysis(self, study: Study, profile: Profile) -> "Analysis | None":
+        if not self.is_store:
+            return from_tables(study, profile, self.root)
+        found = from_store(study, profile, self.root)
+        return found or from_tables(study, profile, self.root / "reports")
+
+    def recipe(self, run_id: str) -> dict[str, Any] | None:
+        """Return a run's recipe as plain data, or None where there is none to be read."""
+        if not self.is_store or Path(run_id).name != run_id:
+            return None
+        try:
+            recipe = json.loads((self.root / run_id / "recipe.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return recipe if isinstance(recipe, dict) else None
+
+
+def load_all(names: Iterable[str], profiles: Iterable[str]) -> tuple[list[Study], list[Profile]]:
+    """Load studies and profiles by name.
+
+    Raises:
+        UserError: one of them is not known.
+    """
+    return [load_study(name) for name in names], [load_profile(name) for name in profiles]

@@ -1,0 +1,289 @@
+"""End to end, through the command a user types: real images, real training, real files."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# So few epochs that no teacher is sure of anything: the threshold lets every row pass.
+TINY = [
+    *("--profile", "smoke", "--seeds", "1", "--workers", "1"),
+    *("--set", "train.epochs=4", "--set", "pseudo.threshold=0"),
+]
+
+
+def study(*words: str, cwd: Path, python_path: Path | None = None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if python_path is not None:
+        environment["PYTHONPATH"] = str(python_path)
+    return subprocess.run(
+        [sys.executable, "-m", "ns_bench.study", *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which `teacher_size` has been run once, tiny, through the command."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = study("teacher_size", *TINY, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report: runs/reports/teacher_size-smoke/report.md" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def store(finished, tmp_path) -> Path:
+    """A copy of it that a test may damage."""
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_the_main_job_trains_and_reports(finished):
+    results = sorted((finished / "runs").glob("*/result.json"))
+    assert len(results) == 6  # three teachers, three students; the baseline is a teacher too
+    report = finished / "runs/reports/teacher_size-smoke"
+    assert {p.name for p in report.iterdir()} == {
+        "report.html",
+        "report.md",
+        "tables.tex",
+        "runs.csv",
+        "curves.csv",
+        *(f"teacher_size{part}.{s}" for part in ("", "_curves") for s in ("pdf", "png", "svg")),
+    }
+    page = (report / "report.md").read_text()
+    assert "Smoke run" in page and "no verdict" in page
+    assert "reproduced" not in page and "contradicted" not in page
+    for path in results:
+        assert path.parent.name in page or "sup" in path.parent.name
+        values = json.loads(path.read_text())
+        assert values["steps"] == 4 and 0 <= values["test"]["top1"] <= 100
+        assert values["provenance"]["packages"]["torch"]
+
+
+def test_a_second_call_trains_nothing_and_writes_the_same_bytes(finished):
+    before = contents(finished)
+    again = study("teacher_size", *TINY, cwd=finished)
+    assert again.returncode == 0 and "planned" not in again.stdout
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize("words", [["--list"], ["teacher_size", "--dry-run"], ["--help"]])
+def test_looking_imports_neither_torch_nor_pandas(words, tmp_path):
+    code = (
+        "import sys\nfrom ns_bench.study import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    assert not list(tmp_path.iterdir()), "looking must not write"
+
+
+def test_dry_run_names_runs_teachers_and_cost(store):
+    shown = study("teacher_size", "--dry-run", *TINY, "--seeds", "2", cwd=store)
+    assert shown.returncode == 0
+    assert shown.stdout.count("\ndone ") + shown.stdout.startswith("done ") == 6
+    assert "12 trainings planned, 14 without sharing, ratio 0.86" in shown.stdout
+    assert "6 done, 6 missing" in shown.stdout
+    assert "gen1-of-micro-b4-s1" in shown.stdout and "<- digits-micro-b4-sup-s1" in shown.stdout
+    assert "to do: 6 runs" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["teacher_siz"], "did you mean 'teacher_size'?"),
+        (["teacher_size", "--profile", "digit"], "did you mean 'digits'?"),
+        (["teacher_size", "--cluster", "slurmm"], "did you mean 'slurm'?"),
+        (["teacher_size", "--set", "train.epoch=3"], "did you mean 'train.epochs'?"),
+        (["teacher_size", "--set", "train.lr=fast"], "train.lr=fast: expected a number"),
+        (["teacher_size", "--set", "train.lr"], "expected FIELD=VALUE"),
+        (["teacher_size", "--set", "pseudo.kind=medium"], "expected one of soft, hard"),
+        (["teacher_size", "--set", "train.batch_size=60"], "larger than the labeled set"),
+        (["teacher_size", "--set", "train.ratio=30"], "larger than the pool (1147)"),
+        (["teacher_size", "--set", "data.name=digit"], "did you mean 'digits'?"),
+        (["teacher_size", "--set", "data.test=1700"], "leave no unlabeled pool"),
+        (["teacher_size", "--set", "data.labeled=55"], "expected a multiple of the 10 classes"),
+        (["teacher_size", "--seeds", "0"], "expected a whole number of at least 1"),
+        (["teacher_size", "--force", "digits-micro"], "unknown run"),
+        (["teacher_size", "--runs", "/dev/null/x"], "not writable"),
+        (["teacher_size", "--read-only", "--runs", "nowhere"], "no such folder"),
+        (["mine.py"], "there is no such file"),
+        ([], "which study?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, expected, tmp_path):
+    refused = study(*words, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stdout
+    last = refused.stderr.strip().splitlines()[-1]
+    assert expected in last and "Traceback" not in refused.stderr
+    assert refused.stdout == "" and not list(tmp_path.glob("runs/digits*"))
+
+
+def test_truncated_logits_are_noticed_redone_and_said(store):
+    teacher = next((store / "runs").glob("digits-micro-b0-sup-*"))
+    logits = teacher / "logits.safetensors"
+    whole = logits.read_bytes()
+    logits.write_bytes(whole[:-100])
+    student = next((store / "runs").glob("digits-micro-b0-gen1-of-micro-b0-*/result.json"))
+    before = student.read_bytes()
+    mended = study("teacher_size", *TINY, cwd=store)
+    assert mended.returncode == 0, mended.stderr
+    assert f"{teacher.name} is not usable: logits.safetensors has" in mended.stdout
+    assert logits.read_bytes() == whole
+    assert (teacher / "result.1.json").exists(), "the old result is kept aside"
+    assert student.read_bytes() == before, "same logits again: its student stays as it is"
+
+
+def test_force_does_one_run_again(store):
+    before = {p: p.read_bytes() for p in (store / "runs").glob("*/result.json")}
+    run = next(p.parent.name for p in before if "gen1-of-micro-b4" in p.parent.name)
+    forced = study("teacher_size", *TINY, "--force", run[-12:], cwd=store)
+    assert forced.returncode == 0, forced.stderr
+    changed = {p.parent.name for p, old in before.items() if p.read_bytes() != old}
+    assert changed == {run}
+
+
+def test_a_newer_store_is_refused_and_left_alone(store):
+    marker = store / "runs/store.json"
+    marker.write_text('{"schema": 99}')
+    before = contents(store)
+    refused = study("teacher_size", *TINY, cwd=store)
+    assert refused.returncode == 2 and "schema 99" in refused.stderr
+    assert contents(store) == before
+
+
+def test_read_only_reports_a_partial_store_without_touching_it(store):
+    shutil.rmtree(next((store / "runs").glob("digits-micro-b0-gen1-of-micro-b4-*")))
+    before = contents(store)
+    looked = study("teacher_size", *TINY, "--read-only", cwd=store)
+    assert looked.returncode == 0 and "0/1" in looked.stdout and "missing: " in looked.stdout
+    assert contents(store) == before
+
+
+def test_failures_are_loud_and_only_retried_on_demand(tmp_path):
+    words = ["teacher_size", *TINY, "--set", "pseudo.threshold=0.999"]
+    first = study(*words, cwd=tmp_path)
+    assert first.returncode == 1
+    assert "failed: digits-micro-b0-gen1" in first.stdout and "0/1" in first.stdout
+    failures = sorted((tmp_path / "runs").glob("*/failure.json"))
+    assert len(failures) == 3  # the students; the teachers are done
+    record = json.loads(failures[0].read_text())
+    assert "pseudo.threshold=0.999" in record["error"] and "Traceback" in record["traceback"]
+    page = (tmp_path / "runs/reports/teacher_size-smoke/report.md").read_text()
+    assert "Incomplete: 3 failed" in page and "0/1" in page
+
+    before = [p.stat().st_mtime_ns for p in failures]
+    again = study(*words, "--retry-failed", cwd=tmp_path)
+    assert again.returncode == 1
+    assert all((p.parent / "failure.1.json").exists() for p in failures), "the old one is kept"
+
+    before = contents(tmp_path)
+    unasked = study(*words, cwd=tmp_path)
+    assert unasked.returncode == 1 and contents(tmp_path) == before, "not tried again unasked"
+
+
+def test_a_failed_teacher_blocks_its_students_only(tmp_path):
+    diverging = ["--set", "train.optimizer=sgd", "--set", "train.lr=1000"]
+    failed = study(
+        "teacher_size", *TINY, *diverging, "--set", "train.warmup_epochs=0", cwd=tmp_path
+    )
+    assert failed.returncode == 1
+    assert "Diverged: not a finite number any more at step" in failed.stdout
+    assert "blocked: digits-micro-b0-gen1" in failed.stdout
+    assert not list((tmp_path / "runs").glob("*gen1*/failure.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "runs"),
+    [
+        ("noise", [], 8),  # with a noised teacher
+        ("joint_vs_finetune", [], 5),  # three generations, warm starts, one kind of rows
+        (
+            "related_methods",
+            ["--set", "train.epochs=1"],
+            14,
+        ),  # with runs that label while they train
+        ("balancing", ["--profile", "glyphs", "--set", "data.test=200"], 5),
+    ],
+)
+def test_studies_of_every_kind_run_to_their_report(name, words, runs, tmp_path):
+    done = study(name, *TINY, "--set", "train.lr=0.01", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == runs
+    (report,) = (tmp_path / "runs/reports").glob(f"{name}-*")
+    tested = pd.read_csv(report / "runs.csv")
+    assert set(tested["state"]) == {"done"}
+    assert tested["test_top1"].notna().all()
+    assert (report / f"{name}.png").stat().st_size > 10_000
+
+
+def test_all_shares_half_of_its_trainings_or_more(tmp_path):
+    done = study("all", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    found = re.search(r"(\d+) trainings planned, (\d+) without sharing, ratio", done.stdout)
+    assert found is not None
+    planned, unshared = map(int, found.groups())
+    listed = [line for line in done.stdout.splitlines() if line.startswith("missing ")]
+    assert planned == len(listed)
+    assert planned / unshared <= 0.5
+
+
+def test_an_own_study_is_one_file(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from ns_bench.design.definition import Arm, Design, Study, difference\n"
+        "def design(p):\n"
+        "    teacher = p.supervised('small')\n"
+        "    soft = Arm('soft', p.student('small', teacher))\n"
+        "    hard = Arm('hard', p.student('small', teacher, pseudo__kind='hard'))\n"
+        "    claim = difference('Soft beats hard.', 'soft', 'hard', 0.5)\n"
+        "    return Design([soft, hard], 'hard', [claim])\n"
+        "STUDY = Study('mine', 'Soft or hard?', 'labels', design, 'none')\n"
+    )
+    done = study("mine.py", *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "runs/reports/mine-smoke/report.md").exists()
+
+
+def test_an_installed_wheel_works_from_any_folder(finished, tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    where = "import ns_bench; print(ns_bench.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", where],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(tmp_path / "site") in found.stdout, "the unpacked wheel is what is tested"
+    listed = study("--list", cwd=elsewhere, python_path=tmp_path / "site")
+    assert listed.returncode == 0 and "teacher_size" in listed.stdout
+    words = ("--read-only", "--runs", str(finished / "runs"), "--out", "report")
+    done = study("teacher_size", *TINY, *words, cwd=elsewhere, python_path=tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    page = (elsewhere / "report/teacher_size-smoke/report.md").read_text()
+    assert "B0 student of L2" in page, "the paper's rows travel with the wheel"

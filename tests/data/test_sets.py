@@ -1,0 +1,610 @@
+"""Data sets in files: what is read, and what is refused."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from photos import (
+    POOL,
+    WORDS,
+    alone,  # noqa: F401 (each test has a cache of its own, and no network)
+    coloured,
+    parquet,
+    photos,
+    spec,
+    tree,
+)
+from PIL import Image
+
+from ns_bench.data import sets
+from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size, sources_of
+from ns_bench.data.sets import arrays, decode, hashes, prepare
+from ns_bench.data.split import hidden_labels, load
+from ns_bench.design.profile import load_profile
+from ns_bench.errors import UserError
+from ns_bench.recipe import Data, Recipe
+from ns_bench.report import page
+from ns_bench.selftrain.pseudo import PseudoLabeled, quality
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For machines that are busy with something else."""
+
+HUB = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
+
+
+def keys(images: torch.Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+def refused(spec: Data, path: Path, tmp_path: Path) -> str:
+    """Return the one line that says why a set cannot be used; nothing half-read is left."""
+    with pytest.raises(UserError) as caught:
+        prepare([spec], tmp_path / "runs", {spec.name: str(path)})
+    assert "\n" not in str(caught.value)
+    left = [p.name for p in sets.cache_folder().glob("*")]
+    assert not [name for name in left if not name.startswith(".")], left
+    assert not (tmp_path / "runs").exists()
+    return str(caught.value)
+
+
+# --- the catalog ----------------------------------------------------------------------------
+
+
+def test_sets_of_the_hub_are_described():
+    assert sorted(hub_sets()) == HUB
+    assert not hub_sets().keys() & CATALOG.keys()
+    for known in hub_sets().values():
+        files = known.files
+        assert known.hub.count("/") == 1
+        assert files.classes >= 10 and files.labeled.images > 0 and files.test.images > 0
+    pools = {name: known.files.unlabeled.split for name, known in hub_sets().items()}
+    assert {name: pool for name, pool in pools.items() if pool} == {
+        "stl10": "unlabeled",
+        "svhn": "extra",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "pool"), [("cifar10", 41_000), ("cifar100", 35_000), ("svhn", 531_131), ("stl10", 1e5)]
+)
+def test_profiles_of_hub_sets_are_planned_without_data(name, pool):
+    profile = load_profile(name)
+    assert profile.pool == pool
+    teacher = profile.supervised("small")
+    check(profile.student("large", teacher))
+    assert teacher.data.test == files_of(teacher.data).test.images  # the whole of it
+
+
+def test_svhn_is_the_official_recipe():
+    """google-research/noisystudent: local_scripts/svhn/*.sh, and the defaults of its flags."""
+    profile = load_profile("svhn")
+    student = profile.student("small", profile.supervised("small"))
+    train, noise, pseudo = student.train, student.noise, student.pseudo
+    assert student.model == student.teacher.model == "small-b0"
+    assert (student.data.labeled, student.data.validation) == (73_257 - 4_000, 4_000)
+    assert (train.batch_size, train.ratio, train.loss) == (128, 5, "ratio")
+    assert student.steps == pytest.approx(109_474, rel=0.002)
+    assert (train.optimizer, train.lr, train.momentum) == ("rmsprop", 0.016 * 128 / 256, 0.9)
+    assert (train.weight_decay, train.label_smoothing, train.ema) == (1e-4, 0.1, 0.9999)
+    last = train.lr * train.decay_rate ** int(train.epochs / train.decay_epochs)
+    assert last == pytest.approx(0.0002 * 128 / 256, rel=0.1)  # --final_base_lr
+    assert noise.labeled == noise.unlabeled
+    assert (noise.labeled.randaugment_n, noise.labeled.randaugment_m) == (2, 5.0)
+    assert (noise.labeled.cutout, noise.labeled.crop_padding, noise.labeled.flip) == (16, 4, False)
+    assert (noise.labeled.dropout, noise.labeled.stochastic_depth) == (0.2, 0.2)
+    assert (pseudo.kind, pseudo.temperature, pseudo.threshold) == ("soft", 1.0, 0.3)
+    assert pseudo.balance and (pseudo.per_class or profile.pool // 10) == 53_113
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "cifar"}, "data.files.labeled: expected the name of a split"),
+        ({"name": "cifar10", "files__classes": 10}, "'cifar10' has its own description"),
+        ({"files__classes": 1}, "data.files.classes=1: expected at least 2"),
+        ({"files__channels": 2}, "data.files.channels=2: expected 3"),
+        ({"name": "../photos"}, "data.name=../photos: expected letters"),
+        ({"files__test__images": 0}, "data.files.test: expected the name of a split"),
+        ({"test": 25}, "data.test=25: the test split of 'photos' has 24 images"),
+        ({"labeled": 60}, "data.labeled=60 and data.validation=9 leave no unlabeled pool"),
+        ({"labeled": 60, **POOL}, "data.labeled=60 and data.validation=9 are more than the 60"),
+        ({"unlabeled": 31, **POOL}, "the pool of 'photos' has only 30 images (data.unlabeled=31)"),
+        ({"labeled": 13}, "data.labeled=13: expected a multiple of the 3 classes"),
+    ],
+)
+def test_descriptions_that_are_refused(fields, said):
+    if fields.get("name") == "cifar":
+        fields = {**fields, "files__labeled__split": "", "files__labeled__images": 0}
+    elif fields.get("name") == "cifar10":
+        fields = {**fields, "files__labeled__images": 0, "files__labeled__split": ""}
+    with pytest.raises(UserError) as caught:
+        pool_size(spec(**fields))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_set_names_the_nearest():
+    with pytest.raises(UserError, match=r"data set 'cifar11': did you mean 'cifar10'\?"):
+        pool_size(Data(name="cifar11"))
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["disk", "parquet", "tree"])
+def test_every_kind_of_copy_is_the_same_data(kind, tmp_path):
+    found = photos({"train": 60, "test": 24, "extra": 30})
+    place = tmp_path / kind
+    if kind == "disk":
+        found.save_to_disk(place)
+    else:
+        {"parquet": parquet, "tree": tree}[kind](place, found)
+    prepare([spec(**POOL)], tmp_path / "runs", {"photos": str(place)})
+    read = arrays(spec(**POOL), tmp_path / "runs")
+    assert read.labeled.images.shape == (60, 3, 8, 8)
+    assert read.labeled.labels.dtype == np.int64
+    for table, rows in ((read.labeled, found["train"]), (read.test, found["test"])):
+        expected = {(np.asarray(r["image"]).transpose(2, 0, 1).tobytes(), r["label"]) for r in rows}
+        got = zip(table.images, table.labels.tolist(), strict=True)
+        assert {(image.tobytes(), label) for image, label in got} == expected
+    assert sorted(np.bincount(read.unlabeled.labels)) == [10, 10, 10]
+    assert read.unreadable == 0
+
+
+def test_a_copy_of_a_hub_set_has_its_columns_and_its_folder(tmp_path, monkeypatch):
+    known = hub_sets()["cifar10"]
+    files = spec(files__image="img").files
+    monkeypatch.setitem(hub_sets(), "cifar10", type(known)(known.hub, known.config, 32, files))
+    found = photos({"train": 60, "test": 24}, image="img", side=32)
+    (tmp_path / "copy").mkdir()
+    parquet(tmp_path / "copy" / "plain_text", found)
+    as_tree = tree(tmp_path / "tree", photos({"train": 60, "test": 24}, side=32))
+    data = Data("cifar10", labeled=12, validation=9, test=24)
+    prepare([data], tmp_path / "one", {"cifar10": str(tmp_path / "copy")})
+    prepare([data], tmp_path / "two", {"cifar10": str(as_tree)})
+    one, two = (load(data, 0, tmp_path / name) for name in ("one", "two"))
+    assert one.test.images.shape == two.test.images.shape == (24, 3, 32, 32)
+
+
+def test_a_hub_set_is_asked_for_by_its_name_and_configuration(tmp_path, monkeypatch):
+    """The hub is not to be reached from here: a stand-in answers for it."""
+    known = hub_sets()["svhn"]
+    monkeypatch.setitem(
+        hub_sets(), "svhn", type(known)(known.hub, known.config, 8, spec(**POOL).files)
+    )
+    found, asked = photos({"train": 60, "test": 24, "extra": 30}), []
+
+    def load_dataset(*words: object, split: str):
+        asked.append((*words, split))
+        return found[split]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    data = Data("svhn", labeled=12, validation=9, test=24)
+    prepare([data], tmp_path / "runs", {})
+    name = ("ufldl-stanford/svhn", "cropped_digits")
+    assert asked == [(*name, "train"), (*name, "test"), (*name, "extra")]
+    assert len(load(data, 0, tmp_path / "runs").unlabeled) == 30
+    assert hidden_labels(data, 0, tmp_path / "runs").bincount().tolist() == [10, 10, 10]
+
+
+def test_a_set_is_decoded_once(tmp_path, monkeypatch, capsys):
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    prepare([spec()], tmp_path / "runs", {"photos": str(place)})
+    assert "is read once" in capsys.readouterr().err
+    monkeypatch.setattr(sets, "decode", None)
+    prepare([spec(), spec(labeled=9)], tmp_path / "runs", {})  # where it is has been noted
+    prepare([spec()], tmp_path / "others", {"photos": str(place)})
+    assert len(load(spec(), 0, tmp_path / "others").labeled) == 12
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_decodes_what_is_no_longer_there(tmp_path):
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    prepare([spec()], tmp_path / "runs", {"photos": str(place)})
+    before = load(spec(), 0, tmp_path / "runs")
+    for folder in sets.cache_folder().glob("photos-*"):
+        for file in folder.iterdir():
+            file.unlink()
+    again = load(spec(), 0, tmp_path / "runs")
+    assert torch.equal(before.test.images, again.test.images)
+    assert before.facts == again.facts
+
+
+def test_a_store_keeps_to_its_data(tmp_path):
+    one = tree(tmp_path / "one", photos({"train": 60, "test": 24}))
+    prepare([spec()], tmp_path / "runs", {"photos": str(one)})
+    moved = one.rename(tmp_path / "moved")
+    prepare([spec()], tmp_path / "runs", {"photos": str(moved)})  # the same, in another place
+    coloured(np.random.default_rng(9), 0).save(moved / "train" / "blue" / "000.png")
+    with pytest.raises(UserError, match="is not the one that the runs in"):
+        prepare([spec()], tmp_path / "runs", {"photos": str(moved)})
+    prepare([spec()], tmp_path / "other", {"photos": str(moved)})
+
+
+def test_where_files_are_is_no_part_of_an_id():
+    ids = {load_profile("cifar10").supervised("small").id}
+    assert "/" not in json.dumps(Recipe.of({"data.name": "cifar10"}).to_dict()["data"])
+    assert len(ids) == 1
+
+
+# --- the split ------------------------------------------------------------------------------
+
+
+def noted(tmp_path: Path, data: Data, **counts: int) -> Path:
+    """Return a store that knows a tree of so many images."""
+    place = tree(tmp_path / "photos", photos(counts), bare=("extra",))
+    prepare([data], tmp_path / "runs", {"photos": str(place)})
+    return tmp_path / "runs"
+
+
+def test_parts_come_from_their_splits(tmp_path):
+    data = spec(**POOL, unlabeled=20, test=18)
+    store = noted(tmp_path, data, train=60, test=24, extra=30)
+    whole = arrays(data, store)
+    one, other = load(data, 0, store), load(data, 1, store)
+    train, test, extra = (
+        {image.tobytes() for image in table.images}
+        for table in (whole.labeled, whole.test, whole.unlabeled)
+    )
+    assert [len(p) for p in (one.labeled, one.validation, one.test, one.unlabeled)] == [
+        *(12, 9, 18, 20)
+    ]
+    assert one.labeled.labels.bincount().tolist() == [4, 4, 4]
+    assert set(keys(one.labeled.images)) | set(keys(one.validation.images)) <= train
+    assert not set(keys(one.labeled.images)) & set(keys(one.validation.images))
+    assert set(keys(one.test.images)) <= test and set(keys(one.unlabeled.images)) <= extra
+    for part in ("labeled", "validation", "test", "unlabeled"):
+        images = [getattr(split, part).images for split in (one, other)]
+        assert not torch.equal(*images)
+    assert hidden_labels(data, 0, store) is None  # a bare folder says nothing of its images
+
+
+def test_without_a_pool_of_its_own_the_rest_is_the_pool(tmp_path):
+    store = noted(tmp_path, spec(), train=60, test=24)
+    split = load(spec(), 3, store)
+    assert len(split.unlabeled) == 60 - 12 - 9 == pool_size(spec())
+    parts = [*keys(split.labeled.images), *keys(split.validation.images)]
+    assert len({*parts, *keys(split.unlabeled.images)}) == 60
+    assert hidden_labels(spec(), 3, store).bincount().sum() == 39
+
+
+def test_all_that_validation_leaves_can_be_labeled(tmp_path):
+    data = spec(labeled=51, **POOL)
+    split = load(data, 0, noted(tmp_path, data, train=60, test=24, extra=30))
+    assert len(split.labeled) == 51 and len(split.unlabeled) == 30
+
+
+def test_mean_and_std_are_exact(tmp_path):
+    data = spec(**POOL)
+    split = load(data, 0, noted(tmp_path, data, train=60, test=24, extra=30))
+    train = torch.cat([split.labeled.images, split.unlabeled.images]).double()
+    assert torch.allclose(split.mean.flatten().double(), train.mean((0, 2, 3)), rtol=1e-6)
+    assert torch.allclose(split.std.flatten().double(), train.std((0, 2, 3)), rtol=1e-6)
+
+
+def test_duplicates_of_test_and_validation_are_left_out_of_the_pool(tmp_path):
+    data = spec(**POOL)
+    found = photos({"train": 60, "test": 24, "extra": 24})
+    place = tree(tmp_path / "photos", found, bare=("extra",))
+    for number in range(4):  # under other names and in another format, but the same pixels
+        image = Image.open(place / "test" / "blue" / f"{3 * number:03d}.png")
+        image.save(place / "extra" / f"copy-{number}.bmp")
+    store = tmp_path / "runs"
+    whole = [row for word in WORDS for row in sorted((place / "train" / word).iterdir())]
+    for number in (0, 40):
+        (place / "extra" / f"train-{number}.png").write_bytes(whole[number].read_bytes())
+    prepare([data], store, {"photos": str(place)})
+    for seed in range(6):
+        split = load(data, seed, store)
+        seen = {*keys(split.test.images), *keys(split.validation.images)}
+        validated = sum(
+            keys(torch.tensor(np.asarray(Image.open(whole[n])).transpose(2, 0, 1)[None]))[0]
+            in set(keys(split.validation.images))
+            for n in (0, 40)
+        )
+        assert split.facts["duplicates_left_out"] == 4 + validated
+        assert len(split.unlabeled) == 30 - 4 - validated
+        assert not seen & set(keys(split.unlabeled.images))
+
+
+@patient
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_hashes_tell_images_apart(values):
+    images = np.array(values, np.uint8).reshape(-1, 1, 1, 1).repeat(2, axis=2)
+    found = hashes(images)
+    assert found.dtype == np.uint64 and found.shape == (len(values),)
+    same = found[:, None] == found[None]
+    assert (same == (np.array(values)[:, None] == np.array(values)[None])).all()
+
+
+def test_an_imbalance_needs_labels(tmp_path):
+    data = spec(**POOL, imbalance=3.0)
+    store = noted(tmp_path, data, train=60, test=24, extra=30)
+    with pytest.raises(UserError, match=r"data\.imbalance=3: the pool of 'photos' has no labels"):
+        load(data, 0, store)
+
+
+def test_a_pool_without_truth_has_no_accuracy():
+    probabilities = torch.eye(3)[[0, 1, 2, 0]]
+    labeled = PseudoLabeled(torch.arange(4), probabilities, probabilities)
+    known = quality(labeled, torch.tensor([0, 1, 2, -1]))
+    unknown = quality(labeled, None)
+    assert known["accuracy_pool"] == 0.75
+    assert not [n for n in unknown if "accuracy" in n or "foreign" in n or "right" in n]
+    assert {**known, **unknown} == known
+
+
+# --- a pool from elsewhere ------------------------------------------------------------------
+
+FOREIGN = {
+    "files__unlabeled__source": "web",
+    "files__unlabeled__split": "train",
+    "files__unlabeled__images": 30,
+}
+
+
+def foreign_pool(folder: Path, kind: str) -> Path:
+    """Write 30 images with other columns and labels than those of the set."""
+    found = photos({"train": 30}, image="jpg", label="tag")
+    folder.mkdir()
+    if kind == "webdataset":
+        with tarfile.open(folder / "train-0.tar", "w") as tar:
+            for number, row in enumerate(found["train"]):
+                content = io.BytesIO()
+                row["jpg"].save(content, "PNG")
+                info = tarfile.TarInfo(f"{number:04d}.png")
+                info.size = content.tell()
+                tar.addfile(info, io.BytesIO(content.getvalue()))
+    elif kind == "folder":
+        tree(folder, {"train": found["train"].rename_columns({"jpg": "image"})}, bare=("train",))
+    else:
+        found["train"].to_parquet(folder / "train-0.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset", "folder"])
+def test_a_pool_from_elsewhere(kind, tmp_path):
+    data = spec(**FOREIGN)
+    assert sources_of(data) == ["photos", "web"]
+    assert pool_size(data) == 30
+    places = {
+        "photos": str(tree(tmp_path / "photos", photos({"train": 60, "test": 24}))),
+        "web": str(foreign_pool(tmp_path / "web", kind)),
+    }
+    prepare([data], tmp_path / "runs", places)
+    split = load(data, 0, tmp_path / "runs")
+    # the same images as the first 30 of the set: what is also tested on is left out
+    seen = len({*keys(split.test.images), *keys(split.validation.images)})
+    left_out = split.facts["duplicates_left_out"]
+    assert seen == 33 and len(split.unlabeled) == 30 - left_out
+    assert hidden_labels(data, 0, tmp_path / "runs") is None
+    prepare([data], tmp_path / "runs", {})  # where both are has been noted
+    moved = {"web": str(Path(places["web"]).rename(tmp_path / "elsewhere"))}
+    prepare([data], tmp_path / "runs", moved)
+    assert load(data, 0, tmp_path / "runs").facts == split.facts
+
+
+def test_a_set_of_the_hub_with_a_pool_from_elsewhere(tmp_path, monkeypatch):
+    known = hub_sets()["cifar10"]
+    monkeypatch.setitem(
+        hub_sets(), "cifar10", type(known)(known.hub, known.config, 8, spec().files)
+    )
+    of_all = {"name": "cifar10", "pixels": 0, "labeled": 51, "files__classes": 0, "test": 24}
+    bare = {f"files__{part}__{name}": empty for part in ("labeled", "test")
+            for name, empty in (("split", ""), ("images", 0))}  # fmt: skip
+    data = spec(**{**FOREIGN, **of_all, **bare})
+    places = {
+        "cifar10": str(tree(tmp_path / "photos", photos({"train": 60, "test": 24}))),
+        "web": str(foreign_pool(tmp_path / "web", "parquet")),
+    }
+    prepare([data], tmp_path / "runs", places)
+    split = load(data, 0, tmp_path / "runs")
+    assert (len(split.labeled), len(split.validation), len(split.test)) == (51, 9, 24)
+
+
+def test_pools_from_elsewhere_that_are_refused(tmp_path):
+    data = spec(**FOREIGN)
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    assert refused(data, place, tmp_path).startswith("where is data set 'web'? --data web=PATH")
+    for fields, said in (
+        ({"files__unlabeled__split": ""}, "data.files.unlabeled: expected the name of a split"),
+        ({"files__unlabeled__source": "../web"}, "data.files.unlabeled.source=../web: expected"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            pool_size(spec(**{**FOREIGN, **fields}))
+    hub = spec(**{**FOREIGN, "files__unlabeled__source": "owner/web"})
+    assert "hf download owner/web" in refused(hub, place, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photos", "imagenet"])
+def test_images_of_many_sizes_need_a_side(name):
+    fields = load_profile("imagenet").fields
+    if name == "photos":
+        own = {"pixels": 0, "labeled": 12, "validation": 9, "test": 24}
+        fields = {f"data.{key}": value for key, value in own.items()}
+        fields |= {f"data.files.{part}.{key}": value for part, key, value in (
+            ("labeled", "split", "train"), ("labeled", "images", 60))}  # fmt: skip
+        fields |= {"data.name": "photos", "data.files.classes": 3, "train.batch_size": 2}
+    with pytest.raises(UserError, match=f"=0: expected the side of the images of '{name}'"):
+        check(Recipe.of(fields))
+    check(Recipe.of({**fields, "train.resolution": 12}))
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+def cell(image: Image.Image, suffix: str = "PNG") -> dict[str, Any]:
+    buffer = io.BytesIO()
+    image.save(buffer, suffix)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGB", "PNG"), ("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("CMYK", "TIFF"), ("1", "PNG")],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_any_mode(mode, suffix, channels):
+    image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
+    found = decode(cell(image, suffix), channels, 8)
+    assert found.shape == (channels, 8, 8) and found.dtype == np.uint8
+    assert (found == 255).all()
+
+
+@settings(patient, max_examples=30)
+@given(width=st.integers(1, 40), height=st.integers(1, 40), pixels=st.integers(1, 20))
+def test_images_of_any_size(width, height, pixels):
+    found = decode(cell(Image.new("RGB", (width, height), (10, 20, 30))), 3, pixels)
+    assert found.shape == (3, pixels, pixels)
+    assert found.reshape(3, -1).T.tolist() == [[10, 20, 30]] * pixels**2
+
+
+def test_an_image_of_the_right_size_is_not_touched():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert (decode(cell(Image.fromarray(pixels)), 3, 8) == pixels.transpose(2, 0, 1)).all()
+
+
+def test_a_smaller_image_is_smoothed_and_a_long_one_cropped():
+    checks = Image.fromarray((np.indices((16, 16)).sum(0) % 2 * 255).astype(np.uint8))
+    found = decode(cell(checks), 1, 4)
+    assert abs(found.astype(int) - 127).max() < 20  # and no aliases of the pattern
+    wide = np.zeros((4, 12), np.uint8)
+    wide[:, 4:8] = 200
+    assert (decode(cell(Image.fromarray(wide)), 1, 4) == 200).all()
+
+
+def test_a_few_unreadable_images_are_left_out_and_counted(tmp_path):
+    data = spec(files__labeled__images=150, **{**POOL, "files__unlabeled__images": 120})
+    found = photos({"train": 150, "test": 24, "extra": 120})
+    place = tree(tmp_path / "photos", found, bare=("extra",))
+    (place / "train" / "red" / "002.png").write_bytes(b"no image")
+    (place / "extra" / "007.png").write_bytes(b"")
+    prepare([data], tmp_path / "runs", {"photos": str(place)})
+    read = arrays(data, tmp_path / "runs")
+    assert (len(read.labeled.images), len(read.labeled.labels), read.unreadable) == (149, 149, 2)
+    split = load(data, 0, tmp_path / "runs")
+    assert split.facts["unreadable"] == 2
+    assert len(split.unlabeled) == 119
+    rows = zip(read.labeled.images, read.labeled.labels, strict=True)
+    labels = {image.tobytes(): label for image, label in rows}
+    expected = {
+        np.asarray(r["image"]).transpose(2, 0, 1).tobytes(): r["label"] for r in found["train"]
+    }
+    assert labels.items() <= expected.items()  # no image has its neighbour's label
+
+
+def test_many_unreadable_images_are_named(tmp_path):
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    for path in sorted((place / "train" / "red").iterdir())[:12]:
+        path.write_bytes(path.read_bytes()[:60])
+    said = refused(spec(), place, tmp_path)
+    assert "12 of 60 images of split 'train' cannot be read, more than 1%: 002.png (" in said
+    assert said.count(".png") == 10 and said.endswith(" ...")
+
+
+# --- what is refused ------------------------------------------------------------------------
+
+
+def test_wrong_columns_splits_and_sizes(tmp_path):
+    place = tmp_path / "photos"
+    photos({"train": 60, "test": 24}).save_to_disk(place)
+    cases = [
+        ({"files__image": "imag"}, "'imag': did you mean 'image'?"),
+        ({"files__label": "lable"}, "'lable': did you mean 'label'?"),
+        ({"files__labeled__split": "trian"}, "'trian': did you mean 'train'?"),
+        (
+            {"files__labeled__images": 66},
+            "split 'train' has 60 images, its description says 66 (data.files.labeled.images)",
+        ),
+        (
+            {"files__test__images": 20},
+            "split 'test' has 24 images, its description says 20 (data.files.test.images)",
+        ),
+        ({"files__classes": 4}, "3 classes (blue, green, red), the description says 4"),
+    ]
+    for fields, said in cases:
+        assert said in refused(spec(**fields), place, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1, 3] * 20, "label 3 of row 2: expected 0 to 2"),
+        ([0, 1, -1] * 20, "label -1 of row 2: expected 0 to 2"),
+        ([0, 1] * 30, "class 2 has no images"),
+        ([0.5, 1.0, 2.0] * 20, "label 0.5 of row 0: expected a whole number"),
+        (["a", "b"] * 30, "2 classes (a, b), the description says 3"),
+    ],
+)
+def test_wrong_labels(labels, said, tmp_path):
+    plain = photos({"train": 60, "test": 24})
+    images = [{"bytes": cell(row["image"])["bytes"], "path": None} for row in plain["train"]]
+    train = datasets.Dataset.from_dict({"image": images, "label": labels})
+    place = parquet(tmp_path / "photos", {"train": train, "test": plain["test"]})
+    assert said in refused(spec(), place, tmp_path)
+
+
+def test_a_class_that_only_the_test_split_has(tmp_path):
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    (place / "test" / "red").rename(place / "test" / "rad")
+    assert "'rad': did you mean 'red'?" in refused(spec(), place, tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "notes.txt", "broken.parquet"])
+def test_a_folder_that_is_no_data_set(content, tmp_path):
+    place = tmp_path / "photos"
+    place.mkdir()
+    if content:
+        (place / content).write_text("text")
+    said = refused(spec(), place, tmp_path)
+    assert "data set 'photos' in" in said
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    place = parquet(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    file = place / "train-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-200])
+    assert "split 'train' cannot be read: " in refused(spec(), place, tmp_path)
+
+
+def test_missing_data_says_what_to_download_and_where_to_put_it(tmp_path):
+    with pytest.raises(UserError) as caught:
+        prepare([Data("svhn", labeled=1000, validation=100, test=26_032)], tmp_path / "runs", {})
+    said = str(caught.value)
+    assert (
+        "`hf download ufldl-stanford/svhn --repo-type dataset --include 'cropped_digits/*'" in said
+    )
+    assert said.endswith("--data svhn=svhn") and "\n" not in said
+    with pytest.raises(UserError, match=r"where is data set 'photos'\? --data photos=PATH"):
+        prepare([spec()], tmp_path / "runs", {})
+
+
+# --- the rest -------------------------------------------------------------------------------
+
+
+def test_the_reported_svhn_numbers_stand_in_reports_of_svhn():
+    from types import SimpleNamespace
+
+    profile = load_profile("svhn")
+    heading, table = page._reported(SimpleNamespace(profile=profile))
+    assert heading.text == "Reported for svhn"
+    assert [row[:2] for row in table.rows][:2] == [
+        ["B0 supervised", "97.90"],
+        ["B0 student", "98.60"],
+    ]
+    assert not page._reported(SimpleNamespace(profile=load_profile("digits")))
+
+
+def test_a_hash_is_of_content():
+    image = np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2)
+    expected = hashlib.blake2b(image[0].tobytes(), digest_size=8).digest()
+    assert hashes(image)[0].tobytes() == expected

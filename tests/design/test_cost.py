@@ -1,0 +1,221 @@
+"""What a plan costs: counted FLOPs, time, storage, the longest chain."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ns_bench.data.catalog import pool_size
+from ns_bench.design import cost
+from ns_bench.design.cost import Shape, network, shape_of
+from ns_bench.design.definition import at_higher_resolution
+from ns_bench.design.profile import Gpu, Profile, load_profile, profile_names
+from ns_bench.errors import UserError
+from ns_bench.recipe import Recipe
+from ns_bench.runs.plan import longest_chain, make_plan
+from ns_bench.runs.store import Run, Store
+from ns_bench.selftrain import count
+from ns_bench.selftrain.models import build
+from ns_bench.selftrain.optimize import make_optimizer, weight_groups
+from ns_bench.selftrain.train import EVALUATIONS
+
+# --- counting -------------------------------------------------------------------------------
+
+
+def test_the_table_is_what_is_counted():
+    """`python -m ns_bench.selftrain.count` after a change to models or profiles."""
+    shapes = count.named_shapes()
+    assert list(cost._table()) == shapes
+    light = [shape for shape in shapes if shape.model[-2:] not in ("b5", "b6", "b7", "l2")]
+    for shape in light[::2]:
+        assert cost._table()[shape] == count.count(shape)
+
+
+def test_a_count_by_hand():
+    """ResNet-18 at 224 pixels: 1.82 G multiply-adds (torchvision's table), 11.69 M weights."""
+    flops, parameters = count.count(Shape("resnet18", 224, 3, 1000))
+    assert flops == pytest.approx(2 * 1.82e9, rel=0.01)
+    assert parameters == 11_689_512
+
+
+def test_efficientnets_have_the_flops_of_their_paper():
+    """arXiv 1905.11946, Table 2: 0.39 G multiply-adds for B0, 4.2 G for B4, 37 G for B7."""
+    for model, side, expected in (("b0", 224, 0.39e9), ("b4", 380, 4.2e9), ("b7", 600, 37e9)):
+        net = network(Shape(f"tf_efficientnet_{model}", side, 3, 1000))
+        assert net.forward == pytest.approx(2 * expected, rel=0.06)
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_can_be_priced(name):
+    profile = load_profile(name)
+    teacher = profile.supervised("small")
+    for rung in profile.rungs:
+        recipe = profile.student(rung, teacher)
+        assert network(shape_of(recipe)).exact
+        assert cost.flops(recipe) > 3 * network(shape_of(recipe)).forward * recipe.images
+
+
+def test_other_sizes_go_by_area():
+    counted = network(Shape("tf_efficientnet_l2", 475, 3, 1000))
+    larger = network(Shape("tf_efficientnet_l2", 800, 3, 1000))
+    assert larger.forward == pytest.approx(counted.forward * (800 / 475) ** 2)
+    assert (counted.exact, larger.exact) == (True, False)
+    assert network(Shape("resnet18", 224, 3, 1000)) is None
+    assert cost.flops(Recipe(model="resnet18")) is None
+
+
+def test_the_backward_pass_takes_twice_the_forward_pass():
+    """Counted, of a network without grouped convolutions: torch counts their backward pass as if
+    they had one group."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net, shape = build("resnet18", 3, 10, 0, 0), Shape("resnet18", 32, 3, 10)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(2, 3, 32, 32)).sum().backward()
+    forward = 2 * count.count(shape)[0]
+    assert counter.get_total_flops() == pytest.approx(cost.TRAINING * forward, rel=0.05)
+
+
+# --- a run ----------------------------------------------------------------------------------
+
+
+def test_flops_and_storage_of_a_run():
+    recipe = Recipe(teacher=Recipe())
+    net = network(Shape("micro-b0", 8, 1, 10))
+    pool = pool_size(recipe.data)
+    assert recipe.images == 60_000
+    evaluated = 500 + (EVALUATIONS + 1) * 100
+    assert cost.flops(recipe) == net.forward * (3 * 60_000 + pool + evaluated)
+    stored = cost.storage(recipe)
+    assert stored.weights == 4 * net.parameters
+    assert stored.labels == 2 * 10 * pool
+    large = load_profile("imagenet").supervised("small")
+    assert cost.storage(large).labels == 40 * 100_000_000  # the ten top classes
+
+
+def test_a_checkpoint_has_so_many_copies_of_the_weights(tmp_path):
+    net = build("micro-b4", 1, 10, 0, 0)
+    optimizer = make_optimizer(weight_groups(net), Recipe().train)
+    net(torch.zeros(2, 1, 8, 8)).sum().backward()
+    optimizer.step()
+    weights = sum(value.numel() for value in net.parameters())
+    kept = sum(v.numel() for state in optimizer.state.values() for v in state.values()
+               if torch.is_tensor(v))  # fmt: skip
+    assert 2 * weights + kept == pytest.approx(cost.COPIES * weights, rel=0.01)
+
+
+def test_a_models_own_resolution_is_priced():
+    profile = load_profile("imagenet")
+    assert shape_of(profile.supervised("large")).side == 600
+    assert shape_of(load_profile("imagenet-mini").supervised("large")).side == 64
+    assert shape_of(load_profile("stl10").supervised("small")) == Shape("small-b0", 48, 3, 10)
+    own = Recipe.of({"data.name": "glyphs", "data.unlabeled": 500, "data.glyphs.pixels": 16})
+    assert shape_of(own) == Shape("micro-b0", 16, 1, 10)
+
+
+# --- a plan ---------------------------------------------------------------------------------
+
+
+def runs_of(profile: Profile, folder: Path) -> list[Run]:
+    small, large = profile.supervised("small"), profile.supervised("large")
+    first = profile.student("small", large)
+    second = profile.student("large", first)
+    return list(make_plan(Store(folder), [small, second]).runs.values())
+
+
+def test_the_longest_chain(tmp_path):
+    runs = runs_of(load_profile("digits"), tmp_path / "runs")
+    chain = longest_chain(runs, load_profile("digits").estimate)
+    assert [run.recipe.generation for run in chain] == [0, 1, 2]
+    assert chain[-1] == runs[-1] and chain[0].recipe.model == "micro-b4"
+    assert longest_chain(runs, lambda recipe: 1.0 if recipe.teacher is None else 0.1) == chain
+    alone = longest_chain(runs, lambda r: 99.0 if r == runs[0].recipe else 1.0)
+    assert alone == [runs[0]]
+    assert longest_chain([runs[-1]], lambda recipe: 1.0) == [runs[-1]]  # its teachers are done
+    assert longest_chain([], lambda recipe: 1.0) == []
+
+
+def test_the_price_of_a_plan(tmp_path):
+    profile = load_profile("imagenet-mini")
+    runs = runs_of(profile, tmp_path / "runs")
+    said = "\n".join(cost.lines(runs, profile))
+    seconds = sum(map(profile.estimate, (run.recipe for run in runs)))
+    assert seconds == sum(cost.flops(run.recipe) for run in runs) / 7.1e12
+    assert re.search(r"tf_efficientnet_b7 +64 +2 +\d", said)
+    assert "one A100 80 GB, at 7.1 TFLOP/s (NVIDIA DeepLearningExamples" in said
+    assert "data: 16.4 GB, 'imagenet' decoded once" in said
+    assert "longest chain: 3 runs" in said and runs[-1].id in said
+    assert "*" not in said
+    assert cost.lines([], profile) == []
+
+
+def test_a_large_pool_is_labeled_for_students_only(tmp_path):
+    profile = load_profile("imagenet")
+    runs = runs_of(profile, tmp_path / "runs")  # four, of which two teach
+    assert "labels of the pool 8 GB" in "\n".join(cost.lines(runs, profile))
+    assert "labels of the pool 4 GB" in "\n".join(cost.lines(runs[:3], profile))
+    alone = Store(tmp_path / "runs").run(at_higher_resolution(runs[0].recipe, 320))
+    assert "labels of the pool 0 B" in "\n".join(cost.lines([runs[0], alone], profile))
+    small = load_profile("digits")
+    every = runs_of(small, tmp_path / "runs")
+    assert "labels of the pool 91.8 kB" in "\n".join(cost.lines(every, small))
+
+
+def test_models_that_were_not_counted(tmp_path):
+    profile = load_profile("digits")
+    own = dataclasses.replace(profile, ladder={"small": "resnet18", "large": "micro-b0"})
+    run = Store(tmp_path / "runs").run(own.supervised("small"))
+    said = "\n".join(cost.lines([run], own))
+    assert re.search(r"resnet18 +8 +1 +10,000 +\? +\?", said)
+    assert "models not counted 1 MB" in said
+    larger = own.supervised("large", train__resolution=16)
+    assert "*" in "\n".join(cost.lines([Store(tmp_path / "runs").run(larger)], own))
+
+
+def test_the_stated_throughput_is_that_of_its_source():
+    """NVIDIA's README: images a second of one A100 in training, mixed precision."""
+    gpu = load_profile("imagenet").gpu
+    speeds = {Shape("tf_efficientnet_b0", 224, 3, 1000): 2489,
+              Shape("tf_efficientnet_b4", 380, 3, 1000): 331}  # fmt: skip
+    tflops = [3 * network(shape).forward * speed / 1e12 for shape, speed in speeds.items()]
+    assert tflops == pytest.approx([5.8, 8.7], abs=0.05)
+    assert gpu.tflops == pytest.approx((tflops[0] * tflops[1]) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('{ name = "a", tflops = 1 }', "estimate.gpu: expected name, tflops and source"),
+        ('{ name = "a", tflops = -1, source = "b" }', "expected a number above 0"),
+        ('{ name = "a", tflops = true, source = "b" }', "gpu.tflops = True: expected a number"),
+        ('{ name = "", tflops = 1, source = "b" }', "gpu.name = '': expected text"),
+    ],
+)
+def test_gpus_that_are_refused(table, said, tmp_path):
+    (tmp_path / "mine.toml").write_text(f'extends = "smoke"\n[estimate]\ngpu = {table}\n')
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_profile(str(tmp_path / "mine.toml"))
+
+
+def test_a_gpu_of_ones_own(tmp_path):
+    text = 'extends = "imagenet"\n[estimate.gpu]\nname = "H100"\ntflops = 14.2\nsource = "us"\n'
+    (tmp_path / "mine.toml").write_text(text)
+    mine, whole = load_profile(str(tmp_path / "mine.toml")), load_profile("imagenet")
+    assert (mine.gpu, mine.machine) == (Gpu("H100", 14.2, "us"), "H100")
+    recipe = mine.supervised("large")
+    assert 2 * mine.estimate(recipe) == pytest.approx(whole.estimate(recipe))
+
+
+def test_pricing_needs_no_torch():
+    code = (
+        "import sys; from ns_bench.study import main\n"
+        "assert main(['teacher_size', '--profile', 'imagenet', '--dry-run']) == 0\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "total FLOPs" in shown.stdout and "longest chain" in shown.stdout

@@ -1,0 +1,246 @@
+"""Jobs of a real SLURM that end before their runs do, and what becomes of these.
+
+The numbers of traps are in tests/test_slurm.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from slurm_cluster import missing, slurm_fixture  # noqa: F401 (gives the fixture `slurm`)
+from slurm_studies import (
+    ONE_RUN,
+    ROOT,
+    TINY,
+    TWO_STUDENTS,
+    Env,
+    arrays,
+    ask,
+    cluster_file,
+    idle,
+    queue,
+    recipes,
+    records,
+    study,
+    trained_here,
+    until,
+)
+
+from ns_bench.execute.slurm.cluster import Cluster
+from ns_bench.execute.slurm.scheduler import Scheduler, job
+from ns_bench.runs.store import Store, publish_json
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "installed"),
+]
+
+# Of ten evaluations an interruption waits for one: most of it is still to be done after the third.
+LONG = ["--profile", "smoke", "--seeds", "1", "--set", "train.epochs=200"]
+
+
+def training(run: Path) -> Callable[[], bool]:
+    """Whether more of `run` has been trained than now."""
+    metrics = run / "metrics.jsonl"
+
+    def size() -> int:
+        return metrics.stat().st_size if metrics.exists() else 0
+
+    before = size()
+    return lambda: size() > before
+
+
+def test_interruptions_resume_to_the_same_bytes(slurm, tmp_path):
+    """Requeued, told of its time limit, and preempted: three times the same job starts again."""
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *LONG, *cluster_file(tmp_path, partition="preempt")]
+    submitted = study(slurm, *words, cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stderr
+    (record,) = records(tmp_path)
+    element, ((run_id,),) = record["job"], record["runs"]
+    run = tmp_path / "runs" / run_id
+
+    def restarts(count: int) -> Callable[[], bool]:
+        return lambda: f" Restarts={count} " in ask(slurm, "scontrol", "show", "job", element)
+
+    for count, interrupt in enumerate(
+        [
+            ["scontrol", "requeue", element],
+            ["scancel", "--signal=USR2", element],
+            ["sbatch", "-p", "debug", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1"],
+        ],
+        start=1,
+    ):
+        until(training(run))
+        ask(slurm, *interrupt)
+        until(restarts(count))
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0, "queued is not failed"
+    until(idle(slurm))
+    result = json.loads((run / "result.json").read_bytes())
+    assert 1 <= result["resumed"] <= 3  # a killed attempt on a slow machine leaves no checkpoint
+    assert trained_here(result, tmp_path / "here") == (run / "model.safetensors").read_bytes()
+    assert records(tmp_path) == [record], "the calls in between submitted nothing"
+
+
+def python_of(env: Env, element: str) -> int:
+    """The process in which submitit runs a job of this cluster."""
+    ours = {
+        f"{name}={value}".encode()
+        for name, value in (("SLURM_CONF", env["SLURM_CONF"]), ("SLURM_JOB_ID", element))
+    }
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            variables = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ours <= set(variables) and b"python" in words[0] and b"submitit.core._submit" in words:
+            return int(process.name)
+    raise AssertionError(f"no python of job {element}")
+
+
+def test_killed_and_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *LONG, *cluster_file(tmp_path)]
+    again: list[str] = []
+    for kill, reason in (("cancel", "CANCELLED"), ("kill", "FAILED")):
+        submitted = study(slurm, *words, *again, cwd=tmp_path)
+        assert "submitted 1 runs" in submitted.stdout, submitted.stdout + submitted.stderr
+        record = records(tmp_path)[-1]
+        element, ((run_id,),) = record["job"], record["runs"]
+        run = tmp_path / "runs" / run_id
+        until(training(run))
+        if kill == "kill":
+            os.kill(python_of(slurm, element), 9)
+        else:
+            ask(slurm, "scancel", element)
+        until(idle(slurm))
+
+        looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
+        assert reason in looked and "1 partial" in looked and "running" not in looked
+        shown = study(slurm, *words, cwd=tmp_path)
+        assert shown.returncode == 1 and "submitted" not in shown.stdout
+        assert f"failed: {run_id}" in shown.stdout
+        looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
+        assert f"job {element}: {reason}" in looked and "1 failed" in looked
+        unasked = study(slurm, *words, cwd=tmp_path)
+        assert unasked.returncode == 1 and records(tmp_path)[-1] == record
+        again = ["--retry-failed"]
+    finished = study(slurm, *words, *again, cwd=tmp_path)
+    assert "submitted 1 runs" in finished.stdout
+    until(idle(slurm))
+    assert study(slurm, *words, cwd=tmp_path).returncode == 0
+    assert json.loads((run / "result.json").read_bytes())["resumed"] >= 1
+
+    forced = study(slurm, *words, "--force", run_id, cwd=tmp_path)
+    assert "submitted 1 runs" in forced.stdout, "an old job that ended is no failure"
+    assert "cancelled 1 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
+    until(idle(slurm))
+
+
+def in_this_process(env: Env, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Scheduler:
+    monkeypatch.setenv("SLURM_CONF", env["SLURM_CONF"])
+    return Scheduler(Store(folder / "runs"))
+
+
+def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
+    """SLURM takes a dependency on a job that it does not know (any more) for satisfied."""
+    scheduler = in_this_process(slurm, monkeypatch, tmp_path)
+    student = recipes("teacher_size", 4)[1]
+    assert student.teacher is not None
+    record = {
+        "name": "ns_bench-orphan",
+        "time": 0.0,
+        "store": str(scheduler.store.root),
+        "step_seconds": {},
+        "side_by_side": 1,
+        "tasks": 1,
+        "runs": [[student.id]],
+        "packs": [[student.to_dict()]],
+    }
+    file = scheduler.root / "arrays/ns_bench-orphan.json"
+    file.parent.mkdir(parents=True)
+    machine = Cluster("test", gpus=0, cpus=1, mem_gb=1, time_minutes=15, pack_minutes=10)
+    parameters = scheduler.parameters(machine, record["name"], "afterok:4242", scheduler.snapshot())
+    publish_json(file, record)
+    element = scheduler._sbatch(machine, parameters, [job.Pack(str(file), 0)], print)
+    publish_json(file, {**record, "job": element})
+    until(idle(slurm))
+    assert scheduler.states()[student.id].state == "FAILED"
+    (log,) = scheduler.logs(student.id)
+    assert f"{student.id}: its teacher {student.teacher.id} is missing" in log.read_text()
+    assert scheduler.store.run(student).state() == "missing"
+
+
+def test_a_requeued_job_does_not_redo_what_failed(tmp_path):
+    store = Store(tmp_path / "runs")
+    student = recipes("teacher_size", 4)[1]
+    assert student.teacher is not None
+    store.run(student.teacher).fail("diverged", "")
+    plan = {
+        "store": str(store.root),
+        "step_seconds": {},
+        "side_by_side": 1,
+        "tasks": 1,
+        "packs": [[student.teacher.to_dict(), student.to_dict()]],
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(RuntimeError, match=r"2 of 2 .*-sup-.*: it failed before"):
+        job.Pack(str(tmp_path / "plan.json"), 0)()
+    assert store.run(student.teacher).state() == "failed"
+    assert not store.run(student).path.exists()
+
+
+def test_two_tasks_train_one_run_together(slurm, tmp_path):
+    """One process a GPU, here two on CPUs: the result is the single process's but for rounding."""
+    import torch
+    from safetensors.torch import load, load_file
+
+    (tmp_path / "two.py").write_text(TWO_STUDENTS)
+    done = study(slurm, "two.py", *TINY, *cluster_file(tmp_path, tasks=2), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    until(idle(slurm))
+    results = sorted((tmp_path / "runs").glob("*/result.json"))
+    assert len(results) == 3
+    for path in results:
+        result = json.loads(path.read_bytes())
+        assert result["provenance"]["processes"] == 2
+        together = load_file(path.parent / "model.safetensors")
+        single = load(trained_here(result, tmp_path / "alone"))
+        for name, value in single.items():
+            torch.testing.assert_close(together[name], value, rtol=2e-4, atol=2e-4)
+
+
+def test_a_search_killed_while_it_waits_goes_on_with_its_jobs(slurm, tmp_path):
+    (tmp_path / "two.py").write_text(TWO_STUDENTS)
+    (tmp_path / "space.toml").write_text("train.lr = { low = 0.005, high = 0.05, log = true }")
+    words = [sys.executable, "-m", "ns_bench.search", "two.py", *cluster_file(tmp_path)]
+    words += ["--profile", "smoke", "--space", "space.toml", "--arm", "hard", "--runs", "runs"]
+    words += ["--set", "train.epochs=4", "--set", "pseudo.threshold=0"]
+    words += ["--trials", "4", "--batch", "3", "--tuning-seeds", "1"]
+    environment = {**slurm, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    first = start()
+    until(lambda: arrays(slurm))
+    first.kill()
+    first.wait()
+    submitted = len(records(tmp_path))
+    again = start()
+    out, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, out
+    assert "best" in out
+    ids = [r for record in records(tmp_path) for pack in record["runs"] for r in pack]
+    assert len(ids) == len(set(ids)), "a run was submitted twice"
+    assert len(records(tmp_path)) > submitted  # the second batch
+    (trials,) = tmp_path.glob("runs/searches/*/hard-*.json")
+    assert len(json.loads(trials.read_bytes())["trials"]) == 4
+    assert not queue(slurm)  # no collector of a study's report either

@@ -1,0 +1,49 @@
+"""Memory of a worker: measured by the kernel, on real runs by the local pool."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEASURE = """
+import json, os, resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fakes import fake_result
+from ns_bench.design.profile import load_profile
+from ns_bench.execute.local import execute
+from ns_bench.runs.plan import make_plan
+from ns_bench.runs.store import Store
+
+profile = load_profile("digits", {"train.epochs": "2", "pseudo.threshold": "0"})
+student = profile.student("large", profile.supervised("large"))
+sync, peaks = os.fsync, []
+for others in (0, 3000):
+    store = Store(Path(sys.argv[2]) / f"runs{others}")
+    os.fsync = lambda file: None
+    for i in range(others):
+        fake_result(store.run(profile.supervised("small", train__lr=0.001 * (i + 1))))
+    os.fsync = sync
+    progress = execute(make_plan(store, [student]).missing, profile.estimate, workers=1)
+    assert progress.done == 2 and not progress.failed, progress
+    peaks.append(1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+status = Path("/proc/self/status").read_text()  # ru_maxrss begins at what started this process
+own = 1024 * int(status.split("VmHWM:")[1].split()[0])
+print(json.dumps({"few": peaks[0], "many": peaks[1], "own": own}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_a_worker_in_digits_stays_below_1_GB_however_many_runs_the_store_has(tmp_path) -> None:
+    """The peak over all children that have ended so far; it can only grow from store to store.
+
+    In a fresh process: a child's peak begins at what its parent had when it was started.
+    """
+    command = [sys.executable, "-c", MEASURE, str(Path(__file__).parents[1]), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(ended.stdout)
+    assert found["own"] < found["few"], "the parent's own memory would hide the worker's"
+    assert found["many"] < 2**30
+    assert found["many"] - found["few"] < 40e6

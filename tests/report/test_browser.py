@@ -1,0 +1,214 @@
+"""Pages in a real headless Chromium: they work, fit, and can be used without a mouse or eyes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from pages import analysis, filled, hostile
+
+from ns_bench.report import compare, scorecard
+from ns_bench.report.page import write
+from ns_bench.verdicts.sources import Source
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+]
+
+PAGES = [
+    "scorecard.html",
+    "teacher_size-digits/report.html",
+    "hostile-digits/report.html",
+    "compare.html",
+]
+WIDTHS, SCHEMES = (390, 1440), ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """A scorecard of three studies, one of them hostile, one incomplete and in two profiles."""
+    store = filled(tmp_path_factory.mktemp("store"), "teacher_size", hostile())
+    filled(store.root, "confidence_threshold", profile="smoke", seeds=2)
+    filled(store.root, "confidence_threshold", seeds=6)
+    out = tmp_path_factory.mktemp("out")
+    analyses = [
+        analysis(store, "teacher_size"),
+        analysis(store, "confidence_threshold"),
+        analysis(store, "confidence_threshold", "smoke", 2),
+        analysis(store, hostile()),
+    ]
+    for one in analyses:
+        write(one, out / f"{one.study.name}-{one.profile.name}")
+    scorecard.write(analyses, out)
+    source, pairs = Source(store.root), [("digits", "digits"), ("digits", "smoke")]
+    names = ["teacher_size", "confidence_threshold"]
+    compare.write(compare.compare(source, source, names, pairs), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, reports):
+    """Open a page at a width; at the end nothing may have gone wrong or been asked for outside."""
+    contexts, troubles = [], []
+
+    def visit(name: str, width: int = 1440, scheme: str = "light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
+        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:"))
+                or troubles.append(f"request: {request.url}")
+            ),
+        )
+        page.goto((reports / name).as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_is_no_wider_than_the_screen(visit, name, width):
+    page = visit(name, width)
+    for details in page.query_selector_all("details"):
+        details.query_selector("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    right = "Math.max(...[...document.querySelectorAll('h1, h2, h3, p, li, svg.plot')].map("
+    assert page.evaluate(right + "e => e.getBoundingClientRect().right))") <= width
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_axe_finds_no_serious_fault(visit, name, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = visit(name, width, scheme)
+    for details in page.query_selector_all("details"):
+        details.query_selector("summary").click()
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        (v["id"], [node["html"] for node in v["nodes"]][:3])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("name", PAGES[:3])
+def test_links_lead_to_files(visit, reports, name):
+    page = visit(name)
+    links = page.eval_on_selector_all("a", "links => links.map(link => link.href)")
+    assert links
+    for link in links:
+        assert link.startswith("file://")
+        assert Path(page.evaluate("decodeURIComponent", link.removeprefix("file://"))).is_file()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_figures_are_to_be_seen(visit, width):
+    page = visit(PAGES[1], width)
+    boxes = [plot.bounding_box() for plot in page.query_selector_all("svg.plot")]
+    assert len(boxes) == 3
+    assert all(box["width"] > 300 and box["height"] > 150 for box in boxes)
+    # A letter that is drawn at 8 points in a panel is not smaller than 8 pixels on a phone.
+    scale = page.evaluate(
+        "[...document.querySelectorAll('svg.plot')].map("
+        "s => s.getBoundingClientRect().width / s.viewBox.baseVal.width)"
+    )
+    assert min(scale) * 8 > 8
+    forest = visit(PAGES[0], width).query_selector_all("tbody svg.forest")
+    assert len(forest) == 9 and all(plot.bounding_box()["width"] > 200 for plot in forest)
+
+
+def test_a_dark_page_is_dark_and_so_are_its_figures(visit):
+    colours = []
+    for scheme in SCHEMES:
+        page = visit(PAGES[1], scheme=scheme)
+        paper = page.eval_on_selector("body", "e => getComputedStyle(e).backgroundColor")
+        text = page.eval_on_selector("body", "e => getComputedStyle(e).color")
+        letter = page.eval_on_selector("#arms-text_1 use", "e => getComputedStyle(e).fill")
+        assert letter == text
+        colours.append((paper, text))
+    assert colours[0] == ("rgb(255, 255, 255)", "rgb(51, 51, 51)")
+    assert colours[1] == ("rgb(20, 23, 27)", "rgb(220, 223, 228)")
+
+
+def column(page, number: int) -> list[str]:
+    cells = page.query_selector_all(f"tbody tr:not([hidden]) > :nth-child({number})")
+    return [cell.inner_text().strip() for cell in cells]
+
+
+def test_the_scorecard_sorts_by_key_and_by_click(visit):
+    page = visit(PAGES[0])
+    head = page.query_selector("thead th:nth-child(5)")
+    assert head.inner_text().startswith("effect")
+    button = head.query_selector("button")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    effects = column(page, 5)
+    numbers = [float(effect.split()[0]) for effect in effects if effect != "–"]  # noqa: RUF001
+    assert numbers == sorted(numbers) and len(set(numbers)) > 3
+    assert effects[-1] == "–"  # noqa: RUF001
+    button.click()
+    assert head.get_attribute("aria-sort") == "descending"
+    again = column(page, 5)
+    assert [float(e.split()[0]) for e in again[:-1]] == numbers[::-1]
+    assert again[-1] == effects[-1]  # what is missing stays last
+    page.click("thead th:nth-child(1) button")
+    assert head.get_attribute("aria-sort") is None
+    assert column(page, 1) == sorted(column(page, 1))
+
+
+def test_the_scorecard_filters(visit):
+    page = visit(PAGES[0])
+    assert len(column(page, 1)) == 9
+    page.fill("input[type=search]", "larger TEACHER")
+    assert column(page, 1) == ["teacher_size"]
+    assert page.inner_text("output") == "1 of 9"
+    page.fill("input[type=search]", "")
+    page.select_option("select >> nth=1", label="not testable")
+    assert column(page, 2) == ["Never."]
+    page.select_option("select >> nth=0", label="teacher_size")
+    assert column(page, 2) == []
+    page.select_option("select >> nth=1", label="all")
+    assert len(column(page, 1)) == 4
+
+
+def test_everything_can_be_reached_by_key(visit):
+    page = visit(PAGES[1], 390)
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.outerHTML.slice(0, 120)"))
+    text = " ".join(reached)
+    for part in ('aria-label="Arms"', 'aria-label="Verdicts"', "<summary>", "<pre", "runs.csv"):
+        assert part in text
+
+
+def test_without_script_the_table_is_there(browser, reports):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((reports / PAGES[0]).as_uri())
+    assert page.locator("tbody tr").count() == 9 and not page.locator("form").is_visible()
+    context.close()
