@@ -18,7 +18,7 @@ from ns_bench.data import catalog
 from ns_bench.design.definition import load_study, study_names
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError, at_least_one, exit_code
-from ns_bench.execute.execution import How
+from ns_bench.execute.execution import Execution
 from ns_bench.execute.slurm.cluster import Cluster, load_cluster
 from ns_bench.runs.plan import Task, make_plan
 from ns_bench.runs.store import Store
@@ -207,8 +207,8 @@ class Driver:
 
 
 def _run(options: argparse.Namespace) -> int:
-    how = How(options.compile, options.accumulate)
-    cluster = None if options.cluster == "local" else load_cluster(options.cluster).using(how)
+    execution = Execution(options.compile, options.accumulate)
+    cluster = None if options.cluster == "local" else load_cluster(options.cluster).using(execution)
     profile = load_profile(options.profile, parse_assignments(options.assignments))
     paths = parse_paths(options.data, profile)
     store = Store(options.runs, read_only=options.dry_run)
@@ -274,7 +274,7 @@ def _locally(options: argparse.Namespace, title: str, profile: Profile, driver: 
             [],
             profile.estimate,
             workers=options.workers,
-            how=How(options.compile, options.accumulate),
+            execution=Execution(options.compile, options.accumulate),
             hang_seconds=options.hang_seconds,
             show=show,
             more=driver.wanted,

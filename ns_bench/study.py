@@ -18,7 +18,7 @@ from ns_bench.design import cost
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
 from ns_bench.design.profile import Profile, dotted, load_profile, profile_names
 from ns_bench.errors import UserError, at_least_one, exit_code, unknown
-from ns_bench.execute.execution import How, add_how
+from ns_bench.execute.execution import Execution, add_execution
 from ns_bench.execute.slurm.cluster import load_cluster
 from ns_bench.recipe import NO_FILES, Recipe
 from ns_bench.robustness import GROUPS, groups
@@ -117,7 +117,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="kill a silent run after S",
     )
-    add_how(parser)
+    add_execution(parser)
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
@@ -195,8 +195,8 @@ class _Item:
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    how = How(options.compile, options.accumulate)
-    cluster = None if options.cluster == "local" else load_cluster(options.cluster).using(how)
+    execution = Execution(options.compile, options.accumulate)
+    cluster = None if options.cluster == "local" else load_cluster(options.cluster).using(execution)
     assignments = {**read_recipe(options.recipe), **parse_assignments(options.assignments)}
     if options.pilot and options.tuned is not None:
         raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
@@ -311,7 +311,7 @@ def _execute(options: argparse.Namespace, title: str, profile: Profile, plan: Pl
             plan.missing,
             profile.estimate,
             workers=options.workers,
-            how=How(options.compile, options.accumulate),
+            execution=Execution(options.compile, options.accumulate),
             hang_seconds=options.hang_seconds,
             show=show,
         )

@@ -11,27 +11,27 @@ a network for 8x8 images took 42 to 54 s to compile on a CPU, and was 8 to 14 % 
 
 
 @dataclass(frozen=True)
-class How:
+class Execution:
     """How a run is executed, beside the device.
 
     Attributes:
         compile: use `torch.compile`; results are rounded differently.
-        parts: in which a batch is worked through, their gradients added up.
+        accumulate: parts in which a batch is worked through, their gradients added up.
     """
 
     compile: bool = False
-    parts: int = 1
+    accumulate: int = 1
 
-    def worth(self, seconds: float) -> "How":
+    def for_run_of(self, seconds: float) -> "Execution":
         """Return the same for a run that is planned to train for `seconds`."""
         return replace(self, compile=self.compile and seconds >= WORTH_COMPILING)
 
 
-PLAIN = How()
+PLAIN = Execution()
 
 
-def add_how(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `How`: --compile, --accumulate."""
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `Execution`: --compile, --accumulate."""
     add = parser.add_argument
     add(
         "--compile",

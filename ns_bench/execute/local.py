@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 
 from ns_bench.errors import UserError
 from ns_bench.execute import worker
-from ns_bench.execute.execution import PLAIN, How
+from ns_bench.execute.execution import PLAIN, Execution
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task, longest_first
 from ns_bench.runs.store import LOGITS, MODEL, Corrupt, Run, storage_full
@@ -89,7 +89,7 @@ def execute(
     seconds: Callable[[Recipe], float],
     *,
     workers: int | None = None,
-    how: How = PLAIN,
+    execution: Execution = PLAIN,
     hang_seconds: float = HANG_SECONDS,
     show: Callable[[Progress], None] = lambda progress: None,
     more: Callable[[], Sequence[Task]] | None = None,
@@ -109,7 +109,7 @@ def execute(
         UserError: the store takes no more (disk full). KeyboardInterrupt: after a clean stop.
     """
     count = workers or default_workers()
-    return _Pool(runs, seconds, count, how, hang_seconds, show, more).work()
+    return _Pool(runs, seconds, count, execution, hang_seconds, show, more).work()
 
 
 class _Pool:
@@ -118,14 +118,15 @@ class _Pool:
         runs: list[Run],
         seconds: Callable[[Recipe], float],
         workers: int,
-        how: How,
+        execution: Execution,
         hang_seconds: float,
         show: Callable[[Progress], None],
         more: Callable[[], Sequence[Task]] | None,
     ) -> None:
         self.pending = {run.id: run for run in runs}
         self.priority = longest_first(runs, seconds)
-        self.seconds, self.how, self.hang_seconds, self.show = seconds, how, hang_seconds, show
+        self.seconds, self.execution = seconds, execution
+        self.hang_seconds, self.show = hang_seconds, show
         self.more, self.until, self.ended = more, dict[str, int | None](), more is not None
         self.count = workers if more else min(workers, max(len(runs), 1))
         self.threads = threads(workers)
@@ -203,8 +204,10 @@ class _Pool:
                 w.run, w.images, w.fresh, w.heard = run, 0, 0, time.monotonic()
                 del self.pending[run.id]
                 try:
-                    until, how = self.until.get(run.id), self.how.worth(self.seconds(run.recipe))
-                    w.connection.send((str(run.path), run.recipe.to_dict(), run.wanted, until, how))
+                    until = self.until.get(run.id)
+                    execution = self.execution.for_run_of(self.seconds(run.recipe))
+                    task = (str(run.path), run.recipe.to_dict(), run.wanted, until, execution)
+                    w.connection.send(task)
                 except OSError:  # it just died, before the run began
                     self.pending[run.id], w.run, w.closed = run, None, True
 

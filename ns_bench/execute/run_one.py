@@ -26,7 +26,7 @@ import torch
 from ns_bench.data import split
 from ns_bench.data.catalog import sparse_labels
 from ns_bench.errors import UserError
-from ns_bench.execute.execution import PLAIN, How, add_how
+from ns_bench.execute.execution import PLAIN, Execution, add_execution
 from ns_bench.execute.label import pool_labels
 from ns_bench.execute.provenance import provenance
 from ns_bench.recipe import Recipe
@@ -79,7 +79,7 @@ def run_one(
     run: Run,
     *,
     device: str = "cpu",
-    how: How = PLAIN,
+    execution: Execution = PLAIN,
     progress: Callable[[int, int], None] = lambda images, fresh: None,
     should_stop: Callable[[], bool] = lambda: False,
     until: int | None = None,
@@ -93,7 +93,7 @@ def run_one(
 
     Args:
         device: where to train; never part of a recipe.
-        how: how else; compiled whatever is planned.
+        execution: compiled whatever is planned.
         progress: is told about every second, and at the end of training, how many images this run
             has seen and how many of them in this attempt.
         should_stop: is asked after every step; True (on any process) ends in a checkpoint and
@@ -124,7 +124,7 @@ def run_one(
 
     try:
         result = parallel.on_leader(partial(_published, run)) or _do(
-            run, lease, device, how, tell, alive, should_stop, until, checkpoint_seconds
+            run, lease, device, execution, tell, alive, should_stop, until, checkpoint_seconds
         )
         told = (run.recipe.images, told[1])
         parallel.on_leader(partial(_measure, run, device, alive))
@@ -147,7 +147,7 @@ def _do(
     run: Run,
     lease: Lease,
     device: str,
-    how: How,
+    execution: Execution,
     progress: Callable[[int, int], None],
     alive: Callable[[], None],
     should_stop: Callable[[], bool],
@@ -162,7 +162,7 @@ def _do(
     resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
     seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
     first = resume["step"] if resume else 0
-    parts = max(how.parts, resume.get("parts", 1)) if resume else how.parts
+    parts = max(execution.accumulate, resume.get("parts", 1)) if resume else execution.accumulate
     began = last_saved = last_told = time.monotonic()
     writing = 0.0
     images_a_step = recipe.images // max(recipe.steps, 1)
@@ -213,7 +213,7 @@ def _do(
         first=teaching.first,
         distilled=teaching.distilled,
         device=device,
-        compiled=how.compile,
+        compiled=execution.compile,
         parts=parts,
         resume=resume,
         log=log,
@@ -258,7 +258,7 @@ def _do(
             provenance={
                 **provenance(device),
                 "processes": parallel.world(),
-                "compiled": how.compile,
+                "compiled": execution.compile,
                 "parts": parts,  # more than 1: batch statistics are those of a part of the batch
             },
             data=dataset.facts,
@@ -426,9 +426,9 @@ def main() -> None:
         description="Do one run, over the processes that torchrun starts."
     )
     parser.add_argument("run_dir", type=Path, help="folder of the run, with its recipe.json")
-    add_how(parser)
+    add_execution(parser)
     options = parser.parse_args()
-    path, how = options.run_dir.resolve(), How(options.compile, options.accumulate)
+    path, execution = options.run_dir.resolve(), Execution(options.compile, options.accumulate)
     stop = False
 
     def on_terminate(*_: Any) -> None:
@@ -439,7 +439,7 @@ def main() -> None:
     try:
         run = run_in(path)
         with parallel.joined() as device:
-            result = run_one(run, device=device, how=how, should_stop=lambda: stop)
+            result = run_one(run, device=device, execution=execution, should_stop=lambda: stop)
             if parallel.rank() == 0:
                 print(f"{run.id}: {result.test['top1']:.2f}% top-1 on test images")
     except Interrupted:

@@ -63,7 +63,7 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
         try:
             if not connection.poll(0.5):
                 continue
-            path, values, wanted, until, how = connection.recv()
+            path, values, wanted, until, execution = connection.recv()
         except (EOFError, OSError):
             return
         gc.collect()  # a network and its hooks are a cycle: free the last run's before the next
@@ -72,7 +72,7 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
             run_one(
                 run,
                 device=device,
-                how=how,
+                execution=execution,
                 progress=lambda *counts: send(Message("progress", "", *counts)),
                 should_stop=lambda: stop,
                 until=until,

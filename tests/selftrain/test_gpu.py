@@ -8,7 +8,7 @@ import torch
 
 from ns_bench.data import split
 from ns_bench.design.profile import load_profile
-from ns_bench.execute.execution import How
+from ns_bench.execute.execution import Execution
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Store
@@ -84,7 +84,9 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
 def test_compiled(tmp_path: Path) -> None:
     recipe = SMOKE.supervised("small")
     plain = run_one(Store(tmp_path / "plain").run(recipe), device="cuda")
-    compiled = run_one(Store(tmp_path / "compiled").run(recipe), device="cuda", how=How(True))
+    compiled = run_one(
+        Store(tmp_path / "compiled").run(recipe), device="cuda", execution=Execution(True)
+    )
     assert compiled.provenance["compiled"] and not plain.provenance["compiled"]
     assert compiled.test["top1"] == pytest.approx(plain.test["top1"], abs=5)
 

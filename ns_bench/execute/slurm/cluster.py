@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ns_bench.errors import UserError, unknown
-from ns_bench.execute.execution import How
+from ns_bench.execute.execution import Execution
 from ns_bench.files import folder
 
 SHORTEST_MINUTES = 15
@@ -77,13 +77,13 @@ class Cluster:
             )
 
     @property
-    def how(self) -> How:
-        return How(self.compile, self.accumulate)
+    def execution(self) -> Execution:
+        return Execution(self.compile, self.accumulate)
 
-    def using(self, how: How) -> "Cluster":
+    def using(self, execution: Execution) -> "Cluster":
         """Return the cluster with what a command's options say."""
-        parts = how.parts if how.parts > 1 else self.accumulate
-        return replace(self, compile=how.compile or self.compile, accumulate=parts)
+        parts = execution.accumulate if execution.accumulate > 1 else self.accumulate
+        return replace(self, compile=execution.compile or self.compile, accumulate=parts)
 
     def parameters(self) -> dict[str, Any]:
         """Return submitit's parameters for a job of runs (`SlurmExecutor.update_parameters`)."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from submitit.helpers import DelayedSubmission
 
 from ns_bench.design.profile import Profile
-from ns_bench.execute.execution import How
+from ns_bench.execute.execution import Execution
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run
 
@@ -30,16 +30,16 @@ class Pack:
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
         store, wanted = Path(plan["store"]), plan.get("wanted", {})
         runs = [Run(r, store / r.id, tuple(wanted.get(r.id, ()))) for r in recipes]
-        how = How(**plan.get("how", {}))
+        execution = Execution(**plan["execution"])
         estimate = Profile("", "", {}, {}, 0, 0, step_seconds=plan["step_seconds"]).estimate
         if plan["tasks"] > 1:
-            unfit = _together(runs, estimate, how)
+            unfit = _together(runs, estimate, execution)
         else:
             from ns_bench.execute.local import execute
 
             todo, unfit = _sort(runs)
             if todo:
-                execute(todo, estimate, workers=plan["side_by_side"], how=how)
+                execute(todo, estimate, workers=plan["side_by_side"], execution=execution)
         left = [run.id for run in runs if run.state() != "done"]
         if left:
             why = unfit.get(left[0], "it failed")
@@ -71,7 +71,9 @@ def _sort(runs: list[Run]) -> tuple[list[Run], dict[str, str]]:
     return todo, unfit
 
 
-def _together(runs: list[Run], seconds: Callable[[Recipe], float], how: How) -> dict[str, str]:
+def _together(
+    runs: list[Run], seconds: Callable[[Recipe], float], execution: Execution
+) -> dict[str, str]:
     """Do runs one after another, each over all tasks of the job (one a GPU); see `parallel`.
 
     What fails alike in every task costs its own run. Anything else ends the task, and with it,
@@ -95,7 +97,7 @@ def _together(runs: list[Run], seconds: Callable[[Recipe], float], how: How) -> 
                 unfit[run.id] = f"its teacher {run.teacher.id} failed"
                 continue
             try:
-                run_one(run, device=device, how=how.worth(seconds(run.recipe)))
+                run_one(run, device=device, execution=execution.for_run_of(seconds(run.recipe)))
             except (UserError, TeacherUnfit, Diverged) as error:
                 failed[run.id] = str(error)
                 if parallel.rank() == 0:

@@ -375,7 +375,7 @@ class Scheduler:
                 "store": str(self.store.root.resolve()),
                 "step_seconds": profile.step_seconds,
                 "side_by_side": cluster.side_by_side,
-                "how": asdict(cluster.how),
+                "execution": asdict(cluster.execution),
                 "tasks": cluster.tasks,
                 "runs": [[r.id for r in pack.runs] if pack else [] for pack in array.packs],
                 "packs": [

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ns_bench.data import split
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
-from ns_bench.execute.execution import How
+from ns_bench.execute.execution import Execution
 from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import MODEL, Store
@@ -174,10 +174,10 @@ def test_a_run_in_parts_goes_on_in_parts(tmp_path: Path) -> None:
     """Bit for bit, whatever it is told the second time; and its result says so."""
     recipe = SMOKE.supervised("small", train__epochs=4)
     straight = Store(tmp_path / "one").run(recipe)
-    assert run_one(straight, how=How(parts=3)).provenance["parts"] == 3
+    assert run_one(straight, execution=Execution(accumulate=3)).provenance["parts"] == 3
     stopped = Store(tmp_path / "two").run(recipe)
     with pytest.raises(Paused):
-        run_one(stopped, how=How(parts=3), until=1)
+        run_one(stopped, execution=Execution(accumulate=3), until=1)
     result = run_one(stopped)
     assert result.provenance["parts"] == 3 and result.resumed == 1
     assert stopped.artifact(MODEL).read_bytes() == straight.artifact(MODEL).read_bytes()
@@ -188,7 +188,7 @@ def test_a_run_in_parts_goes_on_in_parts(tmp_path: Path) -> None:
 def test_too_many_parts(tmp_path: Path) -> None:
     recipe = SMOKE.supervised("small", train__batch_size=25)
     with pytest.raises(UserError, match="26 parts each, cannot share a batch of 25 rows"):
-        run_one(Store(tmp_path).run(recipe), how=How(parts=26))
+        run_one(Store(tmp_path).run(recipe), execution=Execution(accumulate=26))
 
 
 LIMITED = """
