@@ -1,6 +1,15 @@
-"""Where the top-level rooms (studies/, reports/, slurm/) are: beside a checkout, inside a wheel."""
+"""Files that are there whole or not at all, and the top-level rooms (studies/, reports/, slurm/).
 
+Publishing is: write under a unique temporary name, fsync, `os.replace`.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -9,3 +18,46 @@ def folder(name: str) -> Path:
     """Return the folder `name`: shipped in an installed wheel, else at the checkout's top level."""
     shipped = _PACKAGE / "_share" / name
     return shipped if shipped.is_dir() else _PACKAGE.parent / name
+
+
+class Corrupt(Exception):
+    """A file of a run does not match its recorded size or checksum."""
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish_json(path: Path, value: Any) -> None:
+    publish(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def seal(payload: bytes) -> bytes:
+    """Prefix `payload` with its SHA-256, so that `unseal` notices a truncated or changed file."""
+    return hashlib.sha256(payload).digest() + payload
+
+
+def unseal(sealed: bytes) -> bytes:
+    digest, payload = sealed[:32], sealed[32:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise Corrupt("its checksum does not match")
+    return payload
+
+
+def storage_full(error: BaseException) -> bool:
+    """Whether an error says that the store's disk takes no more: not the run's fault."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+    )

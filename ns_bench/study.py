@@ -20,10 +20,11 @@ from ns_bench.design.profile import Profile, dotted, load_profile, profile_names
 from ns_bench.errors import UserError, at_least_one, exit_code, unknown
 from ns_bench.execute.execution import Execution, add_execution
 from ns_bench.execute.slurm.cluster import load_cluster
+from ns_bench.files import Corrupt
 from ns_bench.recipe import NO_FILES, Recipe
 from ns_bench.robustness import GROUPS, groups
 from ns_bench.runs.plan import Plan, Wanted, make_plan
-from ns_bench.runs.store import Corrupt, Store
+from ns_bench.runs.store import Store
 
 if TYPE_CHECKING:
     from ns_bench.tuning.tuned_arms import Tuned

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from ns_bench.files import publish, publish_json
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import LOGITS, MODEL, Result, Run, Store, publish, publish_json, to_json
+from ns_bench.runs.store import LOGITS, MODEL, Result, Run, Store, to_json
 
 PROVENANCE = {
     "git": "0123456789abcdef0123456789abcdef01234567",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ns_bench.data.sets import decode
+from ns_bench.data.decode import decode
 from ns_bench.errors import UserError
 
 WORKERS = max(len(os.sched_getaffinity(0)) // 2, 1) if hasattr(os, "sched_getaffinity") else 2

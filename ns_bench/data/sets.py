@@ -20,7 +20,6 @@ other machines find it: `<store>/data/NAME-<8 hex>.json`.
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -33,10 +32,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ns_bench.data.catalog import files_of, hub_sets, pixels_of, sources_of
+from ns_bench.data.decode import decode
 from ns_bench.data.source import Source
 from ns_bench.errors import UserError, unknown
+from ns_bench.files import publish_json
 from ns_bench.recipe import Data, Files, Part
-from ns_bench.runs.store import publish_json
 
 if TYPE_CHECKING:
     from ns_bench.data.pictures import Pictures
@@ -343,43 +343,6 @@ def _read(
         np.save(folder / f"{name}.rows.npy", np.array(good, np.int64))
         mapped = {"files": [file["filename"] for file in rows.cache_files], "column": image}
     return (_Labels(labels, _class_names(rows, label)) if labeled else None), len(bad), mapped
-
-
-def decode(
-    cell: Mapping[str, Any] | None, channels: int, pixels: int, fast: bool = False
-) -> np.ndarray:
-    """Return an image, uint8 [channels, pixels, pixels], of any mode and size.
-
-    Grey, palette, RGBA and CMYK images are converted. What is not square is cropped in its middle;
-    another size is resized (bilinear, antialiased).
-
-    Args:
-        cell: of an undecoded column of `datasets.Image`: {"bytes", "path"}.
-        fast: decode a JPEG at a half, a quarter or an eighth of its size where that is at least
-            twice what is wanted; pixels differ a little.
-
-    Raises:
-        Exception: it cannot be decoded; Pillow mostly raises OSError, ValueError or SyntaxError.
-    """
-    from PIL import Image, ImageOps
-
-    if cell is None:
-        raise ValueError("it is empty")
-    raw = cell["bytes"]
-    with Image.open(cell["path"] if raw is None else io.BytesIO(raw)) as image:
-        if fast:
-            image.draft("L" if channels == 1 else "RGB", (2 * pixels, 2 * pixels))
-        upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-    return fitted(upright, channels, pixels)
-
-
-def fitted(image: Any, channels: int, pixels: int) -> np.ndarray:
-    """Return a Pillow image cropped in its middle and resized: uint8 [channels, pixels, pixels]."""
-    from PIL import Image, ImageOps
-
-    if image.size != (pixels, pixels):
-        image = ImageOps.fit(image, (pixels, pixels), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(pixels, pixels, channels).transpose(2, 0, 1)
 
 
 def _class_names(rows: Any, label: str) -> list[str] | None:

@@ -29,7 +29,9 @@ from torch import nn
 from ns_bench.data import catalog
 from ns_bench.data.split import Dataset
 from ns_bench.errors import UserError
-from ns_bench.runs.store import MODEL, Corrupt, Held, Lease, Run, publish, seal, unseal
+from ns_bench.files import Corrupt, publish, seal, unseal
+from ns_bench.runs.lease import Held, Lease
+from ns_bench.runs.store import MODEL, Run
 from ns_bench.selftrain.evaluate import predict_sparse
 from ns_bench.selftrain.scale.shards import Sparse, bounds, sparse
 from ns_bench.selftrain.train import Diverged

@@ -15,9 +15,10 @@ from multiprocessing.process import BaseProcess
 from ns_bench.errors import UserError
 from ns_bench.execute import worker
 from ns_bench.execute.execution import PLAIN, Execution
+from ns_bench.files import Corrupt, storage_full
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task, longest_first
-from ns_bench.runs.store import LOGITS, MODEL, Corrupt, Run, storage_full
+from ns_bench.runs.store import LOGITS, MODEL, Run
 
 HANG_SECONDS = 600.0
 """A worker that shows no sign of life for this long is killed, and its run counts as failed."""

@@ -29,23 +29,10 @@ from ns_bench.errors import UserError
 from ns_bench.execute.execution import PLAIN, Execution, add_execution
 from ns_bench.execute.label import pool_labels
 from ns_bench.execute.provenance import provenance
+from ns_bench.files import Corrupt, publish, publish_json, seal, unseal
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import (
-    CHECKPOINT,
-    LOGITS,
-    MODEL,
-    Corrupt,
-    Held,
-    Lease,
-    Measured,
-    Result,
-    Run,
-    publish,
-    publish_json,
-    seal,
-    to_json,
-    unseal,
-)
+from ns_bench.runs.lease import Held, Lease
+from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Measured, Result, Run, to_json
 from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
 from ns_bench.selftrain.models import network
 from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ns_bench.errors import UserError
+from ns_bench.files import storage_full
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import Held, Run, storage_full
+from ns_bench.runs.lease import Held
+from ns_bench.runs.store import Run
 
 Word = Literal["ready", "progress", "done", "failed", "held", "unfit", "paused", "stopped", "full"]
 

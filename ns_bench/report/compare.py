@@ -407,8 +407,8 @@ def _summary(found: Comparison) -> str:
 
 def write(found: Comparison, folder: Path) -> list[Path]:
     """Write compare.md and compare.html; the same results give the same bytes."""
+    from ns_bench.files import publish
     from ns_bench.report import html, markdown
-    from ns_bench.runs.store import publish
 
     folder.mkdir(parents=True, exist_ok=True)
     said = content(found)

@@ -88,7 +88,7 @@ def parquet(analyses: "Sequence[Analysis]", folder: Path) -> list[Path]:
     """Write runs, curves and findings as Parquet; the same results give the same bytes."""
     from io import BytesIO
 
-    from ns_bench.runs.store import publish
+    from ns_bench.files import publish
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ns_bench.design.definition import Study
 from ns_bench.design.profile import Profile
+from ns_bench.files import publish
 from ns_bench.report import figure, html, latex, robustness, tuned
 from ns_bench.report import markdown as md
 from ns_bench.report.blocks import (
@@ -27,7 +28,6 @@ from ns_bench.report.blocks import (
     Verdicts,
 )
 from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
-from ns_bench.runs.store import publish
 from ns_bench.verdicts import paper
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 

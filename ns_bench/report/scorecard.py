@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
 from ns_bench.design.definition import Claim
+from ns_bench.files import publish
 from ns_bench.report import html, style
 from ns_bench.report import markdown as md
 from ns_bench.report.blocks import (
@@ -33,7 +34,6 @@ from ns_bench.report.figure import write as write_figure
 from ns_bench.report.numbers import MISSING, interval, signed
 from ns_bench.report.page import folder_name, papers, seeds_of
 from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
-from ns_bench.runs.store import publish
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 
 

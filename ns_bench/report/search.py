@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from ns_bench.files import publish
 from ns_bench.report import figure as figures
 from ns_bench.report import html, style
 from ns_bench.report import markdown as md
@@ -29,7 +30,6 @@ from ns_bench.report.blocks import (
 )
 from ns_bench.report.numbers import MISSING, points, signed
 from ns_bench.report.style import GRID, INK, MEAN, POINT, RULE
-from ns_bench.runs.store import publish
 from ns_bench.tuning.sampler import as_study
 from ns_bench.tuning.space import Dimension, changes
 from ns_bench.tuning.trials import Search, Standing, best_of, front_of

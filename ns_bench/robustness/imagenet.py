@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ns_bench.data.sets import decode, fitted
+from ns_bench.data.decode import decode, fitted
 from ns_bench.errors import UserError, unknown
 from ns_bench.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES
 from ns_bench.robustness.perturbations import flips

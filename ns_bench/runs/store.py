@@ -12,84 +12,32 @@
                          failure.json  why it failed, with the traceback
                          lease.json    who works on it now (advisory)
 
-Publishing is: write under a unique temporary name, fsync, `os.replace`.
+Files are published whole (`ns_bench.files.publish`).
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
-import secrets
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ns_bench.errors import UserError, unknown
+from ns_bench.files import Corrupt, publish, publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.robustness import GROUPS
+from ns_bench.runs.lease import Lease
 
 SCHEMA = 1
 """Version of the files in a store. A store of a newer version is refused, never rewritten."""
 
 State = Literal["done", "unmeasured", "running", "failed", "partial", "missing"]
-LEASE_SECONDS = 120.0
-"""A lease of another host counts as abandoned once it was not renewed for this long."""
-
 LOGITS, MODEL, CHECKPOINT = "logits.safetensors", "model.safetensors", "checkpoint"
-
-
-class Corrupt(Exception):
-    """A file of a run does not match its recorded size or checksum."""
-
-
-class Held(Exception):
-    """Somebody else holds the lease of this run."""
-
-
-def publish(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or what it held before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def publish_json(path: Path, value: Any) -> None:
-    publish(path, (json.dumps(value, indent=1) + "\n").encode())
-
-
-def seal(payload: bytes) -> bytes:
-    """Prefix `payload` with its SHA-256, so that `unseal` notices a truncated or changed file."""
-    return hashlib.sha256(payload).digest() + payload
-
-
-def unseal(sealed: bytes) -> bytes:
-    digest, payload = sealed[:32], sealed[32:]
-    if hashlib.sha256(payload).digest() != digest:
-        raise Corrupt("its checksum does not match")
-    return payload
-
-
-def storage_full(error: BaseException) -> bool:
-    """Whether an error says that the store's disk takes no more: not the run's fault."""
-    return isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-    )
 
 
 @dataclass(frozen=True)
@@ -334,87 +282,6 @@ class Run:
             with contextlib.suppress(KeyError, TypeError):
                 by_step[record["step"]] = record
         return [by_step[step] for step in sorted(by_step)]
-
-
-@dataclass
-class Lease:
-    """Advisory: who works on a run, or on the part of it that `name` stands for.
-
-    Left behind by a killed process, it is taken over.
-    On one host a holder is alive while its process (by number and start time) is; on another host
-    while the lease was renewed within `LEASE_SECONDS`.
-    """
-
-    path: Path  # of the run
-    name: str = "lease.json"
-    _token: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    @property
-    def _file(self) -> Path:
-        return self.path / self.name
-
-    def holder(self) -> dict[str, Any] | None:
-        """Return the living holder's {"host", "pid", "started", "token"}, or None."""
-        try:
-            age = time.time() - self._file.stat().st_mtime
-            found = json.loads(self._file.read_bytes())
-            holder = {name: found[name] for name in ("host", "pid", "started", "token")}
-            if holder["host"] == socket.gethostname():
-                alive = process_started(holder["pid"]) == holder["started"]
-            else:
-                alive = age < LEASE_SECONDS
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        return holder if alive else None
-
-    def acquire(self) -> None:
-        """Take the lease or raise Held."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._exclusive():
-            holder = self.holder()
-            if holder is not None and holder["token"] != self._token:
-                raise Held(f"held by process {holder['pid']} on {holder['host']}")
-            pid = os.getpid()
-            mine = {"host": socket.gethostname(), "pid": pid, "started": process_started(pid)}
-            publish_json(self._file, {**mine, "token": self._token})
-
-    def renew(self) -> None:
-        """Show that the holder is alive; raises Held if another has taken over meanwhile."""
-        try:
-            mine = json.loads(self._file.read_bytes())["token"] == self._token
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            mine = False
-        if not mine:
-            raise Held("another process took over this run")
-        os.utime(self._file)
-
-    def release(self) -> None:
-        with self._exclusive(), contextlib.suppress(Held):
-            self.renew()
-            self._file.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Keep two processes from both finding a lease abandoned and both taking it."""
-        with (self.path / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-
-def process_started(pid: int) -> float | None:
-    """Return when process `pid` started, in some fixed unit, or None if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        if Path("/proc/self").exists():
-            return None
-        try:  # no /proc (macOS): the number alone has to do
-            os.kill(pid, 0)
-        except OSError:
-            return None
-        return 0.0
-    after_name = stat.rpartition(")")[2].split()
-    return None if after_name[0] == "Z" else float(after_name[19])
 
 
 class Store:

@@ -20,9 +20,10 @@ from typing import Any, Literal
 
 from ns_bench.design.definition import TUNING_SEEDS
 from ns_bench.errors import UserError
+from ns_bench.files import publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task
-from ns_bench.runs.store import Run, Store, publish_json
+from ns_bench.runs.store import Run, Store
 from ns_bench.tuning.space import Dimension, changes
 
 SCHEMA = 1

@@ -12,9 +12,10 @@ import pandas as pd
 from ns_bench.design.definition import Claim, Design, Study, Weights
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError, unknown
+from ns_bench.files import Corrupt
 from ns_bench.robustness import groups_in
 from ns_bench.runs.plan import Plan
-from ns_bench.runs.store import Corrupt, Result, Run
+from ns_bench.runs.store import Result, Run
 from ns_bench.verdicts import paper
 from ns_bench.verdicts.statistics import (
     Array,

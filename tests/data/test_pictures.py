@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from ns_bench.data import catalog, split
+from ns_bench.data.decode import decode
 from ns_bench.data.pictures import Pictures, cells_of
-from ns_bench.data.sets import decode, prepare
+from ns_bench.data.sets import prepare
 from ns_bench.design.definition import at_higher_resolution
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError

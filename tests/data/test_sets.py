@@ -28,7 +28,8 @@ from PIL import Image
 
 from ns_bench.data import sets
 from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size, sources_of
-from ns_bench.data.sets import arrays, decode, hashes, prepare
+from ns_bench.data.decode import decode
+from ns_bench.data.sets import arrays, hashes, prepare
 from ns_bench.data.split import hidden_labels, load
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError

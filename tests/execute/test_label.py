@@ -27,7 +27,8 @@ from ns_bench.execute.label import main, shards
 from ns_bench.execute.local import execute
 from ns_bench.execute.run_one import Interrupted, dataset_of, loaded, run_one
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import LOGITS, MODEL, Lease, Run, Store
+from ns_bench.runs.lease import Lease
+from ns_bench.runs.store import LOGITS, MODEL, Run, Store
 from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.scale.shards import probabilities
 from ns_bench.selftrain.train import Diverged
@@ -209,7 +210,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_a_shard_is_waited_for_while_its_maker_lives(store):
     teacher = store.run(TEACHER)
     code = """
-import sys; from pathlib import Path; from ns_bench.runs.store import Lease
+import sys; from pathlib import Path; from ns_bench.runs.lease import Lease
 Lease(Path(sys.argv[1]), "00005-of-00012.lease").acquire(); print("held", flush=True); input()
 """
     maker = python(code, teacher.path / "labels")

@@ -22,8 +22,9 @@ from ns_bench.execute import local
 from ns_bench.execute.local import Progress, execute
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
+from ns_bench.runs.lease import Lease
 from ns_bench.runs.plan import make_plan
-from ns_bench.runs.store import CHECKPOINT, LOGITS, Lease, Run, Store
+from ns_bench.runs.store import CHECKPOINT, LOGITS, Run, Store
 
 torch.set_num_threads(1)
 

@@ -23,8 +23,10 @@ from ns_bench.execute import run_one as run_module
 from ns_bench.execute import worker
 from ns_bench.execute.execution import PLAIN
 from ns_bench.execute.run_one import run_one
+from ns_bench.files import publish, seal, unseal
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import CHECKPOINT, MODEL, Lease, Run, Store, publish, seal, unseal
+from ns_bench.runs.lease import Lease
+from ns_bench.runs.store import CHECKPOINT, MODEL, Run, Store
 
 torch.set_num_threads(1)
 

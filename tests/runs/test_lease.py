@@ -14,16 +14,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from processes import python, said
 
+from ns_bench.files import publish_json
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import (
-    LEASE_SECONDS,
-    Held,
-    Lease,
-    Run,
-    Store,
-    process_started,
-    publish_json,
-)
+from ns_bench.runs.lease import LEASE_SECONDS, Held, Lease, process_started
+from ns_bench.runs.store import Run, Store
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
@@ -46,7 +40,7 @@ def run(store: Store) -> Run:
 
 HOLD = """
 import pathlib, sys
-from ns_bench.runs.store import Lease
+from ns_bench.runs.lease import Lease
 Lease(pathlib.Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.readline()
@@ -156,7 +150,7 @@ def test_the_start_of_a_process_whose_name_has_brackets(holder, run):
     code = """
 import pathlib, sys
 pathlib.Path("/proc/self/comm").write_text(") Z 1 (2")
-from ns_bench.runs.store import process_started
+from ns_bench.runs.lease import process_started
 import os
 print(process_started(os.getpid()), flush=True)
 sys.stdin.readline()
@@ -236,7 +230,8 @@ def test_one_of_eight_processes_wins(tmp_path):
     """They start at once on the lease of a dead process, again and again."""
     code = """
 import os, pathlib, sys
-from ns_bench.runs.store import Held, Lease, publish_json
+from ns_bench.files import publish_json
+from ns_bench.runs.lease import Held, Lease
 for i in range(15):
     path = pathlib.Path(sys.argv[1]) / str(i)
     path.mkdir()
@@ -283,7 +278,7 @@ def test_eight_fresh_interpreters_race(run):
     """The same from eight separate commands, as eight users would start them."""
     code = """
 import pathlib, sys
-from ns_bench.runs.store import Held, Lease
+from ns_bench.runs.lease import Held, Lease
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -9,9 +9,11 @@ from fakes import fake_result, fake_runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ns_bench.files import publish
 from ns_bench.recipe import Recipe
+from ns_bench.runs.lease import Lease
 from ns_bench.runs.plan import Plan, longest_first, make_plan, states_of
-from ns_bench.runs.store import CHECKPOINT, LOGITS, Lease, Run, Store, publish
+from ns_bench.runs.store import CHECKPOINT, LOGITS, Run, Store
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""

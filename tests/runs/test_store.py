@@ -16,23 +16,11 @@ from hypothesis import strategies as st
 from processes import python, said
 
 from ns_bench.errors import UserError
+from ns_bench.files import Corrupt, publish, publish_json, seal, storage_full, unseal
 from ns_bench.recipe import Recipe
 from ns_bench.runs import store as store_module
-from ns_bench.runs.store import (
-    CHECKPOINT,
-    LOGITS,
-    MODEL,
-    SCHEMA,
-    Corrupt,
-    Lease,
-    Run,
-    Store,
-    publish,
-    publish_json,
-    seal,
-    storage_full,
-    unseal,
-)
+from ns_bench.runs.lease import Lease
+from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, SCHEMA, Run, Store
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
@@ -109,7 +97,7 @@ def test_a_failing_publish_leaves_the_old_file_alone(tmp_path, monkeypatch, fail
 def test_a_disk_that_takes_no_more_leaves_the_old_file_alone(tmp_path):
     code = """
 import pathlib, resource, sys
-from ns_bench.runs.store import publish
+from ns_bench.files import publish
 path = pathlib.Path(sys.argv[1])
 publish(path, b"old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -127,7 +115,7 @@ def test_a_kill_leaves_the_old_or_the_new_content(tmp_path):
     """Twelve writers publish as fast as they can, are read meanwhile, and get kill -9."""
     code = """
 import os, pathlib, signal, sys
-from ns_bench.runs.store import publish
+from ns_bench.files import publish
 size = int(sys.argv[2])
 pids = []
 for i in range(12):

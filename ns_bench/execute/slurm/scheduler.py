@@ -30,8 +30,8 @@ from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
-from ns_bench.files import folder
-from ns_bench.runs.store import Run, Store, publish_json
+from ns_bench.files import folder, publish_json
+from ns_bench.runs.store import Run, Store
 
 COMMAND_SECONDS = 60
 """A scheduler that does not answer for this long counts as not answering."""

@@ -32,7 +32,8 @@ from slurm_studies import (
 
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.scheduler import Scheduler, job
-from ns_bench.runs.store import Store, publish_json
+from ns_bench.files import publish_json
+from ns_bench.runs.store import Store
 
 pytestmark = [
     pytest.mark.slurm,

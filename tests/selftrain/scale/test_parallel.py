@@ -31,8 +31,10 @@ from ns_bench.data.split import Dataset, load
 from ns_bench.errors import UserError
 from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
+from ns_bench.files import unseal
 from ns_bench.recipe import Recipe, RowNoise
-from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Held, Lease, Run, Store, unseal
+from ns_bench.runs.lease import Held, Lease
+from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Run, Store
 from ns_bench.selftrain.models import build, network
 from ns_bench.selftrain.noise import augment
 from ns_bench.selftrain.pseudo import PseudoLabeled
