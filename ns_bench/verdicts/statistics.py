@@ -386,9 +386,9 @@ def _support_p(c: Contrast, kind: Kind, count: int) -> float:
 def _sign_flip_p(d: Array) -> float:
     """Share of sign patterns whose mean is at least as far from 0 as the observed one.
 
-    The patterns are `scipy.stats.permutation_test`'s. Its p-value is not used: ties, which
-    accuracies are full of, are recognised there only to 2e-14 of the observed mean, which is less
-    than the rounding error of accuracies in points, and a missed tie makes p too small.
+    `scipy.stats.permutation_test` is not used: ties, which accuracies are full of, are recognised
+    there only to 2e-14 of the observed mean, which is less than the rounding error of accuracies
+    in points, and a missed tie makes p too small.
     """
     return _sign_flip_p_of(d.tobytes())
 
@@ -397,8 +397,6 @@ def _sign_flip_p(d: Array) -> float:
 def _sign_flip_p_of(content: bytes) -> float:
     """A contrast is often both a claim's and an arm's: it is tested once."""
     d = np.frombuffer(content)
-    if len(d) == 1:
-        return 1.0  # scipy refuses a single difference, of which both signs are as extreme
     means = _sign_patterns(len(d)) @ d / len(d)
     as_extreme = np.abs(means) >= np.abs(np.mean(d)) - _tie(d)
     # Beyond every pattern, the observed one is added to those drawn, so that p is never 0.
@@ -408,27 +406,14 @@ def _sign_flip_p_of(content: bytes) -> float:
 
 @lru_cache(maxsize=2)
 def _sign_patterns(n: int) -> Array:
-    """The patterns [count, n] of +1 and -1 that scipy gives n differences, the same every time.
+    """Patterns [count, n] of +1 and -1: every one, or as many as allowed at random from one seed.
 
-    Seen once through a statistic that is handed every pattern of n ones.
+    Those at random are drawn as `scipy.stats.permutation_test` draws them.
     """
-    from scipy.stats import permutation_test
-
-    seen: list[Array] = []
-
-    def look(x: Array, axis: int) -> Array:
-        seen.append(np.moveaxis(x, axis, -1).reshape(-1, n).copy())
-        return np.asarray(np.mean(x, axis=axis))
-
-    permutation_test(
-        (np.ones(n),),
-        look,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=SIGN_PATTERNS,
-        rng=np.random.default_rng(0),
-    )
-    return np.concatenate(seen[1:])  # the first is what was observed
+    if 2**n <= SIGN_PATTERNS:
+        return np.where(np.arange(2**n)[:, None] >> np.arange(n) & 1, -1.0, 1.0)
+    pairs = np.tile([1.0, -1.0], (SIGN_PATTERNS, n, 1))
+    return np.random.default_rng(0).permuted(pairs, axis=-1)[..., 0]
 
 
 def _smallest_p(n: ArrayLike) -> Array:

@@ -154,6 +154,20 @@ def test_sign_flip_p_is_scipys_where_nothing_ties(n):
     assert paired_contrast(d).p == pytest.approx(test.pvalue, abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [3, 16, 17, 29])
+def test_sign_flip_p_is_of_the_patterns_that_scipy_enumerates_or_draws(n):
+    d = np.random.default_rng(n).normal(0.2, 1.0, n)
+    test = stats.permutation_test(
+        (d,),
+        lambda x, axis: np.abs(np.mean(x, axis=axis)),
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=2**16,
+        rng=np.random.default_rng(0),
+    )
+    assert paired_contrast(d).p == pytest.approx(test.pvalue, abs=1e-12)
+
+
 @pytest.mark.parametrize(("n", "p"), [(1, 1.0), (2, 0.5), (5, 0.0625), (8, 0.0078125)])
 def test_sign_flip_p_stops_at_its_floor(n, p):
     assert paired_contrast(np.arange(1.0, n + 1)).p == p
