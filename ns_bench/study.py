@@ -326,8 +326,10 @@ def _report(
     assignments: dict[str, Any],
 ) -> int:
     from ns_bench.cli import terminal
-    from ns_bench.report.page import folder_name, write
-    from ns_bench.verdicts.analysis import Tuning, analyse, collect
+    from ns_bench.report.page import write
+    from ns_bench.verdicts.analysis import Tuning, analyse
+    from ns_bench.verdicts.sources import folder_name
+    from ns_bench.verdicts.table import collect
 
     runs, curves = collect(item.design, plan, item.seeds)
     changed = {name: str(value) for name, value in assignments.items()}

@@ -9,7 +9,8 @@ from ns_bench.design.definition import Arm, Design, Study, difference, untestabl
 from ns_bench.design.profile import load_profile
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
-from ns_bench.verdicts.analysis import Analysis, analyse, collect
+from ns_bench.verdicts.analysis import Analysis, analyse
+from ns_bench.verdicts.table import collect
 
 SPREAD = [0.0, 0.4, -0.6, 1.2, -1.0, 0.2, 0.8, -0.4]
 SCRIPT = "<script>alert(1)</script>"

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from ns_bench.design.definition import Study, study_names
 from ns_bench.design.profile import Profile, profile_names
 from ns_bench.errors import UserError, exit_code
-from ns_bench.verdicts.sources import TRIAL, from_store, from_tables, load_all, usual_profiles
+from ns_bench.verdicts.sources import (
+    TRIAL,
+    folder_name,
+    from_store,
+    from_tables,
+    load_all,
+    usual_profiles,
+)
 
 if TYPE_CHECKING:
     from ns_bench.verdicts.analysis import Analysis
@@ -152,7 +159,7 @@ def _write(options: argparse.Namespace, analyses: "list[Analysis]", refresh: int
     out: Path = options.out or options.tables or options.runs / "reports"
     said = []
     for analysis in analyses:
-        folder = out / page.folder_name(analysis.study, analysis.profile)
+        folder = out / folder_name(analysis.study, analysis.profile)
         said.append(f"report: {page.write(analysis, folder, refresh=refresh)}")
     if options.study == "all":
         said.append(f"scorecard: {scorecard.write(analyses, out, refresh=refresh)}")
@@ -180,8 +187,6 @@ def _live(options: argparse.Namespace) -> int:
 
 
 def _point_out_strays(source: Path) -> None:
-    from ns_bench.report.page import folder_name
-
     studies, profiles = load_all(study_names(), profile_names())
     names = {folder_name(study, profile) for study in studies for profile in profiles}
     for stray in sorted(path.parent.name for path in source.glob("*/runs.csv")):

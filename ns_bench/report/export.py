@@ -112,7 +112,7 @@ def tensorboard(analyses: "Sequence[Analysis]", folder: Path) -> int | None:
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError:
         return None
-    from ns_bench.report.page import folder_name
+    from ns_bench.verdicts.sources import folder_name
 
     count = 0
     for analysis in analyses:

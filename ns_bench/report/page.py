@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from ns_bench.design.definition import Study
-from ns_bench.design.profile import Profile
 from ns_bench.files import publish
 from ns_bench.report import figure, html, latex, robustness, tuned
 from ns_bench.report import markdown as md
@@ -51,11 +49,6 @@ def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
     path = folder / "report.md"
     publish(path, md.render(said).encode())
     return path
-
-
-def folder_name(study: Study, profile: Profile) -> str:
-    """Return the name of the folder that a study's report in a profile is in."""
-    return f"{study.name}-{profile.name}"
 
 
 def markdown(analysis: Analysis) -> str:

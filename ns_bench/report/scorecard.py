@@ -32,9 +32,10 @@ from ns_bench.report.blocks import (
 from ns_bench.report.figure import plain, wrap
 from ns_bench.report.figure import write as write_figure
 from ns_bench.report.numbers import MISSING, interval, signed
-from ns_bench.report.page import folder_name, papers, seeds_of
+from ns_bench.report.page import papers, seeds_of
 from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
+from ns_bench.verdicts.sources import folder_name
 
 
 @dataclass(frozen=True)

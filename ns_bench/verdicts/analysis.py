@@ -1,9 +1,8 @@
-"""A study's results: tidy tables, and from these alone the statistics of arms and claims."""
+"""The statistics of a study's arms and claims, from its tidy tables alone."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +10,8 @@ import pandas as pd
 
 from ns_bench.design.definition import Claim, Design, Study, Weights
 from ns_bench.design.profile import Profile
-from ns_bench.errors import UserError, unknown
-from ns_bench.files import Corrupt
+from ns_bench.errors import unknown
 from ns_bench.robustness import groups_in
-from ns_bench.runs.plan import Plan
-from ns_bench.runs.store import Result, Run
 from ns_bench.verdicts import paper
 from ns_bench.verdicts.statistics import (
     Array,
@@ -33,14 +29,6 @@ from ns_bench.verdicts.statistics import (
 
 if TYPE_CHECKING:
     from ns_bench.tuning.tuned_arms import Tuned
-
-TEXT = [
-    *("arm", "run", "state", "reason", "teacher", "model"),
-    *("host", "device", "git", "dirty", "torch", "timm"),
-    *("pseudo_per_class_pool", "pseudo_per_class_used"),
-    *("pseudo_per_tenth", "pseudo_per_tenth_right", "data_fingerprint"),
-]
-"""Columns of the table of runs that hold words; "" where there is none."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +93,7 @@ class Analysis:
     """Everything a report shows of a study in a profile.
 
     Attributes:
-        runs: tidy, one row an arm and seed, missing runs included; see `collect`.
+        runs: tidy, one row an arm and seed, missing runs included; see `table.collect`.
         curves: tidy, one row an arm, seed and evaluation during training.
         foreign: how many runs have another recipe than the profile gives their arm.
         changed: fields set by hand; they are named in the title.
@@ -148,84 +136,6 @@ class Analysis:
         changed = "".join(f", {field}={value}" for field, value in self.changed.items())
         tuned = ", tuned" if self.tuning else ""
         return f"{self.study.name} · {self.profile.name}{changed}{tuned} · {self.seeds} seeds"
-
-
-def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (runs, curves) as tidy tables, which hold everything a report shows.
-
-    Every arm and seed is a row of runs, whatever its state; so is a teacher that is not done and
-    is no arm itself, its arm being "".
-    """
-    rows, curves = [], []
-    recipes = design.recipes(range(seeds))
-    asked = {recipe.id for recipe in recipes.values()}
-    needed: dict[str, int] = {}
-    for (_, seed), recipe in recipes.items():
-        link = recipe.teacher
-        while link is not None:
-            needed.setdefault(link.id, seed)
-            link = link.teacher
-    for run_id, seed in needed.items():
-        if run_id not in asked and plan.states[run_id] != "done":
-            rows.append({"arm": "", "seed": seed, **_row(plan, run_id)})
-    for (arm, seed), recipe in recipes.items():
-        rows.append({"arm": arm, "seed": seed, **_row(plan, recipe.id)})
-        log = plan.runs[recipe.id].metrics()
-        curves += [{"arm": arm, "seed": seed, **r} for r in log if "loss" in r]
-    runs = pd.DataFrame(rows)
-    words = [column for column in runs if column in TEXT]
-    runs[words] = runs[words].astype(object).fillna("")
-    return runs, pd.DataFrame(curves)
-
-
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Load what `page.write` wrote: (runs, curves), to the last bit.
-
-    Raises:
-        UserError: there is no runs.csv, or it is not a table of runs.
-    """
-    path = folder / "runs.csv"
-    runs = _read(path)
-    for column in ("arm", "seed", "run", "state", "test_top1"):
-        if column not in runs:
-            raise UserError(f"{path}: not a table of runs, it has no column '{column}'")
-    if runs.empty:
-        raise UserError(f"{path}: it holds no runs")
-    if not pd.api.types.is_integer_dtype(runs["seed"]) or runs["seed"].min() < 0:
-        raise UserError(f"{path}: column 'seed' holds more than whole numbers from 0 on")
-    if np.isinf(runs["test_top1"]).any():
-        raise UserError(f"{path}: column 'test_top1' holds more than percentages")
-    if runs[runs["arm"] != ""].duplicated(["arm", "seed"]).any():
-        raise UserError(f"{path}: an arm has two rows of one seed")
-    curves = folder / "curves.csv"
-    return runs, _read(curves) if curves.exists() else pd.DataFrame()
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        # All as words first: an arm may be called NA, and pandas' floats may be off by a bit.
-        table = pd.read_csv(path, dtype=object, keep_default_na=False)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as a table: {why}") from None
-    for column in table:
-        if column not in TEXT:
-            try:
-                table[column] = _numbers(table[column])
-            except ValueError:
-                raise UserError(f"{path}: column '{column}' holds more than numbers") from None
-    return table
-
-
-def _numbers(cells: pd.Series) -> pd.Series:
-    try:
-        return cells.map(int).astype(np.int64)
-    except (ValueError, OverflowError):
-        return cells.map(lambda cell: float(cell) if cell else np.nan).astype(np.float64)
 
 
 def analyse(
@@ -278,92 +188,6 @@ def label(weights: Weights) -> str:
         first, second = sorted(weights, key=lambda arm: -weights[arm])
         return f"{first} - {second}"
     return " ".join(f"{weight:+g} {arm}" for arm, weight in weights.items())
-
-
-def _row(plan: Plan, run_id: str) -> dict[str, object]:
-    run, state = plan.runs[run_id], plan.states[run_id]
-    reason = ""
-    if state == "failed":
-        reason = " ".join(str((run.failure() or {}).get("error", "")).split())
-    elif state == "blocked" and run.teacher is not None:
-        reason = f"below {run.teacher.id}, which has no result"
-    return {
-        "run": run.id,
-        "state": state,
-        "teacher": run.teacher.id if run.teacher else None,
-        "model": run.recipe.model,
-        # A run that finished after the plan was made is not half in.
-        **_columns(_result(run) if state in ("done", "unmeasured") else None),
-        **_measured(run),
-        **_chain(run),
-        "teacher_test_top1": _teacher_top1(run),
-        "reason": reason,
-    }
-
-
-def _chain(run: Run) -> dict[str, object]:
-    """Return what a run and its teachers take together."""
-    chain = [run]
-    while chain[-1].teacher is not None:
-        chain.append(chain[-1].teacher)
-    results = [_result(link) for link in chain]
-    seconds = sum(result.seconds if result else np.nan for result in results)
-    return {
-        "chain_steps": sum(link.recipe.steps for link in chain),
-        "chain_images": sum(link.recipe.images for link in chain),
-        "chain_seconds": seconds,
-    }
-
-
-def _measured(run: Run) -> dict[str, float]:
-    columns: dict[str, float] = {}
-    for group in run.wanted:
-        if (found := run.measured(group)) is not None:
-            columns |= {f"test_{group}_{name}": value for name, value in found.values.items()}
-            columns[f"{group}_seconds"] = found.seconds
-    return columns
-
-
-def _result(run: Run) -> Result | None:
-    try:
-        return run.result()
-    except Corrupt:
-        return None
-
-
-def _teacher_top1(run: Run) -> float:
-    result = _result(run.teacher) if run.teacher else None
-    return result.test["top1"] if result else np.nan
-
-
-def _columns(result: Result | None) -> dict[str, object]:
-    if result is None:
-        return {"test_top1": np.nan}
-    code = result.provenance
-    return {
-        **{f"test_{name}": value for name, value in result.test.items()},
-        **{f"validation_{name}": value for name, value in result.validation.items()},
-        **{
-            f"pseudo_{name}": " ".join(map(str, value)) if isinstance(value, list) else value
-            for name, value in (result.pseudo or {}).items()
-        },
-        **{f"data_{name}": value for name, value in result.data.items()},
-        "steps": result.steps,
-        "images": result.images,
-        "seconds": result.seconds,
-        "images_per_second": result.images_per_second,
-        "resumed": result.resumed,
-        "host": code["host"],
-        "device": code["device"],
-        "threads": code.get("threads", np.nan),
-        "git": code["git"],
-        "dirty": str(code["dirty"]),
-        "torch": code["packages"]["torch"],
-        "timm": code["packages"]["timm"],
-        # what most runs are not
-        **({"parts": code["parts"]} if code.get("parts", 1) > 1 else {}),
-        **({"compiled": "True"} if code.get("compiled") else {}),
-    }
 
 
 def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSummary]:

@@ -18,6 +18,11 @@ TRIAL = "smoke"
 """The profile that is reported only where it is asked for."""
 
 
+def folder_name(study: Study, profile: Profile) -> str:
+    """Return the name of the folder that a study's report in a profile is in."""
+    return f"{study.name}-{profile.name}"
+
+
 def usual_profiles() -> list[str]:
     return [name for name in profile_names() if name != TRIAL]
 
@@ -28,7 +33,8 @@ def from_store(
     """Analyse a study's runs in a store; None if none is done or failed, unless `empty`."""
     from ns_bench.runs.plan import make_plan
     from ns_bench.runs.store import Store
-    from ns_bench.verdicts.analysis import analyse, collect
+    from ns_bench.verdicts.analysis import analyse
+    from ns_bench.verdicts.table import collect
 
     seeds = study.seeds.get(profile.name, profile.seeds)
     design = study.design(profile)
@@ -43,8 +49,8 @@ def from_store(
 
 def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None":
     """Analyse a study's published tables; None if there is no folder of it."""
-    from ns_bench.report.page import folder_name
-    from ns_bench.verdicts.analysis import analyse, read
+    from ns_bench.verdicts.analysis import analyse
+    from ns_bench.verdicts.table import read
 
     folder = root / folder_name(study, profile)
     if not folder.is_dir():

@@ -55,7 +55,8 @@ def test_scorecard(benchmark, store, tmp_path):
     from ns_bench.report import scorecard
     from ns_bench.runs.plan import make_plan
     from ns_bench.runs.store import _parse
-    from ns_bench.verdicts.analysis import analyse, collect
+    from ns_bench.verdicts.analysis import analyse
+    from ns_bench.verdicts.table import collect
 
     profile = load_profile("digits")
     studies = [study(number) for number in range(STUDIES)]

@@ -137,7 +137,8 @@ def test_recipe_fields_that_differ(tmp_path):
     study = definition.load_study("teacher_size")
     from ns_bench.report.page import write as write_page
     from ns_bench.runs.plan import make_plan
-    from ns_bench.verdicts.analysis import analyse, collect
+    from ns_bench.verdicts.analysis import analyse
+    from ns_bench.verdicts.table import collect
 
     design = study.design(profile)
     plan = make_plan(Store(b), design.recipes(range(8)).values())

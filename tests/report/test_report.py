@@ -22,8 +22,9 @@ from ns_bench.report.page import markdown, write
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
 from ns_bench.verdicts import paper
-from ns_bench.verdicts.analysis import analyse, collect, label, read
+from ns_bench.verdicts.analysis import analyse, label
 from ns_bench.verdicts.statistics import mean_interval
+from ns_bench.verdicts.table import collect, read
 
 STUDY = definition.load_study("teacher_size")
 SEEDS = 8

@@ -33,8 +33,9 @@ from ns_bench.robustness.measure import auroc, measure, strangers
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import MODEL, Measured, Run, Store
 from ns_bench.selftrain.models import build
-from ns_bench.verdicts.analysis import analyse, collect, read
+from ns_bench.verdicts.analysis import analyse
 from ns_bench.verdicts.pilot import needs, table_of
+from ns_bench.verdicts.table import collect, read
 
 FAST = {"train.epochs": 1, "train.batch_size": 10, "train.ratio": 1, "data.test": 20}
 ALL = tuple(GROUPS)
