@@ -32,13 +32,6 @@ def decode(
         if fast:
             image.draft("L" if channels == 1 else "RGB", (2 * pixels, 2 * pixels))
         upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-    return fitted(upright, channels, pixels)
-
-
-def fitted(image: Any, channels: int, pixels: int) -> np.ndarray:
-    """Return a Pillow image cropped in its middle and resized: uint8 [channels, pixels, pixels]."""
-    from PIL import Image, ImageOps
-
-    if image.size != (pixels, pixels):
-        image = ImageOps.fit(image, (pixels, pixels), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(pixels, pixels, channels).transpose(2, 0, 1)
+    if upright.size != (pixels, pixels):
+        upright = ImageOps.fit(upright, (pixels, pixels), Image.Resampling.BILINEAR)
+    return np.asarray(upright).reshape(pixels, pixels, channels).transpose(2, 0, 1)
