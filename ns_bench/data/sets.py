@@ -18,7 +18,6 @@ Where a set's files are is no part of a recipe. It is noted in the store, where 
 other machines find it: `<store>/data/NAME-<8 hex>.json`.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -35,7 +34,7 @@ from ns_bench.data.catalog import files_of, hub_sets, pixels_of, sources_of
 from ns_bench.data.decode import decode
 from ns_bench.data.source import Source
 from ns_bench.errors import UserError, unknown
-from ns_bench.files import publish_json
+from ns_bench.files import locked, publish_json
 from ns_bench.recipe import Data, Files, Part
 
 if TYPE_CHECKING:
@@ -225,8 +224,7 @@ def _decoded(spec: Data, files: Files, places: Mapping[str, str]) -> Path:
     here = {"arrays": str(folder)}
     if not _is_there(here):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes, one decodes
+        with locked(folder.parent / ".lock"):  # of several processes, one decodes
             if not _is_there(here):
                 _decode_into(folder, spec, files, places)
     return folder

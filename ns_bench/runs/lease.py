@@ -1,18 +1,16 @@
 """Who works on a run now: leases, which outlive no process."""
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ns_bench.files import publish_json
+from ns_bench.files import locked, publish_json
 
 LEASE_SECONDS = 120.0
 """A lease of another host counts as abandoned once it was not renewed for this long."""
@@ -56,7 +54,7 @@ class Lease:
     def acquire(self) -> None:
         """Take the lease or raise Held."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._exclusive():
+        with locked(self.path / ".lock"):  # or two might find it abandoned and both take it
             holder = self.holder()
             if holder is not None and holder["token"] != self._token:
                 raise Held(f"held by process {holder['pid']} on {holder['host']}")
@@ -75,16 +73,9 @@ class Lease:
         os.utime(self._file)
 
     def release(self) -> None:
-        with self._exclusive(), contextlib.suppress(Held):
+        with locked(self.path / ".lock"), contextlib.suppress(Held):
             self.renew()
             self._file.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Keep two processes from both finding a lease abandoned and both taking it."""
-        with (self.path / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def process_started(pid: int) -> float | None:

@@ -1,11 +1,11 @@
 """Show a search in an Optuna storage, for its dashboard. The run store stays the truth."""
 
-import fcntl
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ns_bench.errors import UserError
+from ns_bench.files import locked
 from ns_bench.tuning.sampler import NUMBER, distribution, frozen, quiet
 from ns_bench.tuning.trials import Search, Standing
 
@@ -36,8 +36,7 @@ class Mirror:
         """Add the trials that have ended since the last call. UserError: the storage is gone."""
         ended = [s for s in standings if s.state != "running"]
         search.folder.mkdir(parents=True, exist_ok=True)
-        with quiet(), (search.folder / "mirror.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two callers, one adds a trial
+        with quiet(), locked(search.folder / "mirror.lock"):  # of two callers, one adds a trial
             study = self.studies[search.arm]
             try:
                 there = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}

@@ -9,7 +9,6 @@ accounting. What was submitted is recorded in `<store>/slurm/`:
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -30,7 +29,7 @@ from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
-from ns_bench.files import folder, publish_json
+from ns_bench.files import folder, locked, publish_json
 from ns_bench.runs.store import Run, Store
 
 COMMAND_SECONDS = 60
@@ -135,8 +134,7 @@ class Scheduler:
     def exclusive(self) -> Iterator[None]:
         """Let one call at a time look and submit: two must not submit the same runs twice."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.root / "lock"):
             yield
 
     def records(self) -> list[dict[str, Any]]:
