@@ -1,0 +1,270 @@
+"""Tests that may be looked at: sign flips over a schedule of looks, and intervals from them.
+
+A contrast has one difference a seed. Under the null that its center is `shift`, the differences
+minus the shift are as likely with any signs as with those observed. The signs of the whole path
+are flipped at once (Westfall and Young 1993), so the flipped paths show how the looks hang
+together, whatever the distribution: each flipped path is judged at every look as the observed one
+is. A schedule says which share of alpha may be spent by each look (Lan and DeMets 1983). At look k
+the boundary is the smallest size of a sum that no more flipped paths pass than the budget allows,
+those that passed an earlier boundary included; what ties leave unspent goes on to the next look.
+
+Validity. Of the flipped paths a share of at most alpha ever passes, and if the null is true the
+observed path is as likely to be any of them: it passes with probability alpha at most, upwards
+with half of that. This is exact for differences that are symmetric around the shift (of two arms
+that are alike they always are), for any number of seeds. Up to EXACT + 1 seeds every pattern of
+signs is there, beyond it later signs are drawn at random, once for all studies; the observed path
+is one of the set, which keeps the test exact (Hemerik and Goeman 2018).
+
+The p-value of a path that passed a boundary at look k is the stage-wise one: the share of flipped
+paths that stopped earlier, or are as extreme at k (Jennison and Turnbull 2000, section 8.4). Before
+that it is divided by the share of alpha that may be spent so far, a repeated p-value (chapter 9).
+So "p <= level" and "a boundary was passed" are the same. The repeated interval (chapter 9) holds
+the shifts that no look so far has rejected.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ns_bench.errors import UserError
+
+Array = NDArray[np.float64]
+
+EXACT = 14
+"""All 2^EXACT patterns of the first EXACT + 1 signs are there, up to a change of every sign."""
+
+BATCH = 2**17
+"""Flipped paths that are walked at a time: their arrays stay in a processor's cache."""
+
+TIE = 1e-9
+"""Sums closer than this share of the largest are equal, see `ns_bench.verdicts.statistics`."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a study is looked at, in seeds, and which share of alpha may be spent by each look."""
+
+    looks: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64)
+    spending: tuple[float, ...] = (0.16, 0.25, 0.35, 0.5, 0.65, 0.85, 1.0)
+
+    def __post_init__(self) -> None:
+        looks, shares = self.looks, self.spending
+        if not looks or looks[0] < 1 or any(b <= a for a, b in pairwise(looks)):
+            raise UserError(f"looks {_listed(looks)}: expected ascending numbers of seeds")
+        if len(shares) != len(looks):
+            raise UserError(f"spending {_listed(shares)}: expected {len(looks)} shares, one a look")
+        ascends = all(a < b for a, b in pairwise((0.0, *shares)))
+        if not ascends or shares[-1] != 1:
+            raise UserError(f"spending {_listed(shares)}: expected shares that ascend to 1")
+
+    @classmethod
+    def fixed(cls, seeds: int) -> "Schedule":
+        """Return the schedule of one look, after a number of seeds that is fixed beforehand."""
+        return cls((seeds,), (1.0,))
+
+    @property
+    def maximum(self) -> int:
+        return self.looks[-1]
+
+    def complete(self, seeds: int) -> int:
+        """Return how many looks are over when seeds 0 to `seeds` - 1 are done."""
+        return sum(look <= seeds for look in self.looks)
+
+    def require_reach(self, alpha: float, family: int = 1) -> None:
+        """Raise UserError if the first look cannot reach alpha, or no look alpha / `family`."""
+        least = [2.0 ** (1 - n) for n in self.looks]
+        if least[0] > alpha * self.spending[0]:
+            raise UserError(
+                f"looks {_listed(self.looks)}: no result of {self.looks[0]} seeds has a p below "
+                f"2^{1 - self.looks[0]} = {least[0]:.2g}, but the first look may spend "
+                f"{alpha * self.spending[0]:.2g}"
+            )
+        budgets = [alpha * share / family for share in self.spending]
+        if all(p > budget for p, budget in zip(least, budgets, strict=True)):
+            raise UserError(
+                f"looks {_listed(self.looks)}: no result of {self.maximum} seeds has a p below "
+                f"{least[-1]:.2g}, but {family} claims leave each {budgets[-1]:.2g}"
+            )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What the looks say of paths, each array [level, path, look].
+
+    Attributes:
+        p: of the null, by this look; at most the level if and only if a boundary was passed.
+        side: 1 if the boundary was first passed upwards by this look, -1 downwards, else 0.
+        boundary: what the size of the mean has to exceed at this look; inf where nothing passes.
+    """
+
+    p: Array
+    side: NDArray[np.int8]
+    boundary: Array
+
+    def split(self, ends: Sequence[int]) -> list["Walk"]:
+        """Return the parts of paths that end before each of `ends`, and the rest."""
+        parts = (np.split(each, ends, axis=1) for each in (self.p, self.side, self.boundary))
+        return [Walk(*part) for part in zip(*parts, strict=True)]
+
+
+def walk(
+    differences: Array, schedule: Schedule, levels: Sequence[float], exact: int = EXACT
+) -> Walk:
+    """Test at every complete look whether paths have their center at 0.
+
+    Args:
+        differences: [path, seed]; a shift is tested by subtracting it before.
+        levels: two-sided, each in (0, 1).
+        exact: log2 of the number of sign patterns; fewer are faster, for simulations.
+    """
+    count = schedule.complete(differences.shape[1])
+    shape = (len(levels), len(differences), count)
+    walked = Walk(np.ones(shape), np.zeros(shape, dtype=np.int8), np.full(shape, np.inf))
+    size = max(BATCH >> exact, 1)
+    for first in range(0, len(differences), size):
+        batch = slice(first, first + size)
+        part = Walk(walked.p[:, batch], walked.side[:, batch], walked.boundary[:, batch])
+        _walk(differences[batch], schedule, levels, part, exact)
+    return walked
+
+
+def _walk(
+    paths: Array, schedule: Schedule, levels: Sequence[float], walked: Walk, exact: int
+) -> None:
+    """Fill in `walked`. The arrays here are [path, pattern], and grow with the patterns."""
+    looks = schedule.looks[: walked.p.shape[-1]]
+    sums = np.zeros((len(paths), 1))
+    passed = [np.zeros(sums.shape, dtype=bool) for _ in levels]
+    before = 0
+    for k, n in enumerate(looks):
+        signs = _patterns(n, exact)
+        total, share = signs.shape[1], schedule.spending[k]
+        growth = (1, total // sums.shape[1])
+        sums = np.tile(sums, growth) + paths[:, before:n] @ signs[before:]
+        size = np.abs(sums)
+        tie = TIE * np.abs(paths[:, :n]).sum(axis=1, keepdims=True)
+        extreme = size >= size[:, :1] - tie
+        largest = _largest(size, int(max(levels) * share * total + TIE) + 1)
+        for i, level in enumerate(levels):
+            passed[i] = np.tile(passed[i], growth)
+            p = (passed[i] | extreme).sum(axis=1) / total
+            boundary = _pass(size, tie, largest, passed[i], int(level * share * total + TIE))
+            now = np.sign(sums[:, 0]) * (size[:, 0] > boundary)
+            p0, side0 = (walked.p[i, :, k - 1], walked.side[i, :, k - 1]) if k else (1.0, 0)
+            walked.p[i, :, k] = np.where(side0, p0, np.where(now, p, np.minimum(p0, p / share)))
+            walked.side[i, :, k] = np.where(side0, side0, now)
+            walked.boundary[i, :, k] = boundary / n
+        before = n
+
+
+def _largest(size: Array, count: int) -> NDArray[np.intp]:
+    """Return where the `count` largest of each row are, in descending order."""
+    some = np.argpartition(size, size.shape[1] - count, axis=1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(size, some, axis=1), axis=1)
+    return np.take_along_axis(some, order, axis=1)
+
+
+def _pass(
+    size: Array, tie: Array, largest: NDArray[np.intp], passed: NDArray[np.bool_], allowed: int
+) -> Array:
+    """Mark in `passed` who passes now, so that no more than `allowed` have; return the boundary.
+
+    It lies above the first path that the budget has no room for, and above all that tie with it.
+    """
+    values = np.take_along_axis(size, largest, axis=1)
+    under_way = ~np.take_along_axis(passed, largest, axis=1)
+    budget = allowed - passed.sum(axis=1, keepdims=True)
+    first = np.argmax(np.cumsum(under_way, axis=1) > budget, axis=1)[:, None]
+    boundary = np.take_along_axis(values, first, axis=1) + tie
+    now = under_way & (values > boundary)
+    np.put_along_axis(passed, largest, now | ~under_way, axis=1)
+    return np.where(now.any(axis=1), boundary[:, 0], np.inf)
+
+
+@lru_cache(maxsize=16)
+def _patterns(n: int, exact: int) -> Array:
+    """Signs [seed, pattern] of n seeds; the first pattern, and the first seed's sign, are +1.
+
+    A pattern is there without its opposite: the size of a sum is the same for both. Those of fewer
+    seeds, over and over, are the first rows of those of more: later seeds change no earlier
+    look.
+    """
+    bits = min(n - 1, exact)
+    numbers = np.arange(2**bits)
+    signs = np.ones((n, 2**bits))
+    for seed in range(bits):
+        signs[seed + 1] = 1 - 2 * (numbers >> seed & 1)
+    draw = np.random.default_rng(0)
+    for seed in range(bits + 1, n):
+        signs[seed, 1:] = 1 - 2 * (draw.random(2**bits) < 0.5)[1:]
+    return signs
+
+
+def rejected(walked: Walk) -> NDArray[np.int8]:
+    """Return the side on which each level, and every larger one beside it, rejects.
+
+    Levels have to descend. What a small level rejects need not be rejected by a larger one, which
+    has spent more on earlier looks; taking both makes levels nest, as closed testing asks for.
+    """
+    up = np.logical_and.accumulate(walked.side > 0, axis=0)
+    down = np.logical_and.accumulate(walked.side < 0, axis=0)
+    return up.astype(np.int8) - down.astype(np.int8)
+
+
+def repeated_interval(
+    differences: Array,
+    schedule: Schedule,
+    levels: Sequence[float],
+    tested: Sequence[float] = (0.0,),
+    exact: int = EXACT,
+) -> tuple[float, float]:
+    """Return the shifts that no complete look has rejected at the last of `levels`.
+
+    Args:
+        differences: one a seed, as many as the last look that counts has.
+        levels: descending, see `rejected`.
+        tested: shifts whose tests the bounds have to agree with. A bound is infinite where so few
+            seeds reject no shift at all.
+    """
+    least, most = differences.min(), differences.max()
+    beyond = 1e-6 * (most - least or abs(most) or 1.0)
+    ends = np.array([least - beyond, most + beyond])
+    return (
+        -_bound(-differences, schedule, levels, sorted([*-ends, *(-t for t in tested)]), exact),
+        _bound(differences, schedule, levels, sorted([*ends, *tested]), exact),
+    )
+
+
+def _bound(
+    differences: Array,
+    schedule: Schedule,
+    levels: Sequence[float],
+    shifts: Sequence[float],
+    exact: int,
+) -> float:
+    """Return the shift above which all are rejected as too high, to 1/16000 of their range."""
+
+    def last_kept(shifts: Array) -> int:
+        walked = walk(differences - shifts[:, None], schedule, levels, exact)
+        kept = np.flatnonzero(rejected(walked)[-1, :, -1] >= 0)
+        return int(kept[-1]) if len(kept) else -1
+
+    if not schedule.complete(len(differences)):
+        return np.inf
+    last = last_kept(np.array(shifts))  # the first, below every difference, is not too high
+    if last == len(shifts) - 1:
+        return np.inf
+    low, high = shifts[last], shifts[last + 1]
+    for _ in range(7):
+        grid = np.linspace(low, high, 5)
+        last = last_kept(grid[1:-1]) + 1
+        low, high = grid[last], grid[last + 1]
+    return float(low + high) / 2

@@ -1,0 +1,155 @@
+"""Words of a study's claims over looks: pure functions of the look, one error rate for all."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ns_bench.verdicts.judge import Evidence, interval, judge, judge_studies
+from ns_bench.verdicts.sequential import Schedule
+
+SHORT = Schedule((6, 8, 12), (0.7, 0.85, 1.0))
+ALPHA = 0.3  # so that a few seeds decide
+KINDS = ("greater", "not worse", "equivalent")
+
+
+def evidence(kind, *means, n=64, margin=1.0, sd=1.0, seed=0):
+    draw = np.random.default_rng(seed)
+    return Evidence(kind, margin, tuple(draw.normal(mean, sd, n) for mean in means))
+
+
+@st.composite
+def studies(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    claims = []
+    for _ in range(draw(st.integers(1, 3))):
+        n = draw(st.integers(5, 14))
+        means = draw(st.lists(st.sampled_from([-3.0, -1.0, 0.0, 0.4, 3.0]), min_size=1, max_size=2))
+        values = tuple(np.round(rng.normal(mean, 0.8, n), 1) for mean in means)
+        claims.append(Evidence(draw(st.sampled_from(KINDS)), 0.9, values))
+    return claims
+
+
+@settings(max_examples=25, deadline=None)
+@given(studies())
+def test_the_word_can_be_read_off_the_intervals_and_the_p(claims):
+    for claim, decision in zip(claims, judge(claims, SHORT, ALPHA), strict=True):
+        bounds = [
+            interval(claim, i, decision, claims, SHORT, ALPHA)
+            for i in range(len(claim.differences))
+        ]
+        inside = all(low > -0.9 and high < 0.9 for low, high in bounds)
+        claimed = {
+            "greater": all(low > 0 for low, _ in bounds) and not inside,
+            "not worse": all(low > -0.9 for low, _ in bounds),
+            "equivalent": inside,
+        }[claim.kind]
+        beyond = {
+            "greater": any(high < 0 for _, high in bounds) and not inside,
+            "not worse": any(high < -0.9 for _, high in bounds),
+            "equivalent": any(high < -0.9 or low > 0.9 for low, high in bounds),
+        }[claim.kind]
+        assert (decision.word == "reproduced") == claimed
+        assert (decision.word == "contradicted") == beyond
+        assert (decision.word == "equivalent") == (inside and claim.kind == "greater")
+        if decision.word == "reproduced":
+            assert decision.p <= decision.p_adjusted <= ALPHA
+        if decision.word == "inconclusive":
+            assert decision.p_adjusted > ALPHA
+
+
+@settings(max_examples=30, deadline=None)
+@given(studies(), st.integers(0, 2**32))
+def test_seeds_between_looks_and_after_a_decision_change_nothing(claims, seed):
+    draw = np.random.default_rng(seed)
+    before = judge(claims, SHORT, ALPHA)
+    ends = [SHORT.looks[SHORT.complete(c.seeds) - 1] if c.seeds >= 6 else 0 for c in claims]
+    cut = [
+        Evidence(c.kind, 0.9, tuple(d[: max(end, 1)] for d in c.differences))
+        for c, end in zip(claims, ends, strict=True)
+    ]
+    assert judge(cut, SHORT, ALPHA) == before
+    if all(decision.word != "inconclusive" for decision in before):
+        more = [
+            Evidence(c.kind, 0.9, tuple(np.append(d, draw.normal(0, 9, 9)) for d in c.differences))
+            for c in claims
+        ]
+        assert judge(more, SHORT, ALPHA) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean", "word"),
+    [
+        ("greater", 3.0, "reproduced"),
+        ("greater", -3.0, "contradicted"),
+        ("greater", 0.1, "equivalent"),
+        ("not worse", 0.0, "reproduced"),
+        ("not worse", -3.0, "contradicted"),
+        ("equivalent", 0.0, "reproduced"),
+        ("equivalent", 3.0, "contradicted"),
+        ("equivalent", -3.0, "contradicted"),
+    ],
+)
+def test_what_is_so_gets_its_word(kind, mean, word):
+    (decision,) = judge([evidence(kind, mean, sd=0.7)], Schedule())
+    assert decision.word == word
+    assert decision.seeds < 64
+
+
+def test_of_several_contrasts_each_has_to_hold_and_any_may_contradict():
+    words = [
+        judge([evidence("greater", *means)], Schedule())[0].word
+        for means in [(3, 3), (3, 0), (3, -3)]
+    ]
+    assert words == ["reproduced", "inconclusive", "contradicted"]
+
+
+def test_a_reproduced_claim_leaves_its_alpha_to_the_others():
+    weak = evidence("greater", 0.75, n=12, margin=0.0, seed=11)
+    strong = evidence("greater", 4.0, n=12, margin=0.0, seed=4)
+    none = evidence("greater", 0.0, n=12, margin=0.0, seed=8)
+    beside_none = judge([weak, none], Schedule())[0]
+    beside_strong = judge([weak, strong], Schedule())[0]
+    assert (beside_none.word, beside_none.open) == ("inconclusive", 2)
+    assert (beside_strong.word, beside_strong.open) == ("reproduced", 1)
+    assert beside_strong.p_adjusted <= 0.05 < beside_none.p_adjusted
+
+
+def test_a_claim_of_which_a_run_is_missing_waits_and_counts_in_the_family():
+    full = evidence("greater", 3.0, n=16)
+    few = evidence("greater", 3.0, n=7)
+    first, second = judge([full, few], Schedule())
+    assert (first.word, first.seeds) == ("reproduced", 12)  # 8 seeds are too few for two claims
+    assert (second.word, second.seeds, second.p_adjusted) == ("inconclusive", 0, 1.0)
+    assert interval(few, 0, second, [full, few], Schedule()) == (-math.inf, math.inf)
+
+
+SHAPES = {
+    "normal": lambda draw, shape: draw.normal(size=shape),
+    "heavy-tailed": lambda draw, shape: draw.standard_t(2, shape),
+    "discrete": lambda draw, shape: draw.integers(-1, 2, shape).astype(float),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_at_most_5_studies_in_100_get_a_false_word_whatever_their_claims_say(shape):
+    """Five claims, each where a false word is easiest, correlated as arms that are shared."""
+    studies, plan = 600, Schedule((8, 12, 16, 24), (0.25, 0.5, 0.75, 1.0))
+    family = [("greater", 0.0), ("greater", 0.0), ("not worse", -1.0), ("equivalent", 1.0),
+              ("equivalent", -1.0)]  # fmt: skip
+    draw = np.random.default_rng(7)
+    noise = SHAPES[shape](draw, (studies, 6, 24))
+    paths = noise[:, :1] + noise[:, 1:]
+    made = [
+        [Evidence(kind, 1.0, (mean + d,)) for (kind, mean), d in zip(family, study, strict=True)]
+        for study in paths
+    ]
+    false = {"reproduced", "contradicted"}
+    wrong = sum(
+        any(decision.word in false for decision in decisions)
+        for decisions in judge_studies(made, plan, exact=9)
+    )
+    assert wrong / studies <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+    assert wrong / studies > 0.005  # never to say a word is no merit
