@@ -38,12 +38,16 @@ class HubSet:
     Attributes:
         config: name of its configuration, which is the folder of its files; "" is none.
         pixels: side of its images as they are; 0 where they are of many sizes.
+        folder: where a package of the system puts its files; "" is none.
+        means: whether images are shrunk to the means of squares of pixels where that is possible.
     """
 
     hub: str
     config: str
     pixels: int
     files: Files
+    folder: str = ""
+    means: bool = False
 
 
 @cache
@@ -59,12 +63,14 @@ def hub_sets() -> dict[str, HubSet]:
             image=values["image"],
             label=values["label"],
             classes=values["classes"],
+            channels=values.get("channels", 3),
             labeled=labeled,
             test=test,
             unlabeled=unlabeled,
         )
         hub, config = values["hub"], values.get("config", "")
-        found[path.stem] = HubSet(hub, config, values["pixels"], files)
+        folder, means = values.get("folder", ""), values.get("means", False)
+        found[path.stem] = HubSet(hub, config, values["pixels"], files, folder, means)
     return found
 
 

@@ -8,7 +8,11 @@ import numpy as np
 
 
 def decode(
-    cell: Mapping[str, Any] | None, channels: int, pixels: int, fast: bool = False
+    cell: Mapping[str, Any] | None,
+    channels: int,
+    pixels: int,
+    fast: bool = False,
+    means: bool = False,
 ) -> np.ndarray:
     """Return an image, uint8 [channels, pixels, pixels], of any mode and size.
 
@@ -19,6 +23,8 @@ def decode(
         cell: of an undecoded column of `datasets.Image`: {"bytes", "path"}.
         fast: decode a JPEG at a half, a quarter or an eighth of its size where that is at least
             twice what is wanted; pixels differ a little.
+        means: a square whose side is a multiple of `pixels` is shrunk to the means of its parts,
+            rounded, halves up.
 
     Raises:
         Exception: it cannot be decoded; Pillow mostly raises OSError, ValueError or SyntaxError.
@@ -32,6 +38,8 @@ def decode(
         if fast:
             image.draft("L" if channels == 1 else "RGB", (2 * pixels, 2 * pixels))
         upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+    if means and upright.width == upright.height and upright.width % pixels == 0:
+        upright = upright.reduce(upright.width // pixels)
     if upright.size != (pixels, pixels):
         upright = ImageOps.fit(upright, (pixels, pixels), Image.Resampling.BILINEAR)
     return np.asarray(upright).reshape(pixels, pixels, channels).transpose(2, 0, 1)

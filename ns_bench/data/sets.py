@@ -136,7 +136,7 @@ def prepare(specs: Iterable[Data], store: Path, paths: Mapping[str, str]) -> Non
         note, names = _noted(spec, store), sources_of(spec)
         if not paths.keys() & set(names) and _is_there(note):
             continue
-        places = {**note.get("places", {}), **paths}
+        places = {**_installed(), **note.get("places", {}), **paths}
         found = {
             name: str(Path(places[name]).expanduser().resolve()) for name in names if name in places
         }
@@ -160,6 +160,12 @@ def hashes(images: np.ndarray) -> np.ndarray:
     """Return a hash of each image, uint64 [N]; of a million, two are alike once in 4 10^7 sets."""
     digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
     return np.frombuffer(b"".join(digests), dtype=np.uint64)
+
+
+def _installed() -> dict[str, str]:
+    """Return {set: folder} of those that a package of the system has installed."""
+    folders = {name: known.folder for name, known in hub_sets().items()}
+    return {name: path for name, path in folders.items() if path and Path(path).is_dir()}
 
 
 def _what(spec: Data, files: Files) -> str:
@@ -301,6 +307,7 @@ def _read(
     labeled = label in columns and not (name == "unlabeled" and part.source)
     chosen = [image, label] if labeled else [image]
     side = pixels or THUMBNAIL
+    means = source.name in hub_sets() and hub_sets()[source.name].means
     shape = (part.images, files.channels, side, side)
     target = folder / f"{name}.images.npy"
     images = open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
@@ -313,7 +320,7 @@ def _read(
             continue  # how many are there is worth knowing
         cell = row[image]
         try:
-            pixel = decode(cell, files.channels, side, fast=not pixels)
+            pixel = decode(cell, files.channels, side, fast=not pixels, means=means)
         except Exception as error:  # of damaged files Pillow says nearly anything
             place = cell.get("path") if isinstance(cell, dict) else None
             bad.append(f"{Path(place).name if place else f'row {count - 1}'} ({error})")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ns_bench.data import idx
 from ns_bench.data.catalog import hub_sets
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Files
@@ -79,6 +80,10 @@ class Source:
                 if split not in there:
                     raise unknown(f"split of {self}:", split, there)
                 return there[split]
+            if idx.images_file(folder, split):
+                if mapped:
+                    raise UserError(f"{self}: idx files are decoded once, expected data.pixels")
+                return idx.open_split(folder, split)
             for kind, suffix in (("parquet", "parquet"), ("webdataset", "tar")):
                 shards = sorted(folder.rglob(f"*.{suffix}"))
                 if not shards:
@@ -106,8 +111,8 @@ class Source:
         if folders:
             raise unknown(f"split of {self}:", split, folders)
         raise UserError(
-            f"{self}: expected a folder of save_to_disk, parquet files, tar files (WebDataset), or "
-            f"{split}/CLASS/image.png"
+            f"{self}: expected a folder of save_to_disk, parquet files, tar files (WebDataset), "
+            f"idx files ({split}-images-idx3-ubyte.gz), or {split}/CLASS/image.png"
         )
 
     def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:

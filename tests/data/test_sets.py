@@ -40,7 +40,7 @@ from ns_bench.selftrain.pseudo import PseudoLabeled, quality
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
 
-HUB = ["cifar10", "cifar100", "imagenet", "stl10", "svhn"]
+HUB = ["cifar10", "cifar100", "fashion", "imagenet", "stl10", "svhn"]
 
 
 def keys(images: torch.Tensor) -> list[bytes]:
