@@ -337,22 +337,6 @@ def test_a_table_that_is_not_ours_is_refused(tmp_path, content, why):
     assert "\n" not in str(caught.value) and "runs.csv" in str(caught.value)
 
 
-PUBLISHED = sorted(
-    path.parent
-    for path in Path(definition.__file__).parents[2].glob("reports/published/*/runs.csv")
-)
-
-
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
-def test_published_reports_are_what_their_tables_say(folder, tmp_path):
-    name, _, profile_name = folder.name.rpartition("-")
-    study, profile = definition.load_study(name), load_profile(profile_name)
-    runs, curves = read(folder)
-    seeds = max(study.seeds.get(profile.name, profile.seeds), runs["seed"].max() + 1)
-    analysis = analyse(study, profile, study.design(profile), runs, curves, seeds)
-    assert markdown(analysis) == (folder / "report.md").read_text()
-
-
 # --- the figure ------------------------------------------------------------------------------
 
 

@@ -1,0 +1,60 @@
+"""What is published is what its tables say, byte for byte; the HTML pages can be made of it."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from ns_bench.design import definition
+from ns_bench.design.profile import load_profile
+from ns_bench.report import html, latex, scorecard
+from ns_bench.report import markdown as md
+from ns_bench.report.page import content, markdown, tables
+from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.sources import from_tables
+
+PUBLISHED = Path(definition.__file__).parents[2] / "reports/published"
+FOLDERS = sorted(path.parent.name for path in PUBLISHED.glob("*/runs.csv"))
+
+
+@lru_cache
+def analysis_of(folder: str) -> Analysis:
+    study, _, profile = folder.rpartition("-")
+    analysis = from_tables(definition.load_study(study), load_profile(profile), PUBLISHED)
+    assert analysis is not None
+    return analysis
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_report_is_what_its_tables_say(folder):
+    analysis = analysis_of(folder)
+    made = {
+        "report.md": markdown(analysis),
+        "tables.tex": latex.tables(analysis.title, tables(analysis)),
+        "runs.csv": analysis.runs.to_csv(index=False),
+        "curves.csv": analysis.curves.to_csv(index=False),
+    }
+    for name, text in made.items():
+        assert text == (PUBLISHED / folder / name).read_text(), name
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_report_can_be_made_as_html(folder):
+    page = content(analysis_of(folder))
+    text = html.render(page, {})
+    rows = [row for block in page.blocks for row in getattr(block, "rows", [])]
+    assert text.count("<tr>") > len(rows) > 0
+    assert text.rstrip().endswith("</html>")
+
+
+def test_the_scorecard_is_what_the_tables_say():
+    names, profiles = definition.study_names(), ("digits", "glyphs")
+    folders = [f"{name}-{profile}" for name in names for profile in profiles]
+    analyses = [analysis_of(folder) for folder in folders if folder in FOLDERS]
+    assert len(analyses) == len(FOLDERS)
+    page = scorecard.content(analyses)
+    assert md.render(page) == (PUBLISHED / "scorecard.md").read_text()
+    assert (
+        scorecard.frame(analyses).to_csv(index=False) == (PUBLISHED / "scorecard.csv").read_text()
+    )
+    assert "<h1>Scorecard</h1>" in html.render(page, {})
