@@ -55,7 +55,6 @@ def _environment() -> Environment:
         forest=_forest,
     )
     environment.globals.update(shape=lambda i: _SHAPES[i % len(_SHAPES)])
-    environment.filters.update()
     return environment
 
 
