@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ns_bench.errors import UserError
-from ns_bench.selftrain.models import MICRO, NoisedNet, build
+from ns_bench.selftrain.models import MICRO, NANO, NoisedNet, build
 
 torch.set_num_threads(1)
 
@@ -109,6 +109,32 @@ def test_the_family_takes_small_images(name: str, size: int, channels: int) -> N
     assert logits.shape == (4, 7)
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", NANO)
+@pytest.mark.parametrize("size", [14, 28])
+def test_nano_networks_are_micro_ones_of_another_width_with_a_stem_of_stride_two(
+    name: str, size: int
+) -> None:
+    net, base = build(name, 1, 10, 0, 0).train(), build("micro-b0", 1, 10, 0, 0)
+    assert [len(stage) for stage in net.net.blocks] == [len(stage) for stage in base.net.blocks]
+    for wide, narrow in zip(stage_widths(net), stage_widths(base), strict=True):
+        # a multiple of 4, the next one where the nearest takes more than a tenth away
+        assert wide % 4 == 0 and 0.9 * NANO[name] * narrow <= wide < NANO[name] * narrow + 4
+    seen: list[int] = []
+    for part in (net.net.conv_stem, *net.net.blocks):
+        part.register_forward_hook(lambda _, given, out: seen.append(out.shape[-1]))
+    noise = torch.full((4,), 0.2)
+    logits = net.train()(images(4, 1, size), noise, noise, seeded())
+    assert seen == {14: [7, 7, 4, 2], 28: [14, 14, 7, 4]}[size]
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_the_nano_family_spans_forty_times_the_weights() -> None:
+    sizes = [sum(p.numel() for p in build(name, 1, 10, 0, 0).parameters()) for name in NANO]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] >= 40 * sizes[0]
 
 
 # Any timm model
