@@ -123,6 +123,8 @@ class RowNoise:
         cutout: side in pixels of a grey square; 0 turns it off.
         resized_crop: smallest share of an image that a random crop has, which is resized to the
             whole (the standard augmentation of large images); 0 turns it off.
+        randaugment_cutout: whether Cutout is one of RandAugment's operations, as in the official
+            code, on top of the square of `cutout`.
         dropout: rate before the classifier.
         stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it.
     """
@@ -135,6 +137,7 @@ class RowNoise:
     stochastic_depth: float = 0.2
     flip: bool = False
     resized_crop: float = 0.0
+    randaugment_cutout: bool = False
 
 
 @dataclass(frozen=True)
@@ -463,6 +466,8 @@ HISTORICAL_DEFAULTS: dict[str, Any] = {
     "train.frozen": 0,
     "noise.labeled.resized_crop": 0.0,
     "noise.unlabeled.resized_crop": 0.0,
+    "noise.labeled.randaugment_cutout": False,
+    "noise.unlabeled.randaugment_cutout": False,
     "data.files.labeled.source": "",
     "data.files.test.source": "",
     "data.files.unlabeled.source": "",

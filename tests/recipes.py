@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
             ("stochastic_depth", 0.0),
             ("flip", True),
             ("resized_crop", 0.5),
+            ("randaugment_cutout", True),
         )
     },
     "pseudo.kind": "hard",

@@ -22,7 +22,8 @@ def augment(images: Tensor, noise: RowNoise, source: torch.Generator | Draws) ->
     if noise.resized_crop:
         images = resized_crop(images, noise.resized_crop, draws)
     if noise.randaugment_n:
-        images = randaugment(images, noise.randaugment_n, noise.randaugment_m, draws)
+        n, m = noise.randaugment_n, noise.randaugment_m
+        images = randaugment(images, n, m, draws, noise.randaugment_cutout)
     if noise.cutout:
         images = cutout(images, noise.cutout, draws)
     if noise.crop_padding:

@@ -27,7 +27,7 @@ OPERATIONS = (
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast"),
     *("Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "SolarizeAdd"),
 )
-"""Names of the operations, in the official order."""
+"""Names of the operations, in the official order, in which Cutout is the last but one of 16."""
 
 FILL = 128
 """Value of the pixels that an operation uncovers."""
@@ -36,7 +36,13 @@ MAX_LEVEL = 1000.0
 """Largest magnitude taken, for which coordinates of 1024 pixels still fit the fixed point."""
 
 
-def randaugment(images: Tensor, n: int, m: float, source: torch.Generator | Draws) -> Tensor:
+def randaugment(
+    images: Tensor,
+    n: int,
+    m: float,
+    source: torch.Generator | Draws,
+    with_cutout: bool = False,
+) -> Tensor:
     """Apply `n` random operations of magnitude `m` to each image.
 
     In each layer every image draws one of `OPERATIONS`, uniformly and with replacement, and a sign
@@ -50,6 +56,7 @@ def randaugment(images: Tensor, n: int, m: float, source: torch.Generator | Draw
         n: number of layers; 0 returns `images` itself.
         m: magnitude from 0 to `MAX_LEVEL`; 10 is the nominal maximum, the paper uses 27.
         source: of the draws, on any device.
+        with_cutout: `cutout` is one of the operations, as it is in the official code.
 
     Returns:
         uint8 [B, C, H, W] on the device of `images`.
@@ -60,9 +67,31 @@ def randaugment(images: Tensor, n: int, m: float, source: torch.Generator | Draw
     _check(images, m)
     if n < 0:
         raise ValueError(f"the number of layers must not be negative, got {n}")
-    for codes in draws_of(source, images).integers(0, 2 * len(OPERATIONS), n).cpu():
-        images = _apply(images, codes, m)
+    draws, last = draws_of(source, images), 2 * len(OPERATIONS)
+    layers = draws.integers(0, last + 2 * with_cutout, n).cpu()
+    if not with_cutout:
+        for codes in layers:
+            images = _apply(images, codes, m)
+        return images
+    height, width = images.shape[2:]
+    centres = zip(draws.integers(0, height, n), draws.integers(0, width, n), strict=True)
+    for codes, (down, across) in zip(layers, centres, strict=True):
+        erased = _with_square(images, down, across, cutout_side(m, height, width))
+        others = _apply(images, codes.clamp(max=last - 1), m)
+        chosen = (codes >= last).to(torch.uint8).to(images.device, non_blocking=True)
+        chosen = chosen.view(-1, 1, 1, 1)
+        images = erased * chosen + others * (1 - chosen)
     return images
+
+
+def cutout_side(level: float, height: int, width: int) -> int:
+    """Return the side of RandAugment's Cutout in pixels, even.
+
+    The official constants: at level 10 twice an eighth of a small image, and twice 40 pixels for
+    those of ImageNet.
+    """
+    side = max(height, width)
+    return 2 * int(level / 10 * (side // 8 if side <= 64 else 40))
 
 
 def apply_operation(images: Tensor, name: str, level: float, sign: int = 1) -> Tensor:
@@ -97,16 +126,20 @@ def cutout(images: Tensor, size: int, source: torch.Generator | Draws) -> Tensor
     _check(images, 0)
     if size < 0:
         raise ValueError(f"the side of the square must not be negative, got {size}")
-    draws = draws_of(source, images)
+    draws, (height, width) = draws_of(source, images), images.shape[2:]
+    return _with_square(images, draws.integers(0, height), draws.integers(0, width), size)
 
-    def covered(length: int) -> Tensor:
-        centre = draws.integers(0, length)[:, None]
-        start = centre.to(images.device, non_blocking=True) - size // 2
+
+def _with_square(images: Tensor, down: Tensor, across: Tensor, size: int) -> Tensor:
+    """Fill a square of each image [B, C, H, W] around row `down` and column `across`, int64 [B]."""
+
+    def covered(centre: Tensor, length: int) -> Tensor:
+        start = centre[:, None].to(images.device, non_blocking=True) - size // 2
         position = torch.arange(length, device=images.device)
         return (position >= start) & (position < start + size)
 
-    down, across = covered(images.shape[2]), covered(images.shape[3])
-    square = (down[:, None, :, None] & across[:, None, None, :]).to(torch.uint8)
+    rows, columns = covered(down, images.shape[2]), covered(across, images.shape[3])
+    square = (rows[:, None, :, None] & columns[:, None, None, :]).to(torch.uint8)
     # Several times as fast on CPU as masked_fill.
     return images * (1 - square) + FILL * square
 

@@ -12,7 +12,13 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.stats import chisquare
 from torch import Tensor
 
-from ns_bench.selftrain.randaugment import OPERATIONS, apply_operation, cutout, randaugment
+from ns_bench.selftrain.randaugment import (
+    OPERATIONS,
+    apply_operation,
+    cutout,
+    cutout_side,
+    randaugment,
+)
 
 SIGNED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 SHAPES = [(8, 8), (32, 32), (24, 9), (5, 31), (64, 40), (20, 65), (2, 3), (1, 1)]
@@ -258,6 +264,52 @@ def test_cutout_fills_a_clipped_square_around_a_uniform_centre() -> None:
     assert set(seen) == set(squares)
     assert chisquare([seen[square] for square in squares]).pvalue > 1e-3
     assert torch.equal(cutout(images, size, seeded()), results)
+
+
+def is_erased(image: Tensor, result: Tensor, size: int) -> bool:
+    """Whether `result` [C, H, W] is `image` with a grey square of this side, cut at the borders."""
+    height, width = image.shape[1:]
+    for y in range(height):
+        for x in range(width):
+            erased, half = image.clone(), size // 2
+            erased[:, max(y - half, 0) : y + half, max(x - half, 0) : x + half] = 128
+            if torch.equal(erased, result):
+                return True
+    return False
+
+
+def test_cutout_is_one_operation_of_sixteen_if_it_is_one() -> None:
+    image, count = noise_image()[:, :16, :16].contiguous(), 3200
+    results = randaugment(image.expand(count, 3, 16, 16), 1, 10, seeded(), with_cutout=True)
+    grey = (results == 128).all(1).flatten(1).sum(1)
+    assert cutout_side(10, 16, 16) == 4
+    others = Counter[bytes]()
+    for name in OPERATIONS:
+        for sign in (-1, 1):
+            others[apply_operation(image[None], name, 10, sign)[0].numpy().tobytes()] += 1
+    rest = [row for row in range(count) if results[row].numpy().tobytes() not in others]
+    assert all(is_erased(image, results[row], 4) for row in rest[:40])
+    assert all(4 <= int(grey[row]) <= 16 for row in rest)  # a corner of the square, or all of it
+    assert chisquare([len(rest), count - len(rest)], [count / 16, count * 15 / 16]).pvalue > 1e-3
+
+
+def test_without_cutout_the_draws_are_those_of_the_fifteen_operations() -> None:
+    images = random_images(0, 1, (8, 8), batch=40)
+    generator, other = seeded(4), seeded(4)
+    results = randaugment(images, 2, 9, generator)
+    assert torch.equal(results, randaugment(images, 2, 9, other, with_cutout=False))
+    again = seeded(4)
+    torch.randint(0, 2 * len(OPERATIONS), (2, 40), generator=again)
+    assert torch.equal(generator.get_state(), again.get_state())
+
+
+@pytest.mark.parametrize(
+    ("level", "shape", "side"),
+    [(10, (32, 32), 8), (5, (32, 32), 4), (9, (8, 8), 0), (10, (8, 8), 2), (27, (224, 224), 216)],
+)
+def test_the_square_has_the_official_side(level: float, shape: tuple[int, int], side: int) -> None:
+    """Official `_level_to_arg` and `cutout`: int(level / 10 x constant) to each side."""
+    assert cutout_side(level, *shape) == side
 
 
 def test_cutout_keeps_what_lies_outside() -> None:
