@@ -101,6 +101,7 @@ def test_svhn_is_the_official_recipe():
     assert last == pytest.approx(0.0002 * 128 / 256, rel=0.1)  # --final_base_lr
     assert noise.labeled == noise.unlabeled
     assert (noise.labeled.randaugment_n, noise.labeled.randaugment_m) == (2, 5.0)
+    assert noise.labeled.randaugment_cutout
     assert (noise.labeled.cutout, noise.labeled.crop_padding, noise.labeled.flip) == (16, 4, False)
     assert (noise.labeled.dropout, noise.labeled.stochastic_depth) == (0.2, 0.2)
     assert (pseudo.kind, pseudo.temperature, pseudo.threshold) == ("soft", 1.0, 0.3)

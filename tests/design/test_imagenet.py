@@ -111,6 +111,7 @@ def test_values_by_model(model, students):
     for noise in (student.noise.labeled, student.noise.unlabeled):
         assert noise.dropout == dropout
         assert noise.randaugment_n == (0 if MAGNITUDE[model] is None else 2)
+        assert noise.randaugment_cutout  # official flag --cutout_op
         if noise.randaugment_n:
             assert noise.randaugment_m == MAGNITUDE[model]
     assert student.batch == (2048, 2048 * RATIO[model])
