@@ -292,6 +292,7 @@ class Recipe:
             if _getters()[dotted](self) != HISTORICAL_DEFAULTS[dotted]:
                 *path, leaf = dotted.split(".")
                 _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
+        _check_teachers_data(self)
 
     @property
     def generation(self) -> int:
@@ -642,6 +643,12 @@ def _check(recipe: Recipe) -> None:
             f"seed={recipe.seed}: its teacher has seed {recipe.teacher.seed}; "
             "a seed is end to end, so both must be the same"
         )
+
+
+def _check_teachers_data(recipe: Recipe) -> None:
+    """Refuse other data than the teacher's, of which idle fields are no part."""
+    if recipe.teacher is None:
+        return
     for f in dataclasses.fields(Data):
         ours, theirs = getattr(recipe.data, f.name), getattr(recipe.teacher.data, f.name)
         if ours != theirs:  # its logits would be those of another pool

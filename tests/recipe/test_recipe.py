@@ -557,3 +557,12 @@ def test_to_dict_has_the_teachers_fields():
     values = Recipe.from_dict(VIT).to_dict()
     assert values == VIT
     assert values["teacher"]["teacher"] is None
+
+
+def test_idle_fields_of_the_data_do_not_part_a_student_from_its_teacher():
+    """A profile says how large glyphs are, for the one study in which the pool is of glyphs."""
+    idle = {"data.glyphs.pixels": 14}
+    student = Recipe.of(idle, Recipe.of(idle))
+    assert student == Recipe.of({}, Recipe.of({}))
+    with pytest.raises(UserError, match="both must have the same data"):
+        Recipe.of({**idle, "data.name": "glyphs"}, Recipe.of({"data.name": "glyphs"}))
