@@ -126,7 +126,8 @@ class RowNoise:
         randaugment_cutout: whether Cutout is one of RandAugment's operations, as in the official
             code, on top of the square of `cutout`.
         dropout: rate before the classifier.
-        stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it.
+        stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it, as in the
+            official code, and of a ResNet i/(n - 1), as timm has it.
     """
 
     randaugment_n: int = 2

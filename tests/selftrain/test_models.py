@@ -137,6 +137,16 @@ def test_the_nano_family_spans_forty_times_the_weights() -> None:
     assert sizes[-1] >= 40 * sizes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "last"), [("micro-b0", 4 / 5), ("small-b0", 15 / 16), ("micro-resnet14", 1.0)]
+)
+def test_drop_rates_rise_to_the_last_block(name: str, last: float) -> None:
+    """By i/n in EfficientNets, as official, and by i/(n - 1) in ResNets, as in timm."""
+    depths = [block.depth for block in build(name, 1, 10, 0, 0).drop_paths]
+    assert depths[-1] == pytest.approx(last)
+    assert depths == sorted(set(depths))
+
+
 # Any timm model
 
 
