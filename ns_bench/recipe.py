@@ -300,6 +300,11 @@ class Recipe:
         """0 for a run without a teacher, 1 for its student, and so on."""
         return 0 if self.teacher is None else self.teacher.generation + 1
 
+    @property
+    def generations(self) -> tuple["Recipe", ...]:
+        """The chain that ends in this run: the first teacher, its student, and so on."""
+        return (*(() if self.teacher is None else self.teacher.generations), self)
+
     def field(self, name: str) -> Any:
         """Return the value of a dotted field, e.g. `train.lr`; its teacher's are not its own."""
         return _getters()[name](self)

@@ -71,6 +71,23 @@ class Dataset:
     std: Tensor
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def resized(self, side: int) -> "Dataset":
+        """Return the same with images of `side` x `side` pixels (bilinear, antialiased); 0 leaves
+        them as they are. Mean and standard deviation stay those of the images before."""
+        if not side:
+            return self
+
+        def part(rows: Labeled) -> Labeled:
+            return Labeled(_resized(rows.images, side), rows.labels)
+
+        return replace(
+            self,
+            labeled=part(self.labeled),
+            unlabeled=Unlabeled(_resized(self.unlabeled.images, side)),
+            validation=part(self.validation),
+            test=part(self.test),
+        )
+
 
 def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: int = 0) -> Dataset:
     """Load one seed's split of the data set `spec.name`.
@@ -83,8 +100,7 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
 
     Args:
         store: where the files of a set in files are noted; see `ns_bench.data.sets`.
-        resolution: side to which every image is resized (bilinear, antialiased); 0 is as it is.
-            Mean and standard deviation are those of the images before that.
+        resolution: side to which every image is resized, see `Dataset.resized`.
 
     Raises:
         UserError: unknown data set, or parts that do not fit into it, or files that are not there.
@@ -97,26 +113,23 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
     else:
         mean, std = _moments(parts)
 
-    def resized(part: Labeled) -> Labeled:
-        return Labeled(_resized(part.images, resolution), part.labels)
-
     return Dataset(
         classes=classes_of(spec),
-        labeled=resized(parts.labeled),
-        unlabeled=Unlabeled(resized(parts.unlabeled).images),
-        validation=resized(parts.validation),
-        test=resized(parts.test),
+        labeled=parts.labeled,
+        unlabeled=Unlabeled(parts.unlabeled.images),
+        validation=parts.validation,
+        test=parts.test,
         mean=mean.view(-1, 1, 1),
         std=std.view(-1, 1, 1),
         facts=parts.facts,
-    )
+    ).resized(resolution)
 
 
 def _resized(images: Images, side: int) -> Images:
-    """Resize uint8 images [N, C, H, W] to [N, C, side, side]; 0 leaves them as they are."""
+    """Resize uint8 images [N, C, H, W] to [N, C, side, side]."""
     if isinstance(images, Pictures):
         return replace(images, side=side)
-    if side in (0, images.shape[-1]):
+    if side == images.shape[-1]:
         return images
     small = partial(nn.functional.interpolate, size=(side, side), mode="bilinear", antialias=True)
     chunks = [small(chunk) for chunk in images.split(8192)]

@@ -27,17 +27,19 @@ import torch
 from torch import nn
 
 from ns_bench.data import catalog
-from ns_bench.data.split import Dataset
+from ns_bench.data.split import Images
 from ns_bench.errors import UserError
+from ns_bench.execute.trained import dataset_of, network_of, run_in
 from ns_bench.files import Corrupt, publish, seal, unseal
 from ns_bench.runs.lease import Held, Lease
 from ns_bench.runs.store import MODEL, Run
 from ns_bench.selftrain.evaluate import predict_sparse
-from ns_bench.selftrain.scale.shards import Sparse, bounds, sparse
+from ns_bench.selftrain.scale.shards import bounds
+from ns_bench.selftrain.targets import Sparse, sparse
 from ns_bench.selftrain.train import Diverged
 
-Labeler = Callable[[], tuple[nn.Module, Dataset]]
-"""Returns a network, on its device, and the data as it sees them."""
+Labeler = Callable[[], nn.Module]
+"""Returns the network that labels, on its device."""
 
 
 class Shard(NamedTuple):
@@ -49,11 +51,11 @@ class Shard(NamedTuple):
 
 
 def pool_labels(
-    run: Run, pool: int, classes: int, labeler: Labeler, alive: Callable[[], None]
+    run: Run, pool: Images, classes: int, labeler: Labeler, alive: Callable[[], None]
 ) -> Sparse:
     """Return the labels of a whole pool, from its shards; arguments and errors are `shards`'s."""
     one = sparse(torch.zeros(1, classes), catalog.TOP)
-    size = (pool, one.classes.shape[1])
+    size = (len(pool), one.classes.shape[1])
     kinds, logs = one.classes.new_empty(size), one.log_probabilities.new_empty(size)
     for shard in shards(run, pool, classes, labeler, alive):
         kinds[shard.rows] = shard.labels.classes
@@ -63,7 +65,7 @@ def pool_labels(
 
 def shards(
     run: Run,
-    pool: int,
+    pool: Images,
     classes: int,
     labeler: Labeler,
     alive: Callable[[], None] = lambda: None,
@@ -72,7 +74,7 @@ def shards(
 
     Args:
         run: is done; its averaged weights label clean images.
-        pool: images in it.
+        pool: its images, as large as the network sees them.
         labeler: is called once, if there is something to label.
         alive: is called every 1,024 images, and every second of waiting for others; may raise.
 
@@ -83,32 +85,30 @@ def shards(
     result = run.result()
     if result is None:
         raise UserError(f"{run.id} is not done: it has no weights to label with")
-    model, of = result.artifacts[MODEL]["sha256"], -(-pool // catalog.SHARD)
+    model, of = result.artifacts[MODEL]["sha256"], -(-len(pool) // catalog.SHARD)
     left, network = list(range(of)), None
     while left:
         others = []
         for number in left:
             alive()
-            rows = bounds(pool, number, of)
+            rows = bounds(len(pool), number, of)
             path = run.path / "labels" / f"{number:05d}-of-{of:05d}"
             shape = (rows.stop - rows.start, min(catalog.TOP, classes))
-            found, fresh = _read(path, model, shape, classes), False
-            if found is None:
+            read = partial(_read, path, model, shape, classes)
+            labels, fresh = read(), False
+            if labels is None:
                 network = network or labeler()
-                lease = Lease(path.parent, f"{path.name}.lease")
+                make = partial(_label, network, pool[rows], classes)
                 try:
-                    lease.acquire()
+                    with Lease(path.parent, f"{path.name}.lease").held() as lease:
+                        labels = read()  # made by another meanwhile?
+                        if labels is None:
+                            labels, fresh = make(partial(_alive, lease, alive)), True
+                            _keep(path, labels, model)
                 except Held:
                     others.append(number)
                     continue
-                try:
-                    found = _read(path, model, shape, classes)  # made by another meanwhile?
-                    if found is None:
-                        found, fresh = _label(rows, *network, partial(_alive, lease, alive)), True
-                        _keep(path, found, model)
-                finally:
-                    lease.release()
-            yield Shard(rows, found, fresh)
+            yield Shard(rows, labels, fresh)
         if others == left:
             time.sleep(1)
         left = others
@@ -120,19 +120,18 @@ def _alive(lease: Lease, alive: Callable[[], None]) -> None:
         lease.renew()
 
 
-def _label(rows: slice, net: nn.Module, data: Dataset, alive: Callable[[], None]) -> Sparse:
-    images = data.unlabeled.images[rows]
-    found = predict_sparse(net, images, data.mean, data.std, catalog.TOP, data.classes, alive)
-    if not found.log_probabilities.isfinite().all():
+def _label(net: nn.Module, images: Images, classes: int, alive: Callable[[], None]) -> Sparse:
+    labels = predict_sparse(net, images, catalog.TOP, classes, alive)
+    if not labels.log_probabilities.isfinite().all():
         raise Diverged("the teacher's output on the pool is not finite")
-    return found
+    return labels
 
 
-def _keep(path: Path, found: Sparse, model: str) -> None:
+def _keep(path: Path, labels: Sparse, model: str) -> None:
     """Publish a shard's labels, made by the weights whose SHA-256 is `model`."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
-    tensors = {"classes": found.classes, "log_probabilities": found.log_probabilities}
+    tensors = {"classes": labels.classes, "log_probabilities": labels.log_probabilities}
     publish(path, seal(safetensors.torch.save(tensors, {"model": model})))
 
 
@@ -144,14 +143,12 @@ def _read(path: Path, model: str, shape: tuple[int, int], classes: int) -> Spars
         return None
     header = int.from_bytes(content[:8], "little")
     note = json.loads(content[8 : 8 + header])["__metadata__"]
-    found = Sparse(**safetensors.torch.load(content), of=classes)
-    return found if note["model"] == model and found.classes.shape == shape else None
+    labels = Sparse(**safetensors.torch.load(content), of=classes)
+    return labels if note["model"] == model and labels.classes.shape == shape else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Label the pool of the run that the command line names, or what other jobs leave of it."""
-    from ns_bench.execute.run_one import dataset_of, loaded, run_in
-
     parser = argparse.ArgumentParser(description="Label the large pool of a run that is done.")
     parser.add_argument("run_dir", type=Path, help="folder of the run")
     options = parser.parse_args(arguments)
@@ -161,20 +158,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f"the pool of {run.id} is small: its logits are stored already")
         data = dataset_of(run)
 
-        def labeler() -> tuple[nn.Module, Dataset]:
-            weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            return loaded(run.recipe, data, weights).to(device), data
-
-        every = fresh = 0
-        for shard in shards(run, len(data.unlabeled), data.classes, labeler):
-            every, fresh = every + 1, fresh + shard.fresh
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        labeler = partial(network_of, run, data, device)
+        shard_count = fresh = 0
+        for shard in shards(run, data.unlabeled.images, data.classes, labeler):
+            shard_count, fresh = shard_count + 1, fresh + shard.fresh
             if shard.fresh:
                 print(f"images {shard.rows.start:,} to {shard.rows.stop - 1:,} labeled", flush=True)
     except (UserError, Corrupt, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{run.id}: all {every} shards of labels are there, {fresh} of them made here")
+    print(f"{run.id}: all {shard_count} shards of labels are there, {fresh} of them made here")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,10 @@ in a store, with its recipe.json:
 
 import argparse
 import hashlib
-import io
-import json
 import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,28 +23,29 @@ import torch
 from ns_bench.data import split
 from ns_bench.data.catalog import sparse_labels
 from ns_bench.errors import UserError
+from ns_bench.execute.checkpoint import CHECKPOINT_SECONDS, Checkpointer
 from ns_bench.execute.execution import PLAIN, Execution, add_execution
-from ns_bench.execute.label import pool_labels
 from ns_bench.execute.provenance import provenance
-from ns_bench.files import Corrupt, publish, publish_json, seal, unseal
+from ns_bench.execute.teacher import StoredTeacher, TeacherUnfit
+from ns_bench.execute.trained import dataset_of, network_of, run_in
+from ns_bench.files import Corrupt, publish, publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs.lease import Held, Lease
-from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Measured, Result, Run, to_json
-from ns_bench.selftrain.evaluate import evaluate, predict, predict_noised, predict_views
-from ns_bench.selftrain.models import network
-from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
+from ns_bench.runs.store import (
+    CHECKPOINT,
+    LOGITS,
+    MODEL,
+    RELABELED,
+    Measured,
+    Result,
+    Run,
+    to_json,
+)
+from ns_bench.selftrain.algorithm import teach
+from ns_bench.selftrain.evaluate import evaluate, predict
+from ns_bench.selftrain.pseudo import quality
 from ns_bench.selftrain.scale import parallel
-from ns_bench.selftrain.scale.shards import pseudo_label_sparse
-from ns_bench.selftrain.train import Diverged, train
-from ns_bench.streams import stream
-
-CHECKPOINT_SECONDS = 5.0
-
-CHECKPOINT_FORM = 2
-"""Of what a checkpoint holds: one of another form is not gone on from."""
-
-WRITING_SHARE = 0.01
-"""Of its time, that a run writes checkpoints at most: those of large networks take seconds."""
+from ns_bench.selftrain.train import NO_LESSON, Diverged, Machine, train
 
 
 class Interrupted(Exception):
@@ -56,10 +54,6 @@ class Interrupted(Exception):
 
 class Paused(Exception):
     """Got to the step it was asked to get to; the run's state is in its checkpoint."""
-
-
-class TeacherUnfit(Exception):
-    """What the teacher published is missing or damaged: it has to be done again first."""
 
 
 def run_one(
@@ -92,33 +86,87 @@ def run_one(
         Held: another process works on this run. TeacherUnfit, Interrupted, Paused, UserError,
         Diverged, OSError: nothing of what was done before is lost.
     """
-    lease = Lease(run.path)
-    parallel.on_leader(lease.acquire)
-    told = (0, 0)
-
-    def tell(images: int, fresh: int) -> None:
-        nonlocal told
-        told = (images, fresh)
-        progress(images, fresh)
-
-    def alive() -> None:
-        """Give a sign of life while labelling or measuring, or stop."""
-        if should_stop():
-            raise Interrupted
-        if parallel.rank() == 0:
-            progress(*told)
-            lease.renew()
-
+    attempt = Attempt(run, progress, should_stop, until)
+    parallel.on_leader(attempt.lease.acquire)
     try:
-        result = parallel.on_leader(partial(_published, run)) or _do(
-            run, lease, device, execution, tell, alive, should_stop, until, checkpoint_seconds
+        result = parallel.on_leader(partial(_published, run)) or _train(
+            attempt, device, execution, checkpoint_seconds
         )
-        told = (run.recipe.images, told[1])
-        parallel.on_leader(partial(_measure, run, device, alive))
+        attempt.images = run.recipe.images
+        parallel.on_leader(partial(_measure, run, device, attempt.alive))
         return result
     finally:
         if parallel.rank() == 0:
-            lease.release()
+            attempt.lease.release()
+
+
+class Attempt:
+    """One attempt at a run: who holds it, what it tells, and when it stops.
+
+    Arguments are `run_one`'s.
+
+    Attributes:
+        lease: of the run, held by process 0.
+        checkpoint: is set once the teacher is known to be fit.
+        images: that the run has seen, and `fresh` ones in this attempt, as they were told last.
+        parts: in which batches are worked through.
+    """
+
+    checkpoint: Checkpointer
+
+    def __init__(
+        self,
+        run: Run,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+        until: int | None,
+    ) -> None:
+        self.run, self.lease = run, Lease(run.path)
+        self.progress, self.should_stop, self.until = progress, should_stop, until
+        self.images = self.fresh = 0
+        self.parts = 1
+        self._told = time.monotonic()
+        self._logged = 0
+
+    def alive(self) -> None:
+        """Give a sign of life while labelling or measuring, or stop; at most every second."""
+        if time.monotonic() - self._told < 1:
+            return
+        if self.should_stop():
+            raise Interrupted
+        if parallel.rank() == 0:
+            self._tell()
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Keep a record of `train`'s in the run's metrics."""
+        if "event" not in record:
+            self._logged = record["step"]
+        self.parts = record.get("parts", self.parts)
+        if parallel.rank() == 0:
+            self.run.log({**record, "seconds": round(self.checkpoint.seconds, 3)})
+
+    def after_step(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Stop, tell, or write a checkpoint, where it is time for that."""
+        steps = self.run.recipe.steps
+        paused = self.until is not None and self._logged >= self.until and step < steps
+        stopped = parallel.any_rank(self.should_stop())
+        if stopped or paused:
+            parallel.on_leader(partial(self.checkpoint.save, state))
+            raise Interrupted if stopped else Paused
+        if parallel.rank():
+            return
+        if time.monotonic() - self._told >= 1 or step == steps:
+            a_step = self.run.recipe.images // steps
+            first = self.checkpoint.resume["step"] if self.checkpoint.resume else 0
+            self.images, self.fresh = step * a_step, (step - first) * a_step
+            self._tell()
+        if self.checkpoint.due:
+            self.checkpoint.save(state)
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        self.progress(self.images, self.fresh)
+        self.lease.renew()
 
 
 def _published(run: Run) -> Result | None:
@@ -130,98 +178,35 @@ def _published(run: Run) -> Result | None:
         return None
 
 
-def _do(
-    run: Run,
-    lease: Lease,
-    device: str,
-    execution: Execution,
-    progress: Callable[[int, int], None],
-    alive: Callable[[], None],
-    should_stop: Callable[[], bool],
-    until: int | None,
-    checkpoint_seconds: float,
+def _train(
+    attempt: Attempt, device: str, execution: Execution, checkpoint_seconds: float
 ) -> Result:
-    recipe = run.recipe
+    """Train what no result is there of, and publish it."""
+    run, recipe = attempt.run, attempt.run.recipe
     parallel.on_leader(partial(_prepare, run))
-    dataset = dataset_of(run)
-    teaching = _teaching(run, dataset, device, alive)
-    pseudo, teacher_logits = teaching.labels, teaching.logits
-    resume = parallel.on_leader(partial(_load_checkpoint, run, teacher_logits))
-    seconds, resumed = (resume["seconds"], resume["resumed"] + 1) if resume else (0.0, 0)
-    first = resume["step"] if resume else 0
-    parts = max(execution.accumulate, resume.get("parts", 1)) if resume else execution.accumulate
-    began = last_saved = last_told = time.monotonic()
-    writing = 0.0
-    images_a_step = recipe.images // max(recipe.steps, 1)
-    logged = 0
-
-    def save(state: dict[str, Any]) -> None:
-        nonlocal writing
-        start = time.monotonic()
-        spent = seconds + time.monotonic() - began
-        buffer = io.BytesIO()
-        more = {"seconds": spent, "resumed": resumed, "teacher_logits": teacher_logits}
-        torch.save({**state, **more, "form": CHECKPOINT_FORM}, buffer)
-        publish(run.path / CHECKPOINT, seal(buffer.getvalue()))
-        writing = time.monotonic() - start
-
-    def after_step(step: int, state: Callable[[], dict[str, Any]]) -> None:
-        nonlocal last_saved, last_told
-        now = time.monotonic()
-        if parallel.any_rank(should_stop()):
-            parallel.on_leader(lambda: save(state()))
-            raise Interrupted
-        if until is not None and logged >= until and step < recipe.steps:
-            parallel.on_leader(lambda: save(state()))
-            raise Paused
-        if parallel.rank():
-            return
-        if now - last_told >= 1 or step == recipe.steps:
-            progress(step * images_a_step, (step - first) * images_a_step)
-            lease.renew()
-            last_told = now
-        wait = max(checkpoint_seconds, writing / WRITING_SHARE) if checkpoint_seconds else 0.0
-        if now - last_saved >= wait:
-            save(state())
-            last_saved = now
-
-    def log(record: dict[str, Any]) -> None:
-        nonlocal logged, parts
-        if "event" not in record:
-            logged = record["step"]
-        parts = record.get("parts", parts)
-        if parallel.rank() == 0:
-            run.log({**record, "seconds": round(seconds + time.monotonic() - began, 3)})
-
+    data = split.load(recipe.data, recipe.seed, run.path.parent)
+    lesson, logits_of = NO_LESSON, None
+    if run.teacher is not None:
+        teacher = StoredTeacher(run, data, device, attempt.alive)
+        lesson, logits_of = teach(recipe, teacher, data), teacher.sha256
+    attempt.checkpoint = Checkpointer(run, logits_of, checkpoint_seconds)
+    resume = attempt.checkpoint.resume
+    attempt.parts = max(execution.accumulate, resume["parts"] if resume else 1)
+    data = data.resized(recipe.train.resolution)
+    machine = Machine(device, execution.compile, attempt.parts)
     net = train(
         recipe,
-        dataset,
-        pseudo,
-        first=teaching.first,
-        distilled=teaching.distilled,
-        device=device,
-        compiled=execution.compile,
-        parts=parts,
+        data,
+        lesson,
+        machine,
         resume=resume,
-        log=log,
-        after_step=after_step,
+        log=attempt.log,
+        after_step=attempt.after_step,
     )
-    seconds += time.monotonic() - began
-
-    mean, std = dataset.mean, dataset.std
-    logits = {}
-    if not sparse_labels(recipe.data):  # students make the labels of large pools as they need them
-        pool = parallel.share(len(dataset.unlabeled))
-        own = predict(net, dataset.unlabeled.images[pool.rows], mean, std).half()
-        logits["logits"] = parallel.assembled(own, pool.batch).contiguous()
-        if not logits["logits"].isfinite().all():
-            raise Diverged("the network's output on the pool is not finite in fp16")
+    seconds = round(attempt.checkpoint.seconds, 3)
+    artifacts = _artifacts(recipe, net, data)
 
     def finish() -> Result:
-        weights = {k: v.cpu().contiguous() for k, v in net.state_dict().items()}
-        model = safetensors.torch.save(weights)
-        by = None if logits else {"model": hashlib.sha256(model).hexdigest()}
-        artifacts = {MODEL: model, LOGITS: safetensors.torch.save(logits, by)}
         for name, content in artifacts.items():
             publish(run.path / name, content)
         # Only now, when nothing trains any more, may the hidden labels be looked at.
@@ -229,33 +214,56 @@ def _do(
         result = Result(
             id=run.id,
             recipe=recipe.to_dict(),
-            test=evaluate(net, dataset.test, mean, std),
-            validation=evaluate(net, dataset.validation, mean, std),
-            pseudo=None if pseudo is None else quality(pseudo, truth),
+            test=evaluate(net, data.test),
+            validation=evaluate(net, data.validation),
+            pseudo=None if lesson.labels is None else quality(lesson.labels, truth),
             artifacts={
                 name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
                 for name, content in artifacts.items()
             },
-            teacher_logits=teacher_logits,
+            teacher_logits=logits_of,
             steps=recipe.steps,
             images=recipe.images,
-            seconds=round(seconds, 3),
+            seconds=seconds,
             images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
-            resumed=resumed,
+            resumed=attempt.checkpoint.attempts,
             provenance={
                 **provenance(device),
                 "processes": parallel.world(),
                 "compiled": execution.compile,
-                "parts": parts,  # more than 1: batch statistics are those of a part of the batch
+                # more than 1: batch statistics are those of a part of the batch
+                "parts": attempt.parts,
             },
-            data=dataset.facts,
+            data=data.facts,
         )
-        lease.renew()  # whoever took over publishes; this process must not do so too
+        attempt.lease.renew()  # whoever took over publishes; this process must not do so too
         publish_json(run.path / "result.json", to_json(result))
-        (run.path / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, RELABELED):
+            (run.path / name).unlink(missing_ok=True)
         return result
 
     return parallel.on_leader(finish)
+
+
+def _artifacts(recipe: Recipe, net: torch.nn.Module, data: split.Dataset) -> dict[str, bytes]:
+    """Return what a trained network publishes: its weights, and what it labels its pool with.
+
+    Of a large pool that is the name of the weights: students make the labels as they need them.
+
+    Raises:
+        Diverged: a logit is not finite.
+    """
+    weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+    model = safetensors.torch.save(weights)
+    if sparse_labels(recipe.data):
+        by = {"model": hashlib.sha256(model).hexdigest()}
+        return {MODEL: model, LOGITS: safetensors.torch.save({}, by)}
+    pool = parallel.share(len(data.unlabeled))
+    part = predict(net, data.unlabeled.images[pool.rows]).half()
+    logits = parallel.assembled(part, pool.rows, pool.batch).contiguous()
+    if not logits.isfinite().all():
+        raise Diverged("the network's output on the pool is not finite in fp16")
+    return {MODEL: model, LOGITS: safetensors.torch.save({"logits": logits})}
 
 
 def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
@@ -266,145 +274,18 @@ def _measure(run: Run, device: str, alive: Callable[[], None]) -> None:
     # with scipy's filters, which training does without
     from ns_bench.robustness.measure import measure
 
-    recipe = run.recipe
-    dataset = dataset_of(run)
-    weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
-    net = loaded(recipe, dataset, weights).to(device)
+    data = dataset_of(run)
+    net = network_of(run, data, device)
     for group in groups:
         began = time.monotonic()
-        values = measure(group, net, dataset, recipe.seed, _at_most_every_second(alive))
+        values = measure(group, net, data, run.recipe.seed, alive)
         run.keep(group, Measured(values, round(time.monotonic() - began, 3)))
-
-
-def _at_most_every_second(call: Callable[[], None]) -> Callable[[], None]:
-    last = 0.0
-
-    def now_and_then() -> None:
-        nonlocal last
-        if time.monotonic() - last >= 1:
-            last = time.monotonic()
-            call()
-
-    return now_and_then
 
 
 def _prepare(run: Run) -> None:
     for leftover in run.path.glob(".*.tmp"):  # of a process that was killed while publishing
         leftover.unlink(missing_ok=True)
     publish_json(run.path / "recipe.json", run.recipe.to_dict())
-
-
-@dataclass(frozen=True)
-class _Teaching:
-    """What a student has from its teacher.
-
-    Attributes:
-        labels: of the pool, where it trains on them.
-        first: weights to start from, where it does.
-        distilled: logits on the labeled rows, where it learns from these.
-        logits: SHA-256 of the teacher's stored logits: which teacher it was.
-    """
-
-    labels: PseudoLabeled | None = None
-    first: dict[str, torch.Tensor] | None = None
-    distilled: torch.Tensor | None = None
-    logits: str | None = None
-
-
-def _teaching(
-    run: Run, dataset: split.Dataset, device: str, alive: Callable[[], None]
-) -> _Teaching:
-    """Check the teacher's artifacts and derive from them what this student needs."""
-    recipe, teacher = run.recipe, run.teacher
-    if teacher is None:
-        return _Teaching()
-    stored, pseudo = _artifact(teacher, LOGITS), recipe.pseudo
-    warm, distils = recipe.train.start == "teacher", recipe.distillation.weight > 0
-    weights: dict[str, torch.Tensor] = {}
-    if warm or distils or pseudo.noised_teacher or pseudo.views > 1:
-        weights = safetensors.torch.load(_artifact(teacher, MODEL))
-        if teacher.recipe.train.resolution != recipe.train.resolution:
-            dataset = dataset_of(teacher)  # it sees what it was trained on
-    labels = distilled = None
-    mean, std = dataset.mean, dataset.std
-    if recipe.batch[1]:
-        pool, seed = dataset.unlabeled.images, recipe.seed
-        random = stream(seed, "balance", recipe.generation)
-        smoothing = recipe.train.label_smoothing
-        kept = safetensors.torch.load(stored)
-        if "logits" not in kept:  # of a large pool
-            for name, usual in (("noised_teacher", False), ("views", 1), ("limit", 0)):
-                if (value := getattr(pseudo, name)) != usual:
-                    asked = f"pseudo.{name}={str(value).lower()}"
-                    raise UserError(f"{asked}: the pool is too large for it")
-            labeler = partial(_labeler, teacher, recipe.train.resolution, dataset, device)
-            often = _at_most_every_second(alive)
-            top = pool_labels(teacher, len(pool), dataset.classes, labeler, often)
-            labels = pseudo_label_sparse(top, pseudo, smoothing, random)
-        else:
-            logits = kept["logits"]
-            if pseudo.noised_teacher:
-                net, noise = loaded(teacher.recipe, dataset, weights), teacher.recipe.noise.labeled
-                logits = predict_noised(net, pool, mean, std, noise, seed)
-            elif pseudo.views > 1:
-                net, noise = loaded(teacher.recipe, dataset, weights), recipe.noise.unlabeled
-                logits = predict_views(net, pool, mean, std, noise, pseudo.views, seed)
-            labels = pseudo_label(logits, pseudo, smoothing, random)
-    if distils:
-        net = loaded(teacher.recipe, dataset, weights)
-        distilled = predict(net, dataset.labeled.images, mean, std).to(device)
-    sha256 = hashlib.sha256(stored).hexdigest()
-    return _Teaching(labels, weights if warm else None, distilled, sha256)
-
-
-def _labeler(
-    teacher: Run, resolution: int, dataset: split.Dataset, device: str
-) -> tuple[torch.nn.Module, split.Dataset]:
-    """Return the network that labels the pool, and the data as it sees them."""
-    weights = safetensors.torch.load(_artifact(teacher, MODEL))
-    if teacher.recipe.train.resolution != resolution:
-        dataset = dataset_of(teacher)
-    return loaded(teacher.recipe, dataset, weights).to(device), dataset
-
-
-def dataset_of(run: Run) -> split.Dataset:
-    """Load the split of a run's seed, with images as large as its network sees them."""
-    recipe = run.recipe
-    return split.load(recipe.data, recipe.seed, run.path.parent, recipe.train.resolution)
-
-
-def _artifact(teacher: Run, name: str) -> bytes:
-    try:
-        return teacher.artifact(name).read_bytes()
-    except (Corrupt, OSError) as error:
-        raise TeacherUnfit(f"teacher {teacher.id}: {error}") from None
-
-
-def loaded(
-    recipe: Recipe, dataset: split.Dataset, weights: dict[str, torch.Tensor]
-) -> torch.nn.Module:
-    """Build a recipe's network with stored weights."""
-    net = network(recipe, dataset.labeled.images.shape[1], dataset.classes)
-    net.load_state_dict(weights)
-    return net
-
-
-def _load_checkpoint(run: Run, teacher_logits: str | None) -> dict[str, Any] | None:
-    path = run.path / CHECKPOINT
-    try:
-        content = unseal(path.read_bytes())
-        state = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-        if state.get("form") != CHECKPOINT_FORM:
-            raise Corrupt("another version of ns_bench wrote it")
-        if state["teacher_logits"] != teacher_logits:
-            raise Corrupt("its teacher has other logits now")
-    except FileNotFoundError:
-        return None
-    except Corrupt as damage:
-        run.log({"step": 0, "event": f"checkpoint discarded, started over: {damage}"})
-        path.unlink()
-        return None
-    return state
 
 
 def main() -> None:
@@ -433,17 +314,6 @@ def main() -> None:
         sys.exit(f"{path.name}: stopped; the same command goes on")
     except (UserError, Diverged, Held, TeacherUnfit) as error:
         sys.exit(f"error: {error}")
-
-
-def run_in(path: Path) -> Run:
-    """Return the run in a folder. UserError: it is none, or has another run's name."""
-    try:
-        run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a run: its recipe.json cannot be read ({error})") from None
-    if run.id != path.name:
-        raise UserError(f"{path} holds the recipe of {run.id}: the folder must have its name")
-    return run
 
 
 if __name__ == "__main__":

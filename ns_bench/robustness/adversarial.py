@@ -11,20 +11,18 @@ from torch.nn.functional import cross_entropy
 PGD_STEPS = 10
 
 
-def fgsm(
-    net: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor, epsilon: float
-) -> Tensor:
+def fgsm(net: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     """Move each pixel by `epsilon` up the loss of the true label (Goodfellow et al. 2015).
 
     Args:
         images: float32 [B, C, H, W] from 0 to 255, on the net's device.
-        labels: int64 [B]; mean, std: [C, 1, 1], in units of 0-255.
+        labels: int64 [B].
         epsilon: in units of 0-255.
 
     Returns:
         float32 [B, C, H, W] from 0 to 255.
     """
-    step = epsilon * gradient(net, images, labels, mean, std).sign()
+    step = epsilon * gradient(net, images, labels).sign()
     return (images + step).clamp(0, 255)
 
 
@@ -32,8 +30,6 @@ def pgd(
     net: nn.Module,
     images: Tensor,
     labels: Tensor,
-    mean: Tensor,
-    std: Tensor,
     epsilon: float,
     *,
     steps: int = PGD_STEPS,
@@ -50,16 +46,16 @@ def pgd(
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=255)
     attacked = images if start is None else start.clamp(low, high)
     for _ in range(steps):
-        step = size * gradient(net, attacked, labels, mean, std).sign()
+        step = size * gradient(net, attacked, labels).sign()
         attacked = (attacked + step).clamp(low, high)
     return attacked
 
 
-def gradient(net: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def gradient(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient of each image's loss by its pixels; the net is in eval mode after it."""
     net.eval()
     with torch.enable_grad():
         pixels = images.detach().clone().requires_grad_(True)
-        loss = cross_entropy(net((pixels - mean) / std), labels, reduction="sum")
-        (found,) = torch.autograd.grad(loss, pixels)
-    return found
+        loss = cross_entropy(net(pixels), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, pixels)
+    return gradient

@@ -56,7 +56,7 @@ def _corruption(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dict
     Taori et al. 2020's effective robustness in its simplest form.
     """
     test = dataset.test
-    clean = score(predict(net, test.images, dataset.mean, dataset.std), test.labels)["top1"]
+    clean = score(predict(net, test.images), test.labels)["top1"]
     top1: dict[str, dict[int, float]] = {}
     ece = 0.0
     for name in (*CORRUPTIONS, *EXTRA):
@@ -65,7 +65,7 @@ def _corruption(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dict
             for at, images in enumerate(test.images.split(_CHUNK)):
                 draws = stream(seed, "corruption", name, severity, at)
                 corrupted = corrupt(images, name, severity, draws)
-                logits.append(predict(net, corrupted, dataset.mean, dataset.std))
+                logits.append(predict(net, corrupted))
                 tick()
             scores = score(torch.cat(logits), test.labels)
             top1.setdefault(name, {})[severity] = scores["top1"]
@@ -100,7 +100,7 @@ def _perturbation(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> di
             draws = stream(seed, "perturbation", name, at)
             sequence = []
             for frame in frames(images, name, draws):
-                sequence.append(predict(net, frame, dataset.mean, dataset.std).argmax(1))
+                sequence.append(predict(net, frame).argmax(1))
                 tick()
             labels.append(torch.stack(sequence))
         found[name] = flips(torch.cat(labels, 1), name)
@@ -110,24 +110,23 @@ def _perturbation(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> di
 def _adversarial(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dict[str, float]:
     """Top-1 under FGSM and PGD by size; PGD starts at a random point of the ball."""
     device = next(net.parameters()).device
-    mean, std = dataset.mean.to(device), dataset.std.to(device)
     right = {f"fgsm_{e}": 0 for e in EPSILONS} | {f"pgd_{e}": 0 for e in PGD_EPSILONS}
 
     def count(attacked: Tensor, truth: Tensor) -> int:
         with torch.inference_mode():
-            return int((net((attacked - mean) / std).argmax(1) == truth).sum())
+            return int((net(attacked).argmax(1) == truth).sum())
 
     parts = zip(dataset.test.images.split(_CHUNK), dataset.test.labels.split(_CHUNK), strict=True)
     for at, (part, labels) in enumerate(parts):
         images, truth = part.to(device).float(), labels.to(device)
         noise = torch.rand(images.shape, generator=stream(seed, "adversarial", at)).to(device)
-        uphill = gradient(net, images, truth, mean, std).sign()  # the same for every size
+        uphill = gradient(net, images, truth).sign()  # the same for every size
         for e in EPSILONS:
             right[f"fgsm_{e}"] += count((images + e * uphill).clamp(0, 255), truth)
             tick()
         for e in PGD_EPSILONS:
             start = images + e * (2 * noise - 1)
-            attacked = pgd(net, images, truth, mean, std, e, start=start)
+            attacked = pgd(net, images, truth, e, start=start)
             right[f"pgd_{e}"] += count(attacked, truth)
             tick()
     return {name: 100 * n / len(dataset.test) for name, n in right.items()}
@@ -141,10 +140,7 @@ def _out_of_domain(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> d
     """
     test = dataset.test
     foreign = strangers(test.images.shape, dataset.classes, seed)
-    known, strange = (
-        predict(net, images, dataset.mean, dataset.std).softmax(1).amax(1)
-        for images in (test.images, foreign)
-    )
+    known, strange = (predict(net, images).softmax(1).amax(1) for images in (test.images, foreign))
     tick()
     return {
         "auroc": 100 * auroc(known, strange),

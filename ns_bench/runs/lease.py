@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,15 @@ class Lease:
         if not mine:
             raise Held("another process took over this run")
         os.utime(self._file)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator["Lease"]:
+        """Hold the lease for a while; raises Held if somebody else does."""
+        self.acquire()
+        try:
+            yield self
+        finally:
+            self.release()
 
     def release(self) -> None:
         with locked(self.path / ".lock"), contextlib.suppress(Held):

@@ -4,6 +4,7 @@
     runs/<slug>-<12 hex>/recipe.json   what the run is
                          metrics.jsonl appended to while it trains
                          checkpoint    sealed state to resume from; gone once the run is done
+                         relabeled     sealed labels that its teacher made for it alone; gone, too
                          model.safetensors, logits.safetensors    averaged weights, pool logits
                          labels/00003-of-01000   instead of the logits of a large pool, made when a
                                        student needs them: see `ns_bench.execute.label`
@@ -38,6 +39,7 @@ SCHEMA = 1
 
 State = Literal["done", "unmeasured", "running", "failed", "partial", "missing"]
 LOGITS, MODEL, CHECKPOINT = "logits.safetensors", "model.safetensors", "checkpoint"
+RELABELED = "relabeled"
 
 
 @dataclass(frozen=True)

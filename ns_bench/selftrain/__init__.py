@@ -2,3 +2,7 @@
 
 Knows nothing of studies, stores or clusters: data and recipes in, weights and numbers out.
 """
+
+from ns_bench.selftrain.algorithm import self_train
+
+__all__ = ["self_train"]

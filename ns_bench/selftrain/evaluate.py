@@ -9,29 +9,32 @@ from ns_bench.data.split import Images, Labeled
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
+from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.accumulate import out_of_memory
-from ns_bench.selftrain.scale.shards import Sparse, sparse
+from ns_bench.selftrain.targets import Sparse, sparse
 from ns_bench.streams import stream
 
 CACHED_PIXELS = 2**16
 """Pixels of a chunk on a CPU: more leave its cache, and take twice the time at 32x32."""
 
+DRAWN = 512
+"""Images of a chunk whose noise is drawn together: another number gives other labels."""
+
 
 @torch.inference_mode()
-def predict(net: nn.Module, images: Images, mean: Tensor, std: Tensor) -> Tensor:
+def predict(net: nn.Module, images: Images) -> Tensor:
     """Return logits, float32 [N, classes], of clean uint8 images [N, C, H, W] in eval mode.
 
     A batch that does not fit into memory is halved.
     """
     net.eval()
-    device, batch = next(net.parameters()).device, 512
+    device, batch = _device(net), 512
     if device.type == "cpu":
         batch = min(batch, max(CACHED_PIXELS // (images.shape[2] * images.shape[3]), 16))
-    mean, std = mean.to(device), std.to(device)
 
     def logits(chunk: Tensor) -> Tensor:
         try:
-            return net((chunk.to(device) - mean) / std).float().cpu()
+            return net(chunk.to(device)).float().cpu()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or len(chunk) == 1:
                 raise
@@ -41,13 +44,7 @@ def predict(net: nn.Module, images: Images, mean: Tensor, std: Tensor) -> Tensor
 
 
 def predict_sparse(
-    net: nn.Module,
-    images: Images,
-    mean: Tensor,
-    std: Tensor,
-    k: int,
-    classes: int,
-    alive: Callable[[], None] = lambda: None,
+    net: nn.Module, images: Images, k: int, classes: int, alive: Callable[[], None] = lambda: None
 ) -> Sparse:
     """Return the `k` most likely classes of clean images, like `predict`, chunk by chunk.
 
@@ -56,7 +53,7 @@ def predict_sparse(
     parts = [sparse(torch.zeros(0, classes), k)]
     for chunk in images.split(1024):
         alive()
-        parts.append(sparse(predict(net, chunk, mean, std), k))
+        parts.append(sparse(predict(net, chunk), k))
     return Sparse(
         torch.cat([part.classes for part in parts]),
         torch.cat([part.log_probabilities for part in parts]),
@@ -64,51 +61,68 @@ def predict_sparse(
     )
 
 
-@torch.inference_mode()
-def predict_views(
-    net: nn.Module,
-    images: Images,
-    mean: Tensor,
-    std: Tensor,
-    noise: RowNoise,
-    views: int,
-    seed: int,
-) -> Tensor:
+def predict_views(net: nn.Module, images: Images, noise: RowNoise, views: int, seed: int) -> Tensor:
     """Return log-probabilities, float32 [N, classes], of the mean prediction over views.
 
     The first view is the clean image, the others are weakly augmented (data distillation,
-    Radosavovic et al. 2018, section 3.1); the draws come from the stream "views".
+    Radosavovic et al. 2018, section 3.1); the draws come from the stream "views". Several
+    processes share the work.
     """
-    weakly, parts = weak(noise, images.shape[3]), []
-    for at, chunk in enumerate(images.split(512)):
-        draws = stream(seed, "views", at)
-        seen = [chunk, *(augment(chunk, weakly, draws) for _ in range(views - 1))]
-        each = predict(net, torch.cat(seen), mean, std).softmax(1)
-        parts.append(each.view(views, len(chunk), -1).mean(0))
-    return torch.cat(parts).clamp(min=1e-30).log()
+    weakly = weak(noise, images.shape[3])
+
+    def mean(chunk: Tensor, draws: torch.Generator) -> Tensor:
+        copies = [chunk, *(augment(chunk, weakly, draws) for _ in range(views - 1))]
+        probabilities = predict(net, torch.cat(copies)).softmax(1)
+        return probabilities.view(views, len(chunk), -1).mean(0).clamp(min=1e-30).log()
+
+    return _in_chunks(images, _device(net), seed, "views", mean)
 
 
 @torch.inference_mode()
-def predict_noised(
-    net: nn.Module, images: Images, mean: Tensor, std: Tensor, noise: RowNoise, seed: int
-) -> Tensor:
+def predict_noised(net: nn.Module, images: Images, noise: RowNoise, seed: int) -> Tensor:
     """Return logits like `predict`, of noised images through the noised network (Table 6).
 
     Batch norm keeps its averaged statistics; the draws come from the stream "noised teacher".
+    Several processes share the work.
     """
     net.eval()
     for part in net.modules():
         if isinstance(part, NoisedNet):  # its own switch: dropout and stochastic depth, no more
             part.training = True
-    parts = []
-    for at, chunk in enumerate(images.split(512)):
-        draws = stream(seed, "noised teacher", at)
-        x = (augment(chunk, noise, draws) - mean) / std
-        dropout = torch.full((len(x),), noise.dropout)
-        depth = torch.full((len(x),), noise.stochastic_depth)
-        parts.append(net(x, dropout, depth, draws).float())
-    net.eval()
-    return torch.cat(parts)
+    device = _device(net)
+
+    def logits(chunk: Tensor, draws: torch.Generator) -> Tensor:
+        x = augment(chunk, noise, draws)
+        rates = [torch.full((len(x),), rate) for rate in (noise.dropout, noise.stochastic_depth)]
+        if device.type != "cpu":  # the network's draws are made where it is
+            draws = torch.Generator(device).manual_seed(draws.initial_seed())
+        return net(x, *(rate.to(device) for rate in rates), draws).float().cpu()
+
+    try:
+        return _in_chunks(images, device, seed, "noised teacher", logits)
+    finally:
+        net.eval()
+
+
+def _in_chunks(
+    images: Images,
+    device: torch.device,
+    seed: int,
+    purpose: str,
+    label: Callable[[Tensor, torch.Generator], Tensor],
+) -> Tensor:
+    """Return the labels of all images on every process, each chunk from draws of its own."""
+    rows = torch.arange(len(images))
+    taken = rows[rows // DRAWN % parallel.world() == parallel.rank()]
+    labels = [
+        label(chunk.to(device), stream(seed, purpose, parallel.rank() + k * parallel.world()))
+        for k, chunk in enumerate(images[taken].split(DRAWN))
+    ]
+    return parallel.assembled(torch.cat(labels), taken, len(images))
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next(net.parameters()).device
 
 
 def score(logits: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
@@ -133,6 +147,6 @@ def score(logits: Tensor, labels: Tensor, bins: int = 15) -> dict[str, float]:
     return scores
 
 
-def evaluate(net: nn.Module, part: Labeled, mean: Tensor, std: Tensor) -> dict[str, float]:
+def evaluate(net: nn.Module, part: Labeled) -> dict[str, float]:
     """Return `score` of `net` on the clean images of `part`; empty if it has no rows."""
-    return score(predict(net, part.images, mean, std), part.labels) if len(part) else {}
+    return score(predict(net, part.images), part.labels) if len(part) else {}

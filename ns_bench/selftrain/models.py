@@ -14,8 +14,6 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from ns_bench.errors import UserError, unknown
-from ns_bench.recipe import Recipe
-from ns_bench.selftrain.consistency import CoTraining
 from ns_bench.streams import stream_seed
 
 MICRO = {
@@ -86,16 +84,41 @@ class RowDropPath(nn.Module):
         return x * scale.view(-1, *[1] * (x.ndim - 1))
 
 
+class Normalise(nn.Module):
+    """Images less their mean, over their standard deviation, which are in no state dict.
+
+    Args:
+        mean, std: float32 [C, 1, 1], in units of 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 [B, C, H, W] of images in units of 0 to 255."""
+        normal = (images - self.mean) / self.std
+        return normal.contiguous(memory_format=torch.channels_last)
+
+
 class NoisedNet(nn.Module):
     """A timm network whose dropout and stochastic depth have a rate for each row.
 
     Labeled and unlabeled rows share one forward pass, and so their batch statistics, while each
     kind has its own noise (Table 6 removes noise from unlabeled rows only).
+
+    Attributes:
+        normalise: what images go through first.
     """
 
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
+        self.normalise: nn.Module = nn.Identity()
         self.drop_paths: list[RowDropPath] = []
         for parent in list(net.modules()):
             for name, child in list(parent.named_children()):
@@ -122,21 +145,22 @@ class NoisedNet(nn.Module):
         dropout: Tensor | None = None,
         stochastic_depth: Tensor | None = None,
         generator: torch.Generator | None = None,
-        own: slice | Tensor = slice(None),
+        rows: slice | Tensor = slice(None),
     ) -> Tensor:
         """Return logits [B, classes] of images [B, C, H, W].
 
         `dropout` and `stochastic_depth` are rates by row, float [B]; without them, or in eval
         mode, the pass has no noise. Draws come from `generator`, on the device of `x`. Rates and
-        draws may be those of a larger batch, of which `x` is the rows `own`.
+        draws may be those of a larger batch, of which `x` is the rows `rows`.
         """
+        x = self.normalise(x)
         scales: list[Any] = [None] * len(self.drop_paths)
         if self.training and stochastic_depth is not None and self.drop_paths:
             depth = torch.tensor([block.depth for block in self.drop_paths], dtype=x.dtype)
             depth = depth.to(x.device, non_blocking=True)
             keep = 1 - depth[:, None] * stochastic_depth
             draws = torch.rand(keep.shape, generator=generator, device=x.device)
-            scales = list(((draws < keep).to(x.dtype) / keep)[:, own])
+            scales = list(((draws < keep).to(x.dtype) / keep)[:, rows])
         for block, scale in zip(self.drop_paths, scales, strict=True):
             block.scale = scale
 
@@ -145,21 +169,12 @@ class NoisedNet(nn.Module):
             keep = (1 - dropout).view(-1, *[1] * (features.ndim - 1))
             shape = (len(keep), *features.shape[1:])
             draws = torch.rand(shape, generator=generator, device=x.device)
-            return features * ((draws < keep).to(features.dtype) / keep)[own]
+            return features * ((draws < keep).to(features.dtype) / keep)[rows]
 
         self.drop_features = drop_features if self.training and dropout is not None else None
         logits: Tensor = self.net(x)
         self.drop_features = None  # nothing to copy or to keep alive between passes
         return logits
-
-
-def network(recipe: Recipe, channels: int, classes: int) -> nn.Module:
-    """Build what a recipe trains: a `NoisedNet`, or two of them where it is co-training."""
-    name, seed = recipe.model, recipe.seed
-    net = build(name, channels, classes, seed, recipe.generation)
-    if recipe.consistency.method == "co-training":
-        return CoTraining(net, build(name, channels, classes, seed, recipe.generation, "right"))
-    return net
 
 
 def build(

@@ -1,6 +1,7 @@
 """Updates of the weights and of their average, and the learning rate."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,45 @@ def make_optimizer(groups: Sequence[Sequence[nn.Parameter]], spec: Train) -> tor
     return torch.optim.SGD(options, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov, **how)
 
 
+class State:
+    """What a run is after a step: its weights, their average, and what the optimiser keeps.
+
+    Attributes:
+        net: is trained. average: its averaged weights, in eval mode.
+    """
+
+    def __init__(self, net: nn.Module, spec: Train) -> None:
+        self.spec = spec
+        self.net, self.average = net, copy.deepcopy(net).eval()
+        self._weights, self._averages = EndToEnd(self.net), EndToEnd(self.average)
+        self._optimizer = make_optimizer([[tensor] for tensor in self._weights.weights], spec)
+
+    def update(self, rate: float, step: int) -> None:
+        """Take the step of the gradients that `net` has, at a learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._weights.take_gradients()
+        self._optimizer.step()
+        update_average(self._averages.tensors, self._weights.tensors, self.spec.ema, step)
+
+    def saved(self, step: int, parts: int) -> dict[str, Any]:
+        """Return all that is needed to go on after `step` steps, batches in `parts` parts."""
+        return {
+            "step": step,
+            "parts": parts,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> int:
+        """Take what `saved` returned; returns the number of steps done."""
+        self.net.load_state_dict(saved["net"])
+        self.average.load_state_dict(saved["average"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        return int(saved["step"])
+
+
 class EndToEnd:
     """The trainable weights of a network, laid end to end in two tensors, of which they become
     views: those that decay, and the rest.
@@ -61,10 +101,11 @@ class EndToEnd:
         self._groups = weight_groups(net)
         self.weights = [nn.Parameter(_end_to_end(group)) for group in self._groups]
         for group, laid in zip(self._groups, self.weights, strict=True):
-            parts = laid.detach().split([own.numel() for own in group])
-            for own, part in zip(group, parts, strict=True):
-                own.data = part.as_strided(own.shape, own.stride(), part.storage_offset())
-        statistics = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+            parts = laid.detach().split([weight.numel() for weight in group])
+            for weight, part in zip(group, parts, strict=True):
+                weight.data = part.as_strided(weight.shape, weight.stride(), part.storage_offset())
+        kept = net.state_dict(keep_vars=True).values()
+        statistics = [t for t in kept if not isinstance(t, nn.Parameter) and t.is_floating_point()]
         self.tensors: list[Tensor] = [*self.weights, *statistics]
 
     def take_gradients(self) -> None:
@@ -73,8 +114,8 @@ class EndToEnd:
             # that of a weight the network has, but does not use, is missing
             gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in group]
             laid.grad = _end_to_end(gradients)
-            for own in group:
-                own.grad = None
+            for weight in group:
+                weight.grad = None
 
 
 def _end_to_end(tensors: Sequence[Tensor]) -> Tensor:

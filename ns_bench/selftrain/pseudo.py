@@ -1,40 +1,22 @@
 """Pseudo-labels: from a teacher's stored logits to the rows and targets a student trains on."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from ns_bench.errors import UserError
 from ns_bench.recipe import PseudoLabels
-
-if TYPE_CHECKING:
-    from ns_bench.selftrain.scale.shards import SparseTargets
-
-
-@dataclass(frozen=True)
-class PseudoLabeled:
-    """The unlabeled rows a student sees.
-
-    Attributes:
-        rows: int64 [M], indices into the pool; a row may occur more than once.
-        probabilities: float32 [pool, classes], the teacher's, after the temperature.
-        targets: float32 [pool, classes], rows sum to 1. Of a large pool both are sparse.
-    """
-
-    rows: Tensor
-    probabilities: "Tensor | SparseTargets"
-    targets: "Tensor | SparseTargets"
+from ns_bench.selftrain.scale.shards import pseudo_label_sparse
+from ns_bench.selftrain.targets import PseudoLabeled, Sparse, smooth_one_hot
 
 
 def pseudo_label(
-    logits: Tensor, spec: PseudoLabels, label_smoothing: float, generator: torch.Generator
+    logits: Tensor | Sparse, spec: PseudoLabels, label_smoothing: float, generator: torch.Generator
 ) -> PseudoLabeled:
     """Label, filter and balance the pool (paper, section 3.2; official `filter_unlabel.py`).
 
     Args:
-        logits: the teacher's on clean images, any float type [pool, classes].
+        logits: the teacher's on clean images, any float type [pool, classes]; of a large pool its
+            top classes, see `ns_bench.selftrain.scale.shards`.
         label_smoothing: goes to hard targets only, as in the official code.
         generator: chooses rows where there is a limit, then which rows of scarce classes are
             repeated once more.
@@ -42,6 +24,8 @@ def pseudo_label(
     Raises:
         UserError: no row has a top probability between threshold and ceiling.
     """
+    if isinstance(logits, Sparse):
+        return pseudo_label_sparse(logits, spec, label_smoothing, generator)
     probabilities = torch.softmax(logits.float() / spec.temperature, dim=1)
     confidence, label = probabilities.max(1)
     rows = torch.nonzero((confidence > spec.threshold) & (confidence <= spec.ceiling)).flatten()
@@ -85,12 +69,6 @@ def balance(
         else:
             balanced.append(ranked[:per_class])
     return torch.cat(balanced)
-
-
-def smooth_one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Return targets, float32 [N, classes]: 1 - smoothing on the label, the rest spread evenly."""
-    targets = torch.full((len(labels), classes), smoothing / classes)
-    return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)
 
 
 def quality(labeled: PseudoLabeled, truth: Tensor | None) -> dict[str, float | list[int]]:

@@ -1,6 +1,7 @@
-"""What a batch is made of: endless streams of labeled and unlabeled rows, and the noise on them."""
+"""What a batch is made of: sequences of labeled and unlabeled rows, and the noise on them."""
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 
@@ -9,21 +10,23 @@ from torch import Tensor
 
 from ns_bench.data.split import Dataset, Images
 from ns_bench.recipe import Recipe, RowNoise
-from ns_bench.selftrain.noise import augment, replaced, weak
-from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
+from ns_bench.selftrain.methods import Batch, Consistency, Method
+from ns_bench.selftrain.noise import augment, replaced
 from ns_bench.selftrain.scale import parallel
+from ns_bench.selftrain.scale.parallel import WHOLE, Part
 from ns_bench.selftrain.scale.row_random import Draws
-from ns_bench.selftrain.scale.shards import SparseTargets
+from ns_bench.selftrain.targets import PseudoLabeled, SparseTargets, smooth_one_hot
 from ns_bench.streams import stream
 
 
+@dataclass
 class Rows:
-    """An endless stream of batches of one kind of rows, a pure function of the step.
+    """An endless sequence of batches of one kind of rows, a pure function of the step.
 
-    Streams of one key have the same rows in the same order; those of another `view` of them have
+    Sequences of one key have the same rows in the same order; those of another `view` of them have
     draws of their own.
 
-    Args:
+    Attributes:
         images: uint8 [N, C, H, W], in memory or decoded some steps ahead; targets: float32 [N,
             classes].
         order: int64 [M], the rows that take part (repeats allowed).
@@ -35,24 +38,19 @@ class Rows:
         view: more names of the streams that noise is drawn from.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        targets: Tensor | SparseTargets,
-        order: Tensor,
-        batch: int,
-        noise: RowNoise,
-        seed: int,
-        key: tuple[str | int, ...],
-        strength: Callable[[int], float] = lambda step: 1.0,
-        view: tuple[str, ...] = (),
-    ) -> None:
-        self.images, self.targets, self.order = images, targets, order
-        self.batch, self.noise, self.seed, self.key = batch, noise, seed, key
-        self.strength, self.drawn = strength, (*key, *view)
-        self.share = parallel.share(batch)
-        self._epochs: dict[int, Tensor] = {}
-        self._ahead: tuple[int, Generator[tuple[Tensor, Tensor]]] | None = None
+    images: Images
+    targets: Tensor | SparseTargets
+    order: Tensor
+    batch: int
+    noise: RowNoise
+    seed: int
+    key: tuple[str | int, ...]
+    strength: Callable[[int], float] = lambda step: 1.0
+    view: tuple[str, ...] = ()
+    _epochs: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _ahead: tuple[int, Generator[tuple[Tensor, Tensor]]] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
@@ -71,7 +69,7 @@ class Rows:
             part = self._epoch(epoch)[position : position + missing]
             parts.append(part)
             at, missing = at + len(part), missing - len(part)
-        return torch.cat(parts)[self.share.rows]
+        return torch.cat(parts)[parallel.share(self.batch).rows]
 
     def clean(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this process's rows of a step, int64 [rows], and their images before any noise."""
@@ -95,80 +93,105 @@ class Rows:
         return noised([(self, step, plain)])[0], self.targets[index]
 
     def draws(
-        self, purpose: str, step: int, part: int = 0, of: int = 1
+        self, purpose: str, step: int, part: Part = WHOLE
     ) -> tuple[torch.Generator, parallel.Share]:
         """Return what `Draws` takes for a part of a step."""
         # on the host: the same numbers on any device
-        return stream(self.seed, purpose, *self.drawn, step), parallel.share(self.batch, part, of)
+        generator = stream(self.seed, purpose, *self.key, *self.view, step)
+        return generator, parallel.share(self.batch, part)
 
 
-class Joint:
-    """The joint batches of a run: one part from each stream.
+class Batches:
+    """The joint batches of a run.
 
     Small images are noised for several steps at once. One pass over a batch of 8x8 pixels costs as
     much as ten of them, in calls on a CPU and in launches on a GPU.
+
+    Args:
+        rows: see `joint_rows`.
+        averaged: whether the average sees the other view of the unlabeled rows, not the network.
     """
 
-    def __init__(self, rows: Sequence[Rows]) -> None:
-        self.rows = rows
+    def __init__(self, rows: Sequence[Rows], averaged: bool = False) -> None:
+        self.rows, self.averaged = rows, averaged
         self._clean: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self._noised: dict[tuple[int, int, int], list[Tensor]] = {}
+        self._noised: dict[tuple[int, Part], list[Tensor]] = {}
 
-    def __call__(self, step: int, part: int = 0, of: int = 1) -> list[tuple[Tensor, Tensor]]:
-        """Return each stream's rows of a step, int64 [n], and their noised images [n, C, H, W].
+    @property
+    def seen(self) -> Sequence[Rows]:
+        """The rows that the network sees."""
+        return self.rows[:-1] if self.averaged else self.rows
 
-        Args:
-            part, of: which of them, see `parallel.share`.
-        """
-        if (step, part, of) not in self._noised:
-            self._prepare(step, part, of)
-        images = self._noised[step, part, of]
-        return [(i[part::of], x) for (i, _), x in zip(self._clean[step], images, strict=True)]
+    @property
+    def with_targets(self) -> Sequence[Rows]:
+        """Labeled and unlabeled rows, without other views of these."""
+        return [rows for rows in self.rows if not rows.view]
 
-    def _prepare(self, step: int, part: int, of: int) -> None:
+    def __call__(self, step: int, part: Part = WHOLE) -> Batch:
+        """Return a part of a step's batch, of this process's share."""
+        if (step, part) not in self._noised:
+            self._prepare(step, part)
+        images = self._noised[step, part]
+        index = [rows[part.number :: part.of] for rows, _ in self._clean[step]]
+        pairs = zip(self.with_targets, index, strict=False)
+        return Batch(
+            step=step,
+            images=torch.cat(images[: len(self.seen)]),
+            labeler_images=images[-1] if self.averaged else None,
+            targets=torch.cat([rows.targets[where] for rows, where in pairs]),
+            labeled=index[0] if self.rows[0].key[0] == "labeled" else index[0][:0],
+        )
+
+    def close(self) -> None:
+        """End the processes that decode images, if there are any."""
+        for rows in self.rows:
+            rows.close()
+
+    def _prepare(self, step: int, part: Part) -> None:
         self._clean = {s: clean for s, clean in self._clean.items() if s >= step}
         self._noised = {}
         self._fetch(step)
         pixels = sum(images[:, 0].numel() for _, images in self._clean[step])
-        steps = range(step, step + (max(TOGETHER // max(pixels, 1), 1) if of == 1 else 1))
+        together = max(TOGETHER // max(pixels, 1), 1) if part == WHOLE else 1
+        steps = range(step, step + together)
         for ahead in steps:
             self._fetch(ahead)
-        batches = [
-            (each, s, self._clean[s][k][1][part::of])
-            for k, each in enumerate(self.rows)
+        plain = [
+            (rows, s, self._clean[s][k][1][part.number :: part.of])
+            for k, rows in enumerate(self.rows)
             for s in steps
         ]
-        images = noised(batches, part, of)
+        images = noised(plain, part)
         for k, s in enumerate(steps):
-            self._noised[s, part, of] = images[k :: len(steps)]
+            self._noised[s, part] = images[k :: len(steps)]
 
     def _fetch(self, step: int) -> None:
         if step not in self._clean:
-            self._clean[step] = [each.clean(step) for each in self.rows]
+            self._clean[step] = [rows.clean(step) for rows in self.rows]
 
 
 TOGETHER = 2**17
 """Pixels that are noised in one pass, if a step has fewer: the noise's own memory is 10 MB."""
 
 
-def noised(batches: Sequence[tuple[Rows, int, Tensor]], part: int = 0, of: int = 1) -> list[Tensor]:
-    """Return the noised images, uint8 [n, C, H, W], of each of some streams' steps.
+def noised(batches: Sequence[tuple[Rows, int, Tensor]], part: Part = WHOLE) -> list[Tensor]:
+    """Return the noised images, uint8 [n, C, H, W], of some steps of some sequences.
 
-    What is noised alike takes one pass, with draws for each step and stream.
+    What is noised alike takes one pass, with draws for each step and sequence.
 
     Args:
-        batches: stream, step, and images of this part of the step.
+        batches: rows, step, and images of this part of the step.
     """
     done: list[Tensor] = []
     for noise, group in groupby(batches, key=lambda batch: batch[0].noise):
         alike = list(group)
-        draws = Draws([each.draws("noise", step, part, of) for each, step, _ in alike])
+        draws = Draws([rows.draws("noise", step, part) for rows, step, _ in alike])
         images = augment(torch.cat([plain for _, _, plain in alike]), noise, draws)
         done += images.split([len(plain) for _, _, plain in alike])
-    for k, (each, step, plain) in enumerate(batches):
-        strength = each.strength(step)
+    for k, (rows, step, plain) in enumerate(batches):
+        strength = rows.strength(step)
         if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
-            drawn = Draws([each.draws("schedule", step, part, of)]).uniform()
+            drawn = Draws([rows.draws("schedule", step, part)]).uniform()
             done[k] = replaced(done[k], plain, drawn >= strength)
     return done
 
@@ -180,34 +203,32 @@ def noise_strength(schedule: str, step: int, steps: int) -> float:
 
 
 def joint_rows(
-    recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None, device: str
+    recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None, method: Method, device: str
 ) -> list[Rows]:
-    """Return the streams that make up a batch: labeled rows, then unlabeled, where it has them.
+    """Return what makes up a batch: labeled rows, then unlabeled, where it has them.
 
-    Then the other views of these, from which they are labeled, where training itself does that.
+    Then the other view of these, from which they are labeled, where training itself does that.
     """
-    streams = []
+    kinds = []
     labeled, unlabeled = recipe.batch
     if labeled:
         key = ("labeled", recipe.generation)
         targets = smooth_one_hot(data.labeled.labels, data.classes, recipe.train.label_smoothing)
-        everyone = torch.arange(len(data.labeled))
-        images, targets = data.labeled.images.to(device), targets.to(device)
-        noise = recipe.noise.labeled
-        streams.append(Rows(images, targets, everyone, labeled, noise, recipe.seed, key))
+        every = torch.arange(len(data.labeled))
+        images, noise = data.labeled.images.to(device), recipe.noise.labeled
+        kinds.append(Rows(images, targets.to(device), every, labeled, noise, recipe.seed, key))
     if not unlabeled:
-        return streams
+        return kinds
     order = torch.arange(len(data.unlabeled)) if pseudo is None else pseudo.rows
-    nothing = torch.zeros(1, data.classes, device=device).expand(len(data.unlabeled), -1)
-    labels = nothing if pseudo is None else pseudo.targets.to(device)
+    unknown = torch.zeros(1, data.classes, device=device).expand(len(data.unlabeled), -1)
+    labels = unknown if pseudo is None else pseudo.targets.to(device)
     pool, noise = data.unlabeled.images.to(device), recipe.noise.unlabeled
     strength = partial(noise_strength, recipe.noise.unlabeled_schedule, steps=recipe.steps)
-    views: list[tuple[tuple[str, ...], RowNoise]] = [((), noise)]
-    if pseudo is None:
-        strong = recipe.consistency.method == "pi-model"
-        views.append((("other view",), noise if strong else weak(noise, pool.shape[3])))
     key = ("unlabeled", recipe.generation)
-    return streams + [
-        Rows(pool, labels, order, unlabeled, noise, recipe.seed, key, strength, view)
-        for view, noise in views
-    ]
+    rows = partial(
+        Rows, pool, labels, order, unlabeled, seed=recipe.seed, key=key, strength=strength
+    )
+    kinds.append(rows(noise=noise))
+    if isinstance(method, Consistency):
+        kinds.append(rows(noise=method.view(noise, pool.shape[3]), view=("other view",)))
+    return kinds

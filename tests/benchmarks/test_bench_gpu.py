@@ -19,12 +19,12 @@ from ns_bench.execute.local import execute
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Store
 from ns_bench.selftrain.loss import cross_entropy
-from ns_bench.selftrain.models import network
-from ns_bench.selftrain.optimize import EndToEnd, make_optimizer, update_average, weight_groups
-from ns_bench.selftrain.pseudo import PseudoLabeled
+from ns_bench.selftrain.methods import method_of
+from ns_bench.selftrain.optimize import State, make_optimizer, weight_groups
 from ns_bench.selftrain.randaugment import randaugment
-from ns_bench.selftrain.rows import Joint, joint_rows
+from ns_bench.selftrain.rows import Batches, joint_rows
 from ns_bench.selftrain.scale.accumulate import Gradients
+from ns_bench.selftrain.targets import PseudoLabeled
 from ns_bench.selftrain.train import Objective
 
 pytestmark = [
@@ -81,24 +81,23 @@ def test_joint_step(benchmark) -> None:
     soft = torch.randn(len(data.unlabeled), data.classes).softmax(1).cuda()
     pseudo = PseudoLabeled(torch.arange(len(soft)), soft, soft)
 
-    def fresh() -> Any:
-        return network(recipe, 1, data.classes).cuda().to(memory_format=torch.channels_last).train()
+    method = method_of(recipe)
 
-    net, average = fresh(), fresh()
-    weights, means = EndToEnd(net), EndToEnd(average)
-    update = make_optimizer([[each] for each in weights.weights], recipe.train)
-    rows = joint_rows(recipe, data, pseudo, "cuda")
-    objective = Objective(recipe, data, rows, average.eval(), None, "cuda")
+    def fresh() -> Any:
+        return method.network(data).cuda().to(memory_format=torch.channels_last).train()
+
+    net = fresh()
+    state = State(net, recipe.train)
+    rows = joint_rows(recipe, data, pseudo, method, "cuda")
+    objective = Objective(recipe, Batches(rows), method, state.average, "cuda")
     gradients = Gradients(net, 1, 1, print)
 
     def ours() -> None:
         for step in range(STEPS):
             gradients(partial(objective, net, step))
-            weights.take_gradients()
-            update.step()
-            update_average(means.tensors, weights.tensors, 0.99, step)
+            state.update(0.01, step)
 
-    plain = fresh()
+    plain = fresh().net  # takes images that are normalised
     plain_update = make_optimizer(weight_groups(plain), recipe.train)
     images = torch.randn(512, 1, 32, 32).cuda().contiguous(memory_format=torch.channels_last)
     targets = torch.rand(512, 10).softmax(1).cuda()
@@ -111,8 +110,8 @@ def test_joint_step(benchmark) -> None:
             cross_entropy(logits, targets).mean().backward()
             plain_update.step()
 
-    joint = Joint(rows)
-    noise = seconds(lambda: [joint(step) for step in range(STEPS)])
+    batches = Batches(rows)
+    noise = seconds(lambda: [batches(step) for step in range(STEPS)])
     whole, theirs = seconds(ours), seconds(bare)
     benchmark.pedantic(ours, rounds=1)
     benchmark.extra_info |= {

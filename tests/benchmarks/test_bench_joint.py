@@ -19,14 +19,15 @@ import pytest
 import torch
 
 from ns_bench.design.profile import load_profile
-from ns_bench.execute import run_one
+from ns_bench.execute import checkpoint, run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Store
+from ns_bench.selftrain import optimize
 from ns_bench.selftrain import train as training
 from ns_bench.selftrain.loss import cross_entropy
-from ns_bench.selftrain.models import network
+from ns_bench.selftrain.models import build
 from ns_bench.selftrain.optimize import make_optimizer, weight_groups
-from ns_bench.selftrain.rows import Joint
+from ns_bench.selftrain.rows import Batches
 from ns_bench.selftrain.train import train
 
 
@@ -43,7 +44,12 @@ def as_in_a_worker() -> Iterator[None]:
 
 def bare(recipe: Recipe, channels: int, side: int, device: str = "cpu") -> Callable[[], None]:
     """Return what does one bare step."""
-    net = network(recipe, channels, 10).to(device).to(memory_format=torch.channels_last).train()
+    net: Any = (
+        build(recipe.model, channels, 10, 0, recipe.generation)
+        .to(device)
+        .to(memory_format=torch.channels_last)
+        .train()
+    )
     optimizer = make_optimizer(weight_groups(net), recipe.train)
     rows = sum(recipe.batch)
     images = torch.randn(rows, channels, side, side, device=device)
@@ -60,9 +66,9 @@ def bare(recipe: Recipe, channels: int, side: int, device: str = "cpu") -> Calla
 
 
 PARTS = {
-    "batches and their noise": (Joint, "__call__"),
+    "batches and their noise": (Batches, "__call__"),
     "validation": (training, "evaluate"),
-    "averaging": (training, "update_average"),
+    "averaging": (optimize, "update_average"),
 }
 """What is timed apart in our steps, besides checkpoints."""
 
@@ -102,7 +108,9 @@ def paired(store: Store, recipe: Recipe) -> tuple[float, float, dict[str, float]
         patch.setattr(run_one, "train", watched)
         for name, (owner, function) in PARTS.items():
             patch.setattr(owner, function, timed(name, getattr(owner, function)))
-        patch.setattr(run_one, "time", SimpleNamespace(monotonic=lambda: time.monotonic() - stood))
+        patch.setattr(
+            checkpoint, "time", SimpleNamespace(monotonic=lambda: time.monotonic() - stood)
+        )
         run_one.run_one(store.run(recipe))
     steps = recipe.steps - 1
     return ours / steps, theirs / steps, {name: each / steps for name, each in spent.items()}

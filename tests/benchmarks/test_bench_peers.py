@@ -42,9 +42,10 @@ from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Store
 from ns_bench.selftrain.evaluate import predict
-from ns_bench.selftrain.models import MICRO, _micro
+from ns_bench.selftrain.models import MICRO, Normalise, _micro
 from ns_bench.selftrain.optimize import learning_rate, make_optimizer, weight_groups
-from ns_bench.selftrain.pseudo import pseudo_label, smooth_one_hot
+from ns_bench.selftrain.pseudo import pseudo_label
+from ns_bench.selftrain.targets import smooth_one_hot
 
 ROUNDS = 2
 PROFILE = load_profile("digits")
@@ -74,7 +75,7 @@ def data_of(recipe: Recipe) -> Dataset:
 
 
 def top1(net: nn.Module, data: Dataset) -> float:
-    found = predict(net, data.test.images, data.mean, data.std).argmax(1)
+    found = predict(net, data.test.images).argmax(1)
     return 100 * (found == data.test.labels).float().mean().item()
 
 
@@ -221,12 +222,13 @@ def plain(recipe: Recipe, settings: tuple[int, ...]) -> float:
     smoothing = recipe.train.label_smoothing
     targets = smooth_one_hot(data.labeled.labels, data.classes, smoothing)
     labeled = torch.arange(len(data.labeled))
-    net = loop(teacher, data, [labeled], targets, workers)
-    logits = predict(net, data.unlabeled.images, data.mean, data.std)
+    normalise = Normalise(data.mean, data.std)
+    net = nn.Sequential(normalise, loop(teacher, data, [labeled], targets, workers))
+    logits = predict(net, data.unlabeled.images)
     pseudo = pseudo_label(logits, recipe.pseudo, smoothing, torch.default_generator)
     targets = torch.cat([targets, pseudo.targets])
     net = loop(recipe, data, [labeled, len(labeled) + pseudo.rows], targets, workers)
-    return top1(net, data)
+    return top1(nn.Sequential(normalise, net), data)
 
 
 def test_ratio_to_a_loop_of_timm_and_a_dataloader(benchmark, tmp_path) -> None:

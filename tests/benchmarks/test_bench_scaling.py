@@ -31,10 +31,11 @@ from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import LOGITS, MODEL, Store, _parse
 from ns_bench.selftrain.evaluate import predict
-from ns_bench.selftrain.models import network
-from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
+from ns_bench.selftrain.methods import method_of, network
+from ns_bench.selftrain.pseudo import pseudo_label, quality
 from ns_bench.selftrain.rows import joint_rows
-from ns_bench.selftrain.train import train
+from ns_bench.selftrain.targets import PseudoLabeled
+from ns_bench.selftrain.train import Lesson, train
 from ns_bench.streams import stream
 
 RUNS = (100, 1_000, 10_000, 100_000)
@@ -88,7 +89,7 @@ def step_seconds(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None = N
             raise Enough
 
     with pytest.raises(Enough):
-        train(recipe, data, pseudo, after_step=after_step)
+        train(recipe, data, Lesson(pseudo), after_step=after_step)
     return min(b - a for a, b in pairwise(times)) / STEPS
 
 
@@ -186,9 +187,9 @@ def test_unlabeled_images(benchmark) -> None:
                 data = load(recipe.data, 0)
             note("drawing", size, meter.seconds)
             if size <= PREDICTED:
-                net = network(teacher, 1, data.classes)
+                net = network(teacher, data)
                 with Meter() as meter:
-                    logits = predict(net, data.unlabeled.images, data.mean, data.std).half()
+                    logits = predict(net, data.unlabeled.images).half()
                 note("predictions", size, meter.seconds)
             else:
                 logits = torch.randn(size, data.classes).half()
@@ -197,7 +198,7 @@ def test_unlabeled_images(benchmark) -> None:
                 quality(pseudo, torch.zeros(size, dtype=torch.int64))
             note("labels", size, meter.seconds)
             with Meter() as meter:
-                joint_rows(recipe, data, pseudo, "cpu")[1].index(0)
+                joint_rows(recipe, data, pseudo, method_of(recipe), "cpu")[1].index(0)
             note("order of an epoch", size, meter.seconds)
             note("step", size, 1000 * step_seconds(recipe, data, pseudo))
         return found

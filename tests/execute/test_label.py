@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,13 @@ from ns_bench.data import catalog
 from ns_bench.errors import UserError
 from ns_bench.execute.label import main, shards
 from ns_bench.execute.local import execute
-from ns_bench.execute.run_one import Interrupted, dataset_of, loaded, run_one
+from ns_bench.execute.run_one import Interrupted, run_one
+from ns_bench.execute.trained import dataset_of, network_of
 from ns_bench.recipe import Recipe
 from ns_bench.runs.lease import Lease
 from ns_bench.runs.store import LOGITS, MODEL, Run, Store
 from ns_bench.selftrain.evaluate import predict
-from ns_bench.selftrain.scale.shards import probabilities
+from ns_bench.selftrain.targets import probabilities
 from ns_bench.selftrain.train import Diverged
 
 POOL = 1147
@@ -99,12 +101,8 @@ def ended(process: subprocess.Popen[str]) -> str:
 def here(run: Run) -> list[bool]:
     """Label a pool in this process; returns of each shard whether that was needed."""
     data = dataset_of(run)
-
-    def labeler() -> tuple[torch.nn.Module, object]:
-        weights = safetensors.torch.load(run.artifact(MODEL).read_bytes())
-        return loaded(run.recipe, data, weights), data
-
-    return [shard.fresh for shard in shards(run, POOL, 10, labeler)]
+    labeler = partial(network_of, run, data, "cpu")
+    return [shard.fresh for shard in shards(run, data.unlabeled.images, 10, labeler)]
 
 
 def test_a_student_makes_and_uses_its_teachers_labels(store, tmp_path):
@@ -118,9 +116,9 @@ def test_a_student_makes_and_uses_its_teachers_labels(store, tmp_path):
     assert sorted(files(teacher)) == [f"{number:05d}-of-00012" for number in range(12)]
 
     data = dataset_of(teacher)
-    net = loaded(TEACHER, data, safetensors.torch.load(teacher.artifact(MODEL).read_bytes()))
-    exact = predict(net, data.unlabeled.images, data.mean, data.std).softmax(1)
-    found = list(shards(teacher, POOL, 10, labeler=never))
+    pool = data.unlabeled.images
+    exact = predict(network_of(teacher, data, "cpu"), pool).softmax(1)
+    found = list(shards(teacher, pool, 10, labeler=never))
     assert [shard.rows for shard in found][:2] == [slice(0, 95), slice(95, 191)]
     kept = torch.cat([probabilities(shard.labels) for shard in found])
     assert found[0].labels.classes.shape == (95, 3)
@@ -337,11 +335,12 @@ def test_sizes_of_shards(store, monkeypatch):
     """As many as the pool needs, whoever makes them; in a shard of all is what is in twelve."""
     teacher = store.run(TEACHER)
     here(teacher)
-    many = list(shards(teacher, POOL, 10, never))
+    pool = dataset_of(teacher).unlabeled.images
+    many = list(shards(teacher, pool, 10, never))
     for images, of in ((POOL, 1), (POOL - 1, 2)):
         monkeypatch.setattr(catalog, "SHARD", images)
         assert here(teacher) == [True] * of
-        few = list(shards(teacher, POOL, 10, never))
+        few = list(shards(teacher, pool, 10, never))
         for field in ("classes", "log_probabilities"):
             whole = [torch.cat([getattr(s.labels, field) for s in part]) for part in (many, few)]
             torch.testing.assert_close(*whole, rtol=0, atol=2e-3)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ns_bench.robustness.adversarial import fgsm, gradient, pgd
-from ns_bench.selftrain.models import build
+from ns_bench.selftrain.models import Normalise, build
 
 MEAN, STD = torch.tensor([[[70.0]]]), torch.tensor([[[90.0]]])
 
@@ -17,30 +17,31 @@ def attacked():
     net = build("micro-b0", 1, 10, 0, 0)
     images = torch.randint(256, (24, 1, 8, 8), generator=random).float()
     labels = torch.randint(10, (24,), generator=random)
+    net.normalise = Normalise(MEAN, STD)
     net.train()
     for _ in range(5):
-        net((images - MEAN) / STD)
+        net(images)
     return net.eval(), images, labels
 
 
 def loss(net, images, labels):
     with torch.inference_mode():
-        return cross_entropy(net((images - MEAN) / STD), labels, reduction="none")
+        return cross_entropy(net(images), labels, reduction="none")
 
 
 @pytest.mark.parametrize("epsilon", [1, 8, 16])
 def test_they_are_those_of_an_independent_library(attacked, epsilon):
     foolbox = pytest.importorskip("foolbox", exc_type=ImportError)
     net, images, labels = attacked
-    scaled = {"mean": MEAN.flatten() / 255, "std": STD.flatten() / 255, "axis": -3}
+    scaled = {"mean": [0.0], "std": [1 / 255], "axis": -3}
     model = foolbox.PyTorchModel(net, bounds=(0, 1), preprocessing=scaled, device="cpu")
     steepest = foolbox.attacks.LinfFastGradientAttack(random_start=False)
     climbing = foolbox.attacks.LinfProjectedGradientDescentAttack(
         abs_stepsize=2.5 * epsilon / 10 / 255, steps=10, random_start=False
     )
     for attack, ours in [
-        (steepest, fgsm(net, images, labels, MEAN, STD, epsilon)),
-        (climbing, pgd(net, images, labels, MEAN, STD, epsilon)),
+        (steepest, fgsm(net, images, labels, epsilon)),
+        (climbing, pgd(net, images, labels, epsilon)),
     ]:
         _, theirs, _ = attack(model, images / 255, labels, epsilons=epsilon / 255)
         # a gradient that is nearly nothing may have either sign
@@ -54,20 +55,20 @@ def test_they_are_those_of_an_independent_library(attacked, epsilon):
 @pytest.mark.parametrize("attack", [fgsm, pgd])
 def test_an_attack_stays_in_its_ball_and_raises_the_loss(attack, attacked):
     net, images, labels = attacked
-    done = attack(net, images, labels, MEAN, STD, 8)
+    done = attack(net, images, labels, 8)
     assert (done - images).abs().max() <= 8 + 1e-4
     assert done.min() >= 0 and done.max() <= 255
     assert (loss(net, done, labels) > loss(net, images, labels)).float().mean() > 0.9
-    assert torch.equal(attack(net, images, labels, MEAN, STD, 0), images)
+    assert torch.equal(attack(net, images, labels, 0), images)
 
 
 def test_pgd_beats_fgsm_and_starts_where_it_is_told(attacked):
     net, images, labels = attacked
-    one = fgsm(net, images, labels, MEAN, STD, 16)
-    ten = pgd(net, images, labels, MEAN, STD, 16)
+    one = fgsm(net, images, labels, 16)
+    ten = pgd(net, images, labels, 16)
     assert loss(net, ten, labels).mean() > loss(net, one, labels).mean()
     far = images + 100
-    still = pgd(net, images, labels, MEAN, STD, 16, steps=1, step_size=0, start=far)
+    still = pgd(net, images, labels, 16, steps=1, step_size=0, start=far)
     assert torch.equal(still, (images + 16).clamp(max=255)), "a start outside is pulled in"
 
 
@@ -76,7 +77,7 @@ def test_the_gradient_is_in_pixels_of_a_network_in_eval_mode(attacked):
     net.train()
     net.zero_grad(set_to_none=True)  # the library leaves some
     statistics = {k: v.clone() for k, v in net.state_dict().items()}
-    found = gradient(net, images, labels, MEAN, STD)
+    found = gradient(net, images, labels)
     assert not net.training
     assert all(torch.equal(v, statistics[k]) for k, v in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters()), "weights gather no gradient"
@@ -87,7 +88,6 @@ def test_the_gradient_is_in_pixels_of_a_network_in_eval_mode(attacked):
     step = step.view_as(images[:1])
     first, truth = images[row : row + 1].double(), labels[row : row + 1]
     net.double()
-    mean, std = MEAN.double(), STD.double()
-    up, down = (cross_entropy(net((first + sign * step - mean) / std), truth) for sign in (1, -1))
+    up, down = (cross_entropy(net(first + sign * step), truth) for sign in (1, -1))
     net.float()
     assert found.flatten(1)[row, place].item() == pytest.approx((up - down).item(), rel=0.05)

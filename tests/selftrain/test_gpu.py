@@ -12,11 +12,11 @@ from ns_bench.execute.execution import Execution
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Store
-from ns_bench.selftrain.models import network
-from ns_bench.selftrain.optimize import EndToEnd, make_optimizer, update_average
-from ns_bench.selftrain.pseudo import PseudoLabeled
-from ns_bench.selftrain.rows import joint_rows
+from ns_bench.selftrain.methods import method_of
+from ns_bench.selftrain.optimize import State
+from ns_bench.selftrain.rows import Batches, joint_rows
 from ns_bench.selftrain.scale.accumulate import Gradients
+from ns_bench.selftrain.targets import PseudoLabeled
 from ns_bench.selftrain.train import Objective
 
 pytestmark = [
@@ -38,20 +38,17 @@ def labeled_pool(recipe: Recipe, device: str) -> tuple[split.Dataset, PseudoLabe
 def test_a_step_never_waits_for_the_device(optimizer: str) -> None:
     recipe = STUDENT.set({"train.optimizer": optimizer})
     data, pseudo = labeled_pool(recipe, "cuda")
-    net = network(recipe, 1, data.classes).cuda().to(memory_format=torch.channels_last).train()
-    average = network(recipe, 1, data.classes).cuda().eval()
-    weights, means = EndToEnd(net), EndToEnd(average)
-    update = make_optimizer([[each] for each in weights.weights], recipe.train)
-    rows = joint_rows(recipe, data, pseudo, "cuda")
-    objective = Objective(recipe, data, rows, average, None, "cuda")
+    method = method_of(recipe)
+    net = method.network(data).cuda().to(memory_format=torch.channels_last).train()
+    state = State(net, recipe.train)
+    batches = Batches(joint_rows(recipe, data, pseudo, method, "cuda"))
+    objective = Objective(recipe, batches, method, state.average, "cuda")
     gradients = Gradients(net, 1, 1, print)
 
     def steps(first: int, last: int) -> None:
         for step in range(first, last):
             gradients(partial(objective, net, step))
-            weights.take_gradients()
-            update.step()
-            update_average(means.tensors, weights.tensors, 0.99, step)
+            state.update(0.01, step)
 
     steps(0, 3)  # tables of the noise, states of the optimiser
     try:

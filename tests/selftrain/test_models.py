@@ -6,6 +6,7 @@ import math
 import pytest
 import timm
 import torch
+from builders import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -22,10 +23,6 @@ EFFICIENTNET = {  # (width, depth) of B0 to B4 in the paper's architecture table
     "micro-b3": (1.2, 1.4),
     "micro-b4": (1.4, 1.8),
 }
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def frozen_norms(name: str = "micro-b2", channels: int = 1) -> NoisedNet:

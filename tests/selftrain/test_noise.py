@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from builders import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
@@ -12,10 +13,6 @@ from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.noise import augment, mirrored, padded_crop, resized_crop
 
 CLEAN = RowNoise(randaugment_n=0, dropout=0.0, stochastic_depth=0.0)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_a_resized_crop_is_a_part_of_the_image() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from builders import seeded
 from torch import nn
 
 from ns_bench.recipe import Train
@@ -22,10 +23,6 @@ from ns_bench.selftrain.optimize import (
 )
 
 torch.set_num_threads(1)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # Schedule

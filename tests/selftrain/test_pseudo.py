@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from builders import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,10 +14,6 @@ from ns_bench.recipe import PseudoLabels
 from ns_bench.selftrain.pseudo import PseudoLabeled, balance, pseudo_label, quality, smooth_one_hot
 
 torch.set_num_threads(1)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def logits_of(confidence: list[float], label: list[int], classes: int) -> Tensor:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from builders import seeded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
@@ -33,10 +34,6 @@ def random_images(seed: int, channels: int, shape: tuple[int, int], batch: int =
     low, high = np.where(full, 0, low), np.where(full, 255, high)
     pixels = rng.integers(low, high + 1, (batch, channels, *shape))
     return torch.from_numpy(pixels.astype(np.uint8))
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def pillow(image: Tensor, name: str, level: float, sign: int) -> Tensor:

@@ -131,7 +131,7 @@ def test_a_run_goes_on_at_a_higher_resolution(tmp_path: Path):
 
 
 def test_a_noised_teacher_labels_at_its_own_resolution(tmp_path: Path, monkeypatch):
-    from ns_bench.execute import run_one as module
+    from ns_bench.selftrain import algorithm as module
 
     seen = []
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import labels_for, rows_of, seeded
 from fakes import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,11 +28,12 @@ from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Run, Store
 from ns_bench.selftrain.loss import loss_weights
 from ns_bench.selftrain.models import NoisedNet, build
-from ns_bench.selftrain.pseudo import PseudoLabeled, smooth_one_hot
-from ns_bench.selftrain.rows import Rows, joint_rows
+from ns_bench.selftrain.optimize import learning_rate
+from ns_bench.selftrain.rows import Rows
+from ns_bench.selftrain.targets import PseudoLabeled, smooth_one_hot
 from ns_bench.selftrain.train import (
     Diverged,
-    learning_rate,
+    Lesson,
     train,
 )
 
@@ -46,10 +48,6 @@ NO_NOISE = {
 TINY = {"train.epochs": 6, "pseudo.threshold": 0.0, "train.warmup_epochs": 1, "train.ema": 0.9}
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def supervised(**fields: Any) -> Recipe:
     return Recipe().set({**TINY, **{k.replace("__", "."): v for k, v in fields.items()}})
 
@@ -57,16 +55,6 @@ def supervised(**fields: Any) -> Recipe:
 def student(teacher: Recipe | None = None, **fields: Any) -> Recipe:
     below = Recipe(teacher=teacher or supervised())
     return below.set({**TINY, **{k.replace("__", "."): v for k, v in fields.items()}})
-
-
-def labels_for(data: Dataset, seed: int = 0, kind: str = "soft") -> PseudoLabeled:
-    """Return labels that some teacher might have given, of every row of the pool."""
-    logits = 2 * torch.randn(len(data.unlabeled), data.classes, generator=seeded(seed))
-    probabilities = logits.softmax(1)
-    targets = probabilities
-    if kind == "hard":
-        targets = smooth_one_hot(probabilities.argmax(1), data.classes, 0.1)
-    return PseudoLabeled(torch.arange(len(data.unlabeled)), probabilities, targets)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +97,7 @@ def test_the_three_weightings_are_their_formulas(batch: int, ratio: int, seed: i
 
 def first_loss(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None) -> float:
     records: list[dict[str, Any]] = []
-    train(recipe, data, pseudo, log=records.append)
+    train(recipe, data, Lesson(pseudo), log=records.append)
     assert records[0]["step"] == 1
     return float(records[0]["loss"])
 
@@ -120,7 +108,7 @@ def test_the_loss_of_a_step_is_its_formula(digits: Dataset, loss: str, kind: str
     """From images and labels alone; labels are smoothed on labeled rows and hard targets only."""
     recipe = student(**NO_NOISE, train__epochs=1, train__loss=loss, train__label_smoothing=0.1)
     pseudo = labels_for(digits, kind=kind)
-    streams = joint_rows(recipe, digits, pseudo, "cpu")
+    streams = rows_of(recipe, digits, pseudo)
     (labeled, _), (unlabeled, _) = (part(0) for part in streams)
     net = build(recipe.model, 1, 10, recipe.seed, recipe.generation).train()
     with torch.no_grad():
@@ -151,8 +139,8 @@ def test_both_kinds_of_rows_share_batch_statistics(digits: Dataset) -> None:
     recipe = student(**NO_NOISE, train__epochs=1)
     pseudo = labels_for(digits)
     states: list[dict[str, Any]] = []
-    train(recipe, digits, pseudo, after_step=lambda _, state: states.append(state()))
-    batch = torch.cat([part(0)[0] for part in joint_rows(recipe, digits, pseudo, "cpu")])
+    train(recipe, digits, Lesson(pseudo), after_step=lambda _, state: states.append(state()))
+    batch = torch.cat([part(0)[0] for part in rows_of(recipe, digits, pseudo)])
     net = build(recipe.model, 1, 10, recipe.seed, recipe.generation).train()
     with torch.no_grad():
         net((batch - digits.mean) / digits.std)
@@ -276,7 +264,7 @@ def test_each_kind_of_rows_has_its_own_model_noise(
             for i, rows in enumerate(("labeled", "unlabeled"))
         }
     )
-    train(recipe, digits, labels_for(digits))
+    train(recipe, digits, Lesson(labels_for(digits)))
     assert len(passes) == recipe.steps
     for found in passes:
         for rate, (labeled, unlabeled) in zip(found, rates.values(), strict=False):
@@ -289,7 +277,7 @@ def test_model_noise_is_drawn_anew_each_step_and_pairs_arms(
 ) -> None:
     def draws(recipe: Recipe) -> list[int]:
         passes.clear()
-        train(recipe, digits, None if recipe.teacher is None else labels_for(digits))
+        train(recipe, digits, Lesson(recipe.teacher and labels_for(digits)))
         return [seed for _, _, seed in passes]
 
     one, other = draws(student()), draws(student(train__lr=0.5, pseudo__kind="hard"))
@@ -300,7 +288,7 @@ def test_model_noise_is_drawn_anew_each_step_and_pairs_arms(
 
 def batches(recipe: Recipe, data: Dataset, step: int) -> list[tuple[Tensor, Tensor]]:
     pseudo = labels_for(data)
-    return [part(step) for part in joint_rows(recipe, data, pseudo, "cpu")]
+    return [part(step) for part in rows_of(recipe, data, pseudo)]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +334,7 @@ def test_a_student_sees_the_rows_that_its_labels_name(digits: Dataset) -> None:
     named = torch.arange(0, 60, 2).repeat_interleave(5)  # 150 rows: one batch is one epoch
     pseudo = replace(pseudo, rows=named)
     clean = student(**{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
-    images, targets = joint_rows(clean, digits, pseudo, "cpu")[1](0)
+    images, targets = rows_of(clean, digits, pseudo)[1](0)
     seen = Counter(tuple(image.flatten().tolist()) for image in images)
     assert seen == Counter(
         tuple(image.flatten().tolist()) for image in digits.unlabeled.images[named]
@@ -405,7 +393,8 @@ def test_training_learns_and_a_student_learns_from_it(digits: Dataset) -> None:
     targets = smooth_one_hot(truth, 10, 0.1)
     perfect = PseudoLabeled(torch.arange(len(truth)), targets, targets)
     records.clear()
-    train(student(teacher).set({**budget, "train.epochs": 30}), digits, perfect, log=records.append)
+    recipe = student(teacher).set({**budget, "train.epochs": 30})
+    train(recipe, digits, Lesson(perfect), log=records.append)
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
     assert records[-1]["validation_top1"] > 60
 
@@ -417,10 +406,10 @@ def test_the_averaged_network_comes_back_in_eval_mode(digits: Dataset) -> None:
 
 def test_training_does_not_depend_on_the_global_random_state(digits: Dataset) -> None:
     torch.manual_seed(0)
-    first = train(student(), digits, labels_for(digits)).state_dict()
+    first = train(student(), digits, Lesson(labels_for(digits))).state_dict()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    again = train(student(), digits, labels_for(digits)).state_dict()
+    again = train(student(), digits, Lesson(labels_for(digits))).state_dict()
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], again[name]) for name in first)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from builders import rows_of, seeded, seeing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,9 +19,10 @@ from ns_bench.recipe import PseudoLabels, Recipe, RowNoise
 from ns_bench.runs.store import MODEL, Store
 from ns_bench.selftrain.evaluate import predict, predict_noised
 from ns_bench.selftrain.models import build
-from ns_bench.selftrain.pseudo import PseudoLabeled, pseudo_label, quality
-from ns_bench.selftrain.rows import Rows, joint_rows, noise_strength
-from ns_bench.selftrain.train import train
+from ns_bench.selftrain.pseudo import pseudo_label, quality
+from ns_bench.selftrain.rows import Rows, noise_strength
+from ns_bench.selftrain.targets import PseudoLabeled
+from ns_bench.selftrain.train import Lesson, train
 
 TINY = {"train.epochs": 2, "pseudo.threshold": 0.0, "train.lr": 0.02}
 
@@ -36,10 +38,6 @@ def labels(digits: Dataset) -> PseudoLabeled:
     return pseudo_label(logits, PseudoLabels(threshold=0.0), 0.1, seeded(0))
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def student(**fields: Any) -> Recipe:
     dotted = {name.replace("__", "."): value for name, value in fields.items()}
     return Recipe.of({**TINY, **dotted}, Recipe.of(TINY))
@@ -50,23 +48,23 @@ def student(**fields: Any) -> Recipe:
 
 @pytest.mark.parametrize(("rows", "sizes"), [("joint", [50, 150]), ("unlabeled", [150])])
 def test_a_batch_has_the_rows_asked_for(digits, labels, rows, sizes):
-    streams = joint_rows(student(train__rows=rows), digits, labels, "cpu")
+    streams = rows_of(student(train__rows=rows), digits, labels)
     assert [len(part(0)[0]) for part in streams] == sizes
 
 
 def test_fine_tuning_sees_labeled_rows_alone(digits):
     recipe = student(train__rows="labeled", train__start="teacher")
-    (labeled,) = joint_rows(recipe, digits, None, "cpu")
+    (labeled,) = rows_of(recipe, digits)
     assert len(labeled(0)[0]) == 50
 
 
 def test_a_warm_start_begins_at_the_weights_it_is_given(digits, labels):
     recipe = student(train__start="teacher", train__epochs=1, train__lr=1e-12)
     first = build("micro-b0", 1, 10, seed=9, generation=0).state_dict()
-    net = train(recipe, digits, labels, first={k: v.clone() for k, v in first.items()})
+    net = train(recipe, digits, Lesson(labels, {k: v.clone() for k, v in first.items()}))
     weights = dict(net.named_parameters())
     assert all(torch.allclose(weights[name], first[name], atol=1e-6) for name in weights)
-    cold = train(student(train__epochs=1, train__lr=1e-12), digits, labels)
+    cold = train(student(train__epochs=1, train__lr=1e-12), digits, Lesson(labels))
     different = [not torch.allclose(w, first[n], atol=1e-3) for n, w in cold.named_parameters()]
     assert any(different)
 
@@ -76,7 +74,7 @@ def test_a_student_on_pseudo_labels_alone_never_sees_a_label(digits, labels):
     recipe = student(train__rows="unlabeled")
     shuffled = split.Labeled(digits.labeled.images.flip(0), (digits.labeled.labels + 1) % 10)
     other = Dataset(**{**vars(digits), "labeled": shuffled})
-    ours, theirs = (train(recipe, data, labels).state_dict() for data in (digits, other))
+    ours, theirs = (train(recipe, data, Lesson(labels)).state_dict() for data in (digits, other))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -150,14 +148,14 @@ def test_strength_is_the_share_of_rows_that_are_augmented(strength: float):
 
 def test_the_last_step_of_fading_noise_is_clean(digits, labels):
     recipe = student(noise__unlabeled_schedule="fading", train__epochs=3)
-    labeled, unlabeled = joint_rows(recipe, digits, labels, "cpu")
+    labeled, unlabeled = rows_of(recipe, digits, labels)
     clean = student(
         noise__unlabeled__randaugment_n=0,
         noise__unlabeled__dropout=0,
         noise__unlabeled__stochastic_depth=0,
         train__epochs=3,
     )
-    kept, spared = joint_rows(clean, digits, labels, "cpu")
+    kept, spared = rows_of(clean, digits, labels)
     last = recipe.steps - 1
     assert torch.equal(unlabeled(last)[0], spared(last)[0])
     assert not torch.equal(unlabeled(0)[0], spared(0)[0])
@@ -167,10 +165,10 @@ def test_the_last_step_of_fading_noise_is_clean(digits, labels):
 
 def test_constant_noise_is_what_it_was(digits, labels):
     """The schedule's draws are apart from the noise's own."""
-    constant = joint_rows(student(), digits, labels, "cpu")[1](0)[0]
-    rising = joint_rows(student(noise__unlabeled_schedule="rising"), digits, labels, "cpu")[1]
+    constant = rows_of(student(), digits, labels)[1](0)[0]
+    rising = rows_of(student(noise__unlabeled_schedule="rising"), digits, labels)[1]
     last = student().steps - 1
-    whole = joint_rows(student(), digits, labels, "cpu")[1](last)[0]
+    whole = rows_of(student(), digits, labels)[1](last)[0]
     assert torch.equal(rising(last)[0], whole)
     assert not torch.equal(rising(0)[0], constant)
 
@@ -229,24 +227,24 @@ def test_no_label_of_a_foreign_image_is_right():
 
 
 def test_a_noised_teacher_gives_other_labels_and_repeats_them(digits):
-    net = build("micro-b0", 1, 10, 0, 0)
-    data = (digits.unlabeled.images, digits.mean, digits.std)
-    clean = predict(net, *data)
-    noised = [predict_noised(net, *data, RowNoise(), seed=1) for _ in range(2)]
+    net = seeing(build("micro-b0", 1, 10, 0, 0), digits)
+    pool = digits.unlabeled.images
+    clean = predict(net, pool)
+    noised = [predict_noised(net, pool, RowNoise(), seed=1) for _ in range(2)]
     assert torch.equal(noised[0], noised[1])
     assert not torch.allclose(noised[0], clean, atol=1e-3)
-    assert not torch.equal(predict_noised(net, *data, RowNoise(), seed=2), noised[0])
+    assert not torch.equal(predict_noised(net, pool, RowNoise(), seed=2), noised[0])
     still = RowNoise(randaugment_n=0, dropout=0.0, stochastic_depth=0.0)
-    torch.testing.assert_close(predict_noised(net, *data, still, seed=1), clean)
+    torch.testing.assert_close(predict_noised(net, pool, still, seed=1), clean)
 
 
 @pytest.mark.parametrize("noise", [{"dropout": 0.5}, {"stochastic_depth": 0.5}])
 def test_the_noised_teachers_network_is_noised_but_its_statistics_stay(digits, noise):
-    net = build("micro-b0", 1, 10, 0, 0)
+    net = seeing(build("micro-b0", 1, 10, 0, 0), digits)
     before = {name: value.clone() for name, value in net.named_buffers()}
-    data = (digits.unlabeled.images[:200], digits.mean, digits.std)
+    pool = digits.unlabeled.images[:200]
     spec = RowNoise(**{"randaugment_n": 0, "dropout": 0.0, "stochastic_depth": 0.0, **noise})
-    assert not torch.allclose(predict_noised(net, *data, spec, 0), predict(net, *data), atol=1e-4)
+    assert not torch.allclose(predict_noised(net, pool, spec, 0), predict(net, pool), atol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in net.named_buffers())
     assert not net.training
 

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ns_bench.selftrain.scale import parallel
+from ns_bench.selftrain.scale.parallel import Part
 
 
 class Gradients:
@@ -35,18 +36,18 @@ class Gradients:
         self.before = [buffer.clone() for buffer in self.buffers]
         _share_statistics(net, 1, parts)
 
-    def __call__(self, loss_of: Callable[[int, int], Tensor]) -> Tensor:
+    def __call__(self, loss_of: Callable[[Part], Tensor]) -> Tensor:
         """Set the gradients of a batch and return its loss, float32 [], without one.
 
         Args:
-            loss_of: returns the loss of part k (from 0) of n.
+            loss_of: returns the loss of a part.
 
         Raises:
             torch.OutOfMemoryError: in smaller parts it does not fit either.
         """
-        torch._foreach_copy_(self.before, self.buffers)
+        self._copy(self.buffers, self.before)
         while (loss := self._add_up(loss_of)) is None:
-            torch._foreach_copy_(self.buffers, self.before)
+            self._copy(self.before, self.buffers)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             _share_statistics(self.net, self.parts, 2 * self.parts)
@@ -54,18 +55,23 @@ class Gradients:
             self.halved(self.parts)
         return loss
 
-    def _add_up(self, loss_of: Callable[[int, int], Tensor]) -> Tensor | None:
+    @staticmethod
+    def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+        if source:  # a network of layer norms has no buffers
+            torch._foreach_copy_(target, source)
+
+    def _add_up(self, loss_of: Callable[[Part], Tensor]) -> Tensor | None:
         """Return None where memory ran out: when nothing holds what the failed pass has made."""
         for weights in self.weights:  # zero_grad looks through all modules, step after step
             weights.grad = None
         several = isinstance(self.net, DistributedDataParallel)
         losses = []
         try:
-            for part in range(self.parts):
-                apart = several and part + 1 < self.parts  # they exchange gradients once
+            for number in range(self.parts):
+                apart = several and number + 1 < self.parts  # they exchange gradients once
                 net = cast(DistributedDataParallel, self.net)
                 with net.no_sync() if apart else nullcontext():
-                    loss = loss_of(part, self.parts)
+                    loss = loss_of(Part(number, self.parts))
                     loss.backward()
                 losses.append(loss.detach())
         except (RuntimeError, MemoryError) as error:

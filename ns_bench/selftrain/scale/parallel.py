@@ -61,6 +61,16 @@ def rank() -> int:
 # Shares of a batch
 
 
+class Part(NamedTuple):
+    """Every `of`-th row of each process's share of a batch, from its row `number` on."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = Part()
+
+
 class Share(NamedTuple):
     """The rows of a batch that a process works on: draws are made for `batch`, used for `rows`."""
 
@@ -68,37 +78,35 @@ class Share(NamedTuple):
     rows: slice = slice(None)
 
 
-def share(batch: int, part: int = 0, of: int = 1) -> Share:
-    """Return this process's share of a batch, or of that every `of`-th row from row `part` on."""
-    return Share(batch, slice(rank() + world() * part, batch, world() * of))
+def share(batch: int, part: Part = WHOLE) -> Share:
+    """Return this process's share of a batch, or a part of it."""
+    return Share(batch, slice(rank() + world() * part.number, batch, world() * part.of))
 
 
-def joint_share(
-    batches: Iterable[int], device: str = "cpu", part: int = 0, of: int = 1
-) -> slice | Tensor:
+def joint_share(batches: Iterable[int], device: str = "cpu", part: Part = WHOLE) -> slice | Tensor:
     """Return the `share` of several batches end to end: int64 [rows], or a whole slice.
 
     Raises:
         UserError: a batch has fewer rows than there are processes, or parts of their shares.
     """
-    if world() * of == 1:
+    if world() * part.of == 1:
         return slice(None)
-    parts, begin = [], 0
+    shares, begin = [], 0
     for batch in batches:
-        if batch < world() * of:
-            by = f"{world()} processes" + (f", {of} parts each," if of > 1 else "")
+        if batch < world() * part.of:
+            by = f"{world()} processes" + (f", {part.of} parts each," if part.of > 1 else "")
             raise UserError(f"{by} cannot share a batch of {batch} rows")
-        parts.append(torch.arange(begin, begin + batch)[share(batch, part, of).rows])
+        shares.append(torch.arange(begin, begin + batch)[share(batch, part).rows])
         begin += batch
-    return torch.cat(parts).to(device, non_blocking=True)
+    return torch.cat(shares).to(device, non_blocking=True)
 
 
-def assembled(own: Tensor, batch: int) -> Tensor:
-    """Return [batch, ...] on every process from each one's `share`."""
+def assembled(values: Tensor, rows: slice | Tensor, total: int) -> Tensor:
+    """Return [total, ...] on every process, from the `values` that each has of its `rows`."""
     if world() == 1:
-        return own
-    whole = own.new_zeros(batch, *own.shape[1:])
-    whole[share(batch).rows] = own
+        return values
+    whole = values.new_zeros(total, *values.shape[1:])
+    whole[rows] = values
     dist.all_reduce(whole)
     return whole
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import rows_of, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -23,17 +24,15 @@ from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import MODEL, Store
 from ns_bench.selftrain.evaluate import predict
-from ns_bench.selftrain.models import build, network
-from ns_bench.selftrain.pseudo import PseudoLabeled
-from ns_bench.selftrain.rows import joint_rows
+from ns_bench.selftrain.methods import method_of, network
+from ns_bench.selftrain.models import Normalise, build
+from ns_bench.selftrain.rows import Batches
 from ns_bench.selftrain.scale.accumulate import Gradients, out_of_memory
+from ns_bench.selftrain.scale.parallel import Part
+from ns_bench.selftrain.targets import PseudoLabeled
 from ns_bench.selftrain.train import Objective
 
 SMOKE = load_profile("smoke")
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +53,13 @@ def objective_of(recipe: Recipe, fixed: bool) -> tuple[nn.Module, Objective]:
     distilled = None
     if recipe.distillation.weight:
         distilled = torch.randn(len(data.labeled), data.classes, generator=seeded(2))
-    net = network(recipe, 1, data.classes).train()
+    net = network(recipe, data).train()
     for module in net.modules() if fixed else ():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    rows = joint_rows(recipe, data, pseudo, "cpu")
-    average = network(recipe, 1, data.classes).eval()
-    return net, Objective(recipe, data, rows, average, distilled, "cpu")
+    method = method_of(recipe, distilled)
+    batches = Batches(rows_of(recipe, data, pseudo), method.averaged)
+    return net, Objective(recipe, batches, method, network(recipe, data).eval(), "cpu")
 
 
 def gradients_of(recipe: Recipe, parts: int, step: int) -> tuple[Tensor, list[Tensor]]:
@@ -101,7 +100,7 @@ def test_statistics_are_of_the_parts_and_move_as_far_as_in_one_pass() -> None:
     gradients = Gradients(net, 2, 1, print)
     assert norm.momentum == pytest.approx(0.1)  # two steps of a tenth: 1 - 0.9^2
     same = torch.randn(4, 1, 8, 8, generator=seeded())
-    gradients(lambda part, of: net(same).sum())
+    gradients(lambda part: net(same).sum())
     mean = nn.Module.__call__(net.net.conv_stem, same).mean((0, 2, 3))
     torch.testing.assert_close(norm.running_mean, 0.19 * mean)
 
@@ -115,9 +114,9 @@ class Full:
     def __init__(self, net: nn.Module, fits: int) -> None:
         self.net, self.fits, self.images = net, fits, torch.randn(8, 1, 8, 8, generator=seeded(3))
 
-    def __call__(self, part: int, of: int) -> Tensor:
-        loss: Tensor = self.net(self.images[part::of]).square().sum()
-        if part and of < self.fits:
+    def __call__(self, part: Part) -> Tensor:
+        loss: Tensor = self.net(self.images[part.number :: part.of]).square().sum()
+        if part.number and part.of < self.fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return loss
 
@@ -139,8 +138,8 @@ def test_a_batch_that_does_not_fit_leaves_no_trace() -> None:
 def test_a_batch_is_not_cut_below_its_rows() -> None:
     net, tried = build("micro-b0", 1, 10, 0, 0).train(), []
 
-    def never(part: int, of: int) -> Tensor:
-        tried.append(of)
+    def never(part: Part) -> Tensor:
+        tried.append(part.of)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
@@ -152,8 +151,8 @@ def test_a_batch_is_not_cut_below_its_rows() -> None:
 def test_evaluation_halves_what_does_not_fit() -> None:
     net = build("micro-b0", 1, 10, 0, 0)
     images = torch.randint(0, 256, (37, 1, 8, 8), generator=seeded()).byte()
-    zero, one = torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0)
-    whole = predict(net, images, zero, one)
+    net.normalise = Normalise(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0))
+    whole = predict(net, images)
     forward, seen = net.net.forward, []
 
     def small(x: Tensor) -> Tensor:
@@ -163,7 +162,7 @@ def test_evaluation_halves_what_does_not_fit() -> None:
         return forward(x)
 
     net.net.forward = small
-    torch.testing.assert_close(predict(net, images, zero, one), whole)
+    torch.testing.assert_close(predict(net, images), whole)
     assert seen[:4] == [37, 19, 10, 5]
 
 

@@ -22,12 +22,13 @@ import pytest
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from builders import labels_for, rows_of, seeded, seeing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from ns_bench.data.split import Dataset, load
+from ns_bench.data.split import load
 from ns_bench.errors import UserError
 from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
@@ -35,15 +36,16 @@ from ns_bench.files import unseal
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.runs.lease import Held, Lease
 from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Run, Store
-from ns_bench.selftrain.models import build, network
+from ns_bench.selftrain.evaluate import predict_noised, predict_views
+from ns_bench.selftrain.methods import method_of, network
+from ns_bench.selftrain.models import build
 from ns_bench.selftrain.noise import augment
-from ns_bench.selftrain.pseudo import PseudoLabeled
-from ns_bench.selftrain.rows import joint_rows
+from ns_bench.selftrain.rows import Batches
 from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.accumulate import Gradients
 from ns_bench.selftrain.scale.parallel import Share
 from ns_bench.selftrain.scale.row_random import Draws
-from ns_bench.selftrain.train import Objective, train
+from ns_bench.selftrain.train import Lesson, Objective, train
 
 torch.set_num_threads(1)
 
@@ -100,15 +102,6 @@ def _member(
     )
     torch.save(do(*arguments), f"{meeting}.{rank}")
     dist.destroy_process_group()
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def labels_for(data: Dataset) -> PseudoLabeled:
-    logits = 2 * torch.randn(len(data.unlabeled), data.classes, generator=seeded())
-    return PseudoLabeled(torch.arange(len(logits)), logits.softmax(1), logits.softmax(1))
 
 
 # Shares
@@ -278,11 +271,10 @@ def trained(recipe: Recipe) -> dict[str, Any]:
     distilled = None
     if recipe.distillation.weight:
         distilled = 2 * torch.randn(len(data.labeled), data.classes, generator=seeded(1))
-    more = {"distilled": distilled, "after_step": keep}
-    average = train(recipe, data, pseudo, log=lambda r: losses.append(r["loss"]), **more)
-    images = (data.test.images[:50] - data.mean) / data.std
+    lesson = Lesson(pseudo, distilled=distilled)
+    average = train(recipe, data, lesson, log=lambda r: losses.append(r["loss"]), after_step=keep)
     with torch.inference_mode():
-        logits = average(images)
+        logits = average(data.test.images[:50])
     found = {"logits": logits, "losses": torch.tensor(losses), **average.state_dict()}
     return found | {f"{k} at {i}": v for i, net in enumerate(nets) for k, v in net.items()}
 
@@ -318,13 +310,13 @@ def test_the_network_does_not_depend_on_the_number_of_processes(
 def gradients_in(parts: int) -> list[Tensor]:
     """Return the gradients of a joint batch, with batch statistics fixed."""
     data = load(STUDENT.data, STUDENT.seed)
-    rows = joint_rows(STUDENT, data, labels_for(data), "cpu")
-    net = network(STUDENT, 1, data.classes).train()
+    rows = rows_of(STUDENT, data, labels_for(data))
+    net = network(STUDENT, data).train()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     replica = parallel.replicate(net)
-    objective = Objective(STUDENT, data, rows, net, None, "cpu")
+    objective = Objective(STUDENT, Batches(rows), method_of(STUDENT), net, "cpu")
     gradients = Gradients(replica, parts, 1, print)
     for step in range(2):  # the second time into gradients that are views of what was exchanged
         gradients(partial(objective, replica, step))
@@ -350,8 +342,8 @@ def gone_on() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         if step == 5:
             states[step] = copy.deepcopy(state())
 
-    straight = train(STUDENT, data, labels_for(data), after_step=keep)
-    resumed = train(STUDENT, data, labels_for(data), resume=states[5])
+    straight = train(STUDENT, data, Lesson(labels_for(data)), after_step=keep)
+    resumed = train(STUDENT, data, Lesson(labels_for(data)), resume=states[5])
     return straight.state_dict(), resumed.state_dict()
 
 
@@ -500,3 +492,18 @@ def test_a_folder_that_is_no_run_is_an_error_of_one_line(run: Run) -> None:
     assert done.stderr.startswith("error: ")
     assert "recipe.json" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def relabeled() -> tuple[Tensor, Tensor]:
+    """Return labels by several views and by a noised network, of a pool of three chunks."""
+    data = load(STUDENT.data, STUDENT.seed)
+    net = seeing(build("micro-b1", 1, 10, 0, 0), data)
+    pool, noise = data.unlabeled.images, RowNoise(dropout=0.5)
+    return predict_views(net, pool, noise, 2, 0), predict_noised(net, pool, noise, 0)
+
+
+def test_processes_share_the_labelling_of_a_pool(tmp_path: Path) -> None:
+    alone = relabeled()
+    for share in on(2, relabeled, folder=tmp_path):
+        for labels, expected in zip(share, alone, strict=True):
+            assert torch.equal(labels, expected)

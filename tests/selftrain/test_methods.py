@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from builders import rows_of, seeing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,15 +17,15 @@ from ns_bench.data import split
 from ns_bench.data.split import Dataset
 from ns_bench.errors import UserError
 from ns_bench.execute.run_one import run_one
-from ns_bench.recipe import Consistency, Recipe, RowNoise
+from ns_bench.execute.trained import network_of
+from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.runs.store import LOGITS, MODEL, Store
-from ns_bench.selftrain.consistency import halves, joint_losses, ramp, unlabeled_loss
 from ns_bench.selftrain.evaluate import predict, predict_noised, predict_views
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss
-from ns_bench.selftrain.models import build, network
+from ns_bench.selftrain.methods import Batch, halves, method_of, network
+from ns_bench.selftrain.models import build
 from ns_bench.selftrain.noise import weak
-from ns_bench.selftrain.rows import joint_rows
-from ns_bench.selftrain.train import train
+from ns_bench.selftrain.train import Lesson, train
 
 METHODS = ("pi-model", "mean-teacher", "uda", "fixmatch", "co-training")
 TINY = {"train.epochs": 2, "train.lr": 0.02, "pseudo.threshold": 0.0}
@@ -45,6 +46,15 @@ def student(**fields: Any) -> Recipe:
     return Recipe.of({**TINY, **more}, Recipe.of(TINY))
 
 
+def method(name: str, **fields: Any) -> Any:
+    return method_of(online(name, **{f"consistency__{k}": v for k, v in fields.items()}))
+
+
+def batch_of(targets: Tensor, labeled: int) -> Batch:
+    """A batch of which only targets and the number of labeled rows matter."""
+    return Batch(0, torch.zeros(0), None, targets, torch.arange(labeled))
+
+
 def of(*probabilities: tuple[float, ...]) -> Tensor:
     """Logits that have these probabilities."""
     return torch.tensor(probabilities).log()
@@ -55,26 +65,26 @@ def of(*probabilities: tuple[float, ...]) -> Tensor:
 AGREES, DIFFERS = (0.6, 0.3, 0.1), (0.2, 0.7, 0.1)
 
 
-@pytest.mark.parametrize("method", ["pi-model", "mean-teacher"])
-def test_the_squared_error_of_probabilities(method):
+@pytest.mark.parametrize("name", ["pi-model", "mean-teacher"])
+def test_the_squared_error_of_probabilities(name):
     """(0.4^2 + 0.4^2 + 0^2) / 3, and none where both agree."""
-    loss = unlabeled_loss(Consistency(method), of(AGREES, AGREES), of(DIFFERS, AGREES))
+    loss = method(name).unlabeled_loss(of(AGREES, AGREES), of(DIFFERS, AGREES))
     torch.testing.assert_close(loss, torch.tensor([0.32 / 3, 0.0]))
 
 
 def test_uda_is_the_divergence_from_a_sharpened_label_where_it_is_confident():
     """At temperature 0.5 the label (0.2, 0.7, 0.1) goes to (0.04, 0.49, 0.01) / 0.54."""
-    spec = Consistency("uda", threshold=0.65, temperature=0.5)
-    loss = unlabeled_loss(spec, of(AGREES, AGREES), of(DIFFERS, AGREES))  # 0.7 and 0.6 confident
+    uda = method("uda", threshold=0.65, temperature=0.5)
+    loss = uda.unlabeled_loss(of(AGREES, AGREES), of(DIFFERS, AGREES))  # 0.7 and 0.6 confident
     label = [0.04 / 0.54, 0.49 / 0.54, 0.01 / 0.54]
     expected = sum(q * math.log(q / p) for q, p in zip(label, AGREES, strict=True))
     torch.testing.assert_close(loss, torch.tensor([expected, 0.0]))
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "co-training"])
-def test_fixmatch_is_the_cross_entropy_with_the_top_class_where_it_is_confident(method):
-    spec = Consistency(method, threshold=0.7)
-    loss = unlabeled_loss(spec, of(AGREES, AGREES), of((0.2, 0.75, 0.05), AGREES))
+@pytest.mark.parametrize("name", ["fixmatch", "co-training"])
+def test_fixmatch_is_the_cross_entropy_with_the_top_class_where_it_is_confident(name):
+    labeler = of((0.2, 0.75, 0.05), AGREES)
+    loss = method(name, threshold=0.7).unlabeled_loss(of(AGREES, AGREES), labeler)
     torch.testing.assert_close(loss, torch.tensor([-math.log(0.3), 0.0]))
 
 
@@ -92,11 +102,12 @@ def test_a_batch_by_hand():
     """One labeled row, one unlabeled, its other view; a weight of 3 on the unlabeled loss."""
     logits = of(AGREES, AGREES, (0.05, 0.9, 0.05))
     targets = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    losses = joint_losses(Consistency("fixmatch", threshold=0.9), logits, targets, 1, None, 3.0)
+    batch = batch_of(targets, 1)
+    losses = method("fixmatch", threshold=0.9, weight=3.0).losses(logits, batch, None)
     expected = torch.tensor([-math.log(0.3), 3 * -math.log(0.3)])
     torch.testing.assert_close(losses, expected)
     torch.testing.assert_close(cross_entropy(logits[:1], targets[:1]), expected[:1])
-    averaged = joint_losses(Consistency("mean-teacher"), logits[:2], targets, 1, of(DIFFERS), 3.0)
+    averaged = method("mean-teacher", weight=3.0).losses(logits[:2], batch, of(DIFFERS))
     torch.testing.assert_close(averaged, torch.tensor([-math.log(0.3), 0.32]))
 
 
@@ -105,51 +116,53 @@ def test_two_networks_label_for_each_other_where_they_are_confident():
     targets = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     sure, unsure = (0.02, 0.96, 0.02), (0.4, 0.3, 0.3)
     logits = torch.stack([of(AGREES, AGREES, sure), of(DIFFERS, DIFFERS, unsure)])
-    losses = joint_losses(Consistency("co-training", threshold=0.9), logits, targets, 1, None, 1.0)
+    losses = method("co-training", threshold=0.9).losses(logits, batch_of(targets, 1), None)
     expected = torch.tensor([-math.log(0.6) - math.log(0.2), -math.log(0.7)])
     torch.testing.assert_close(losses, expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_only_the_pi_model_learns_through_its_labels(method):
+@pytest.mark.parametrize("name", METHODS)
+def test_only_the_pi_model_learns_through_its_labels(name):
     own, other = (torch.randn(4, 3, requires_grad=True) for _ in range(2))
     logits, targets = torch.cat([torch.zeros(1, 3), own, other]), torch.zeros(5, 3)
-    if method == "co-training":
+    if name == "co-training":
         logits = torch.stack([logits, logits])
-    average = other if method == "mean-teacher" else None
+    average = other if name == "mean-teacher" else None
     if average is not None:
         logits = logits[..., :5, :]
-    joint_losses(Consistency(method), logits, targets, 1, average, 1.0).sum().backward()
+    method(name).losses(logits, batch_of(targets, 1), average).sum().backward()
     assert own.grad is not None and own.grad.abs().sum() > 0
     moved = other.grad is not None and other.grad.abs().sum() > 0
-    assert moved == (method == "pi-model")
+    assert moved == (name == "pi-model")
 
 
 @settings(max_examples=50, deadline=None)
 @given(
-    method=st.sampled_from(METHODS),
+    name=st.sampled_from(METHODS),
     rows=st.integers(1, 6),
     classes=st.integers(2, 7),
     threshold=st.floats(0, 0.99),
     seed=st.integers(0, 99),
 )
 def test_losses_are_not_negative_and_a_higher_threshold_lets_fewer_rows_count(
-    method: Any, rows: int, classes: int, threshold: float, seed: int
+    name: str, rows: int, classes: int, threshold: float, seed: int
 ) -> None:
     draws = torch.Generator().manual_seed(seed)
     own, other = (4 * torch.randn(rows, classes, generator=draws) for _ in range(2))
-    low = unlabeled_loss(Consistency(method, threshold=threshold / 2), own, other)
-    high = unlabeled_loss(Consistency(method, threshold=threshold), own, other)
+    low, high = (
+        method(name, threshold=t).unlabeled_loss(own, other) for t in (threshold / 2, threshold)
+    )
     assert (low >= -1e-6).all() and low.shape == (rows,)
     assert ((high == low) | (high == 0)).all()
 
 
 def test_the_ramp_is_laines_and_ends_at_the_weight():
-    spec = Consistency("pi-model", weight=8.0, ramp=0.5)
-    assert ramp(spec, 0, 100) == pytest.approx(8 * math.exp(-5))
-    assert ramp(spec, 25, 100) == pytest.approx(8 * math.exp(-5 / 4))
-    assert ramp(spec, 50, 100) == ramp(spec, 99, 100) == 8.0
-    assert ramp(Consistency("uda"), 0, 100) == ramp(Consistency("uda"), 99, 100) == 1.0
+    fields = {"consistency__weight": 8.0, "consistency__ramp": 0.5, "train__epochs": 100}
+    ramped: Any = method_of(online("pi-model", **fields))  # epochs of one step each
+    assert ramped.weight(0) == pytest.approx(8 * math.exp(-5))
+    assert ramped.weight(25) == pytest.approx(8 * math.exp(-5 / 4))
+    assert ramped.weight(50) == ramped.weight(99) == 8.0
+    assert method("uda").weight(0) == method("uda").weight(99) == 1.0
 
 
 # Views
@@ -164,7 +177,7 @@ def test_a_weak_view_is_shifted_by_an_eighth_and_mirrored_where_the_noise_is():
 @pytest.mark.parametrize("method", METHODS)
 def test_both_views_are_of_the_same_images_and_not_alike(digits, method):
     recipe = online(method, noise__unlabeled__dropout=0.5)
-    labeled, noised, other = joint_rows(recipe, digits, None, "cpu")
+    labeled, noised, other = rows_of(recipe, digits)
     assert torch.equal(noised.index(3), other.index(3))
     assert not torch.equal(noised(3)[0], other(3)[0])
     assert other.noise == (noised.noise if method == "pi-model" else weak(noised.noise, 8))
@@ -180,12 +193,11 @@ def test_halves_have_nothing_in_common_and_miss_nothing():
 
 
 def test_a_pair_of_networks_multiplies_its_probabilities(digits):
-    pair = network(online("co-training"), 1, 10).eval()
-    images = (digits.test.images[:20] - digits.mean) / digits.std
+    pair = network(online("co-training"), digits).eval()
+    images = digits.test.images[:20]
+    seen = halves((images - digits.mean) / digits.std)
     with torch.inference_mode():
-        left, right = (
-            net(x) for net, x in zip((pair.left, pair.right), halves(images), strict=True)
-        )
+        left, right = (net(x) for net, x in zip((pair.left, pair.right), seen, strict=True))
         expected = left.softmax(1) * right.softmax(1)
         torch.testing.assert_close(
             pair(images).softmax(1), expected / expected.sum(1, keepdim=True)
@@ -198,17 +210,16 @@ def test_a_pair_of_networks_multiplies_its_probabilities(digits):
 
 
 def test_views_are_averaged_and_the_first_is_the_clean_image(digits):
-    net = build("micro-b0", 1, 10, 0, 0)
+    net = seeing(build("micro-b0", 1, 10, 0, 0), digits)
     images, noise = digits.unlabeled.images[:600], RowNoise()
-    options = (images, digits.mean, digits.std)
-    clean = predict(net, *options).softmax(1)
-    torch.testing.assert_close(predict_views(net, *options, noise, 1, 0).exp(), clean)
-    two, again = (predict_views(net, *options, noise, 2, 0) for _ in range(2))
+    clean = predict(net, images).softmax(1)
+    torch.testing.assert_close(predict_views(net, images, noise, 1, 0).exp(), clean)
+    two, again = (predict_views(net, images, noise, 2, 0) for _ in range(2))
     assert torch.equal(two, again)
     other = 2 * two.exp() - clean  # the second view's
     assert not torch.allclose(other, clean, atol=1e-4)
     torch.testing.assert_close(other.sum(1), torch.ones(600))
-    assert not torch.equal(two, predict_views(net, *options, noise, 2, 1))
+    assert not torch.equal(two, predict_views(net, images, noise, 2, 1))
 
 
 # Training
@@ -253,13 +264,13 @@ def test_distillation_takes_the_place_of_its_share_of_the_labels(digits):
     )
     fields = {"train__rows": "labeled", "train__epochs": 3}
     full = train(
-        student(**fields, distillation__weight=1.0), digits, distilled=targets.log()
+        student(**fields, distillation__weight=1.0), digits, Lesson(distilled=targets.log())
     ).state_dict()
     half = train(
-        student(**fields, distillation__weight=0.5), digits, distilled=targets.log()
+        student(**fields, distillation__weight=0.5), digits, Lesson(distilled=targets.log())
     ).state_dict()
     other = train(
-        student(**fields, distillation__weight=0.5), digits, distilled=logits
+        student(**fields, distillation__weight=0.5), digits, Lesson(distilled=logits)
     ).state_dict()
     for name, value in full.items():
         torch.testing.assert_close(value, half[name], rtol=1e-3, atol=1e-3)
@@ -290,10 +301,8 @@ def test_a_distilled_student_learns_from_its_teachers_logits_on_labeled_rows(sto
     teacher, run = store.run(recipe.teacher), store.run(recipe)
     run_one(teacher)
     run_one(run)
-    net = build("micro-b0", 1, 10, 0, 0)
-    net.load_state_dict(safetensors.torch.load_file(teacher.artifact(MODEL)))
-    logits = predict(net, digits.labeled.images, digits.mean, digits.std)
-    expected = train(recipe, digits, distilled=logits).state_dict()
+    logits = predict(network_of(teacher, digits, "cpu"), digits.labeled.images)
+    expected = train(recipe, digits, Lesson(distilled=logits)).state_dict()
     for name, value in safetensors.torch.load_file(run.artifact(MODEL)).items():
         assert torch.equal(value, expected[name]), name
 
@@ -302,14 +311,12 @@ def test_a_co_trained_pair_teaches_and_can_be_noised(store, digits):
     recipe = online("co-training", train__ema=0.0)
     pair = store.run(recipe)
     run_one(pair)
-    net = network(recipe, 1, 10)
-    net.load_state_dict(safetensors.torch.load_file(pair.artifact(MODEL)))
-    options = (digits.unlabeled.images, digits.mean, digits.std)
-    logits = predict(net, *options)
+    net, pool = network_of(pair, digits, "cpu"), digits.unlabeled.images
+    logits = predict(net, pool)
     stored = safetensors.torch.load_file(pair.artifact(LOGITS))["logits"]
     torch.testing.assert_close(stored.float(), logits, rtol=1e-3, atol=1e-2)
     noise = RowNoise(dropout=0.5)
-    assert not torch.allclose(predict_noised(net, *options, noise, 0), logits, atol=0.1)
+    assert not torch.allclose(predict_noised(net, pool, noise, 0), logits, atol=0.1)
     taught = store.run(Recipe.of(TINY, recipe))
     assert run_one(taught).teacher_logits is not None
 
