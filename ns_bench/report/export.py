@@ -53,7 +53,8 @@ def tables(analyses: "Sequence[Analysis]") -> "dict[str, pd.DataFrame]":
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     runs, findings = together("runs"), frame(analyses)
-    words = runs.select_dtypes("object").columns  # one study may have a column that another lacks
+    # A column of words that one study has may be one that another lacks.
+    words = runs.columns[[runs[column].dtype == object for column in runs]]
     runs[words] = runs[words].fillna("").astype(str)
     if "paper_verified" in findings:
         findings["paper_verified"] = findings["paper_verified"].astype(str)
