@@ -4,8 +4,9 @@
 worked out twice.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,18 @@ class Table:
         """Return the table without some columns."""
         kept = [i for i, name in enumerate(self.header) if name not in columns]
         rows = [[row[i] for i in kept] for row in self.rows]
-        return Table(self.title, [self.header[i] for i in kept], rows)
+        return replace(self, header=[self.header[i] for i in kept], rows=rows)
+
+
+Item = TypeVar("Item")
+Column = tuple[str, Callable[[Item], Text]]
+"""A column of a table: its heading, and the cell of an item."""
+
+
+def tabulate(title: str, items: Iterable[Item], *columns: Column[Item]) -> Table:
+    """Return a table with a row for each item."""
+    rows = [[cell(item) for _, cell in columns] for item in items]
+    return Table(title, [heading for heading, _ in columns], rows)
 
 
 @dataclass(frozen=True)

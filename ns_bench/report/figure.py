@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ns_bench.report import style
 from ns_bench.report.blocks import Page, Picture
 from ns_bench.report.style import BAND, GRID, INK, LINE, MEAN, PAPER, POINT, RULE, SERIES
-from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.analysis import Analysis, ClaimResult
 from ns_bench.verdicts.statistics import mean_interval
 
 FORMATS = ("png", "svg", "pdf")
@@ -216,13 +216,7 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
             top += _BESIDE
             paper = y - _BESIDE
             axes.plot(result.paper.value, paper, "D", mfc=PAPER, mec=INK, ms=4.5, zorder=3)
-        smallest = result.claim.smallest_effect
-        axes.plot([-smallest, smallest], [y, y], color=BAND, lw=9, zorder=0, solid_capstyle="butt")
-        if result.contrast is not None:
-            c = result.contrast
-            if not math.isnan(c.low):
-                axes.plot([c.low, c.high], [y, y], color=MEAN, lw=1.6, zorder=2)
-            axes.plot(c.mean, y, "D", color=MEAN, ms=5, zorder=3)
+        effect(axes, y, result, MEAN, "D")
     axes.axvline(0, color=RULE, lw=0.8, zorder=-1)
     axes.set_ylim(-max(top, 1), 0.3)
     axes.set_yticks([])
@@ -232,6 +226,16 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
         label += "\nopen: the paper's, in points of ImageNet top-1"
     axes.set_xlabel(label)
     axes.spines["left"].set_visible(False)
+
+
+def effect(axes: Axes, y: float, result: ClaimResult, color: str, marker: str) -> None:
+    """Draw a claim's effect with its interval, over a band of what is too small to matter."""
+    smallest, contrast = result.claim.smallest_effect, result.contrast
+    axes.plot([-smallest, smallest], [y, y], color=BAND, lw=9, zorder=0, solid_capstyle="butt")
+    if contrast is not None:
+        if not math.isnan(contrast.low):
+            axes.plot([contrast.low, contrast.high], [y, y], color=color, lw=1.6, zorder=2)
+        axes.plot(contrast.mean, y, marker, color=color, ms=5, zorder=3)
 
 
 def _narrow_arms(analysis: Analysis) -> Figure:

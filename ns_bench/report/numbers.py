@@ -1,13 +1,15 @@
 """One rule for every number a person reads: points and percent with two decimals, p with three."""
 
 import math
+from typing import TYPE_CHECKING
 
-from ns_bench.verdicts.statistics import Interval
+if TYPE_CHECKING:
+    from ns_bench.verdicts.statistics import Interval
 
 MISSING = "–"  # noqa: RUF001
 
 
-def mean_of(value: Interval | None) -> float | None:
+def mean_of(value: "Interval | None") -> float | None:
     """Return the mean of an interval or contrast, None where there is none."""
     return None if value is None else value.mean
 
@@ -22,12 +24,19 @@ def signed(value: float | None) -> str:
     return MISSING if value is None or math.isnan(value) else f"{value:+.2f}"
 
 
-def interval(value: Interval | None, *, sign: bool = False) -> str:
+def interval(value: "Interval | None", *, sign: bool = False) -> str:
     """Return the bounds, e.g. `[86.90, 89.90]`; a dash where one seed gives none."""
     if value is None or math.isnan(value.low):
         return MISSING
     show = signed if sign else points
     return f"[{show(value.low)}, {show(value.high)}]"
+
+
+def effect(value: "Interval | None", unit: str = "") -> str:
+    """Return a mean difference with its bounds, e.g. `+3.10 [+2.90, +3.30] points`."""
+    if value is None:
+        return MISSING
+    return " ".join(filter(None, [signed(value.mean), interval(value, sign=True), unit]))
 
 
 def p_value(value: float | None) -> str:

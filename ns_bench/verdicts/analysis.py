@@ -122,6 +122,24 @@ class Analysis:
         names = [arm.name for arm in self.arms]
         return _values(self.runs[self.runs["arm"] != ""], names, self.seeds, metric)
 
+    def by_arm(self, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Return the rows of each arm that has any, in the arms' order."""
+        rows = {arm.name: table[table["arm"] == arm.name] for arm in self.arms}
+        return {name: part for name, part in rows.items() if len(part)}
+
+    @property
+    def by_text(self) -> dict[tuple[str, int], ClaimResult]:
+        """Claims by their text, and how often it came before: a study may state one twice."""
+        claims: dict[tuple[str, int], ClaimResult] = {}
+        for result in self.claims:
+            text = result.claim.text
+            claims[text, sum(text == other for other, _ in claims)] = result
+        return claims
+
+    @property
+    def baseline(self) -> str:
+        return next(arm.name for arm in self.arms if arm.is_baseline)
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Groups of metrics that were asked for beside the results."""

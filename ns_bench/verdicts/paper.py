@@ -27,6 +27,11 @@ class PaperRow:
     verified: bool
     note: str
 
+    @property
+    def where(self) -> str:
+        """The source, and whether the number was not read there."""
+        return self.source + ("" if self.verified else " (unverified)")
+
 
 def rows(study: str | None = None) -> list[PaperRow]:
     """Every row of the table in its order, or only the rows of one study."""

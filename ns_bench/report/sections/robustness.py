@@ -1,12 +1,11 @@
 """What was measured beside top-1: corruptions, perturbations, attacks, images out of domain."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from ns_bench.report.blocks import Block, Details, Heading, Paragraph, Span, Table, Text
+from ns_bench.report import blocks as b
 from ns_bench.report.numbers import MISSING, interval, points
 from ns_bench.robustness import (
     CORRUPTIONS,
@@ -18,37 +17,35 @@ from ns_bench.robustness import (
     SEVERITIES,
 )
 from ns_bench.verdicts import paper
-from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.analysis import Analysis, ArmSummary
 from ns_bench.verdicts.statistics import mean_interval
 
 
-def blocks(analysis: Analysis) -> list[Block]:
+def blocks(analysis: Analysis) -> list[b.Block]:
     """Return the section on what was measured; none where nothing was asked for."""
-    found: list[Block] = []
-    for group in analysis.metrics:
-        found += _GROUPS[group](analysis)
-    if not found:
+    measured = [block for group in analysis.metrics for block in _GROUPS[group](analysis)]
+    if not measured:
         return []
-    return [Heading("Robustness"), Paragraph(_said(analysis)), *found, _papers()]
+    summary = b.Paragraph(_summary(analysis))
+    return [b.Heading("Robustness"), summary, *measured, _papers()]
 
 
-def tables(analysis: Analysis) -> list[Table]:
+def tables(analysis: Analysis) -> list[b.Table]:
     """Return the tables of the section that go into a paper."""
-    return [block for block in blocks(analysis) if isinstance(block, Table)]
+    return [block for block in blocks(analysis) if isinstance(block, b.Table)]
 
 
-def _said(analysis: Analysis) -> str:
-    base = _baseline(analysis)
+def _summary(analysis: Analysis) -> str:
     seconds = [analysis.runs[f"{group}_seconds"].mean() for group in analysis.metrics]
     return (
         "Of the test images, by the averaged weights after the last step; every draw is the seed's "
         "and the same for all arms. Means over seeds with 95 % t-intervals, in %. Relative figures "
-        f"(CE, FR) are 100 times an arm's mean over that of {base}, at the seeds that both have. "
-        f"Measuring took {sum(seconds):.0f} s a run on average."
+        f"(CE, FR) are 100 times an arm's mean over that of {analysis.baseline}, at the seeds that "
+        f"both have. Measuring took {sum(seconds):.0f} s a run on average."
     )
 
 
-def _corruption(analysis: Analysis) -> list[Block]:
+def _corruption(analysis: Analysis) -> list[b.Block]:
     overlapping = ", ".join(f"{name} ({why})" for name, why in OVERLAPPING.items())
     names = (*CORRUPTIONS, *EXTRA)
     summary = {
@@ -59,10 +56,14 @@ def _corruption(analysis: Analysis) -> list[Block]:
         "calibration error": "corruption_ece",
     }
     fifteen = _names("corruption", CORRUPTIONS)
-    mce = {"mCE": lambda arm: _relative(analysis, arm, fifteen, 100)}
     return [
         *_titled(
-            _by_arm(analysis, "Corruptions by arm", summary, mce),
+            _by_arm(
+                analysis,
+                "Corruptions by arm",
+                summary,
+                ("mCE", lambda arm: points(_relative(analysis, arm.name, fifteen, 100))),
+            ),
             "means over 15 corruptions in the manner of ImageNet-C at 5 severities (Hendrycks and "
             "Dietterich 2019). A drop is clean top-1 minus corrupted top-1; mCE is the mean of the "
             "CE below. RandAugment overlaps some of them (the paper's footnote 4); counted as "
@@ -84,7 +85,7 @@ def _corruption(analysis: Analysis) -> list[Block]:
     ]
 
 
-def _perturbation(analysis: Analysis) -> list[Block]:
+def _perturbation(analysis: Analysis) -> list[b.Block]:
     names = _names("perturbation", PERTURBATIONS)
     title = "Flip probability by perturbation (FR)"
     return [
@@ -93,7 +94,7 @@ def _perturbation(analysis: Analysis) -> list[Block]:
                 analysis,
                 "Perturbations by arm",
                 {"flip probability": "perturbation_flips"},
-                {"mFR": lambda arm: _relative(analysis, arm, names, 0)},
+                ("mFR", lambda arm: points(_relative(analysis, arm.name, names, 0))),
             ),
             "in the manner of ImageNet-P, how often the predicted class changes from one frame of "
             "a sequence to the next (noise: from the clean first frame). mFR is the mean of the "
@@ -106,7 +107,7 @@ def _perturbation(analysis: Analysis) -> list[Block]:
     ]
 
 
-def _adversarial(analysis: Analysis) -> list[Block]:
+def _adversarial(analysis: Analysis) -> list[b.Block]:
     fgsm = {f"FGSM {e}" if e else "clean": f"adversarial_fgsm_{e}" for e in EPSILONS}
     pgd = {f"PGD {e}": f"adversarial_pgd_{e}" for e in PGD_EPSILONS}
     return _titled(
@@ -116,7 +117,7 @@ def _adversarial(analysis: Analysis) -> list[Block]:
     )
 
 
-def _out_of_domain(analysis: Analysis) -> list[Block]:
+def _out_of_domain(analysis: Analysis) -> list[b.Block]:
     columns = {
         "AUROC": "out_of_domain_auroc",
         "confidence, out of domain": "out_of_domain_confidence",
@@ -130,7 +131,7 @@ def _out_of_domain(analysis: Analysis) -> list[Block]:
     )
 
 
-_GROUPS: dict[str, Callable[[Analysis], list[Block]]] = {
+_GROUPS: dict[str, Callable[[Analysis], list[b.Block]]] = {
     "corruption": _corruption,
     "perturbation": _perturbation,
     "adversarial": _adversarial,
@@ -138,44 +139,54 @@ _GROUPS: dict[str, Callable[[Analysis], list[Block]]] = {
 }
 
 
-def _titled(table: Table, note: str) -> list[Block]:
-    return [Paragraph([Span(table.title, bold=True), f": {note}"]), table]
+def _titled(table: b.Table, note: str) -> list[b.Block]:
+    return [b.Paragraph([b.Span(table.title, bold=True), f": {note}"]), table]
 
 
 def _by_arm(
-    analysis: Analysis,
-    title: str,
-    columns: dict[str, str],
-    more: Mapping[str, Callable[[str], float]] = MappingProxyType({}),
-) -> Table:
-    """Return a row an arm: {heading: metric} with intervals, then {heading: figure of an arm}."""
-    tables = [analysis.values(metric) for metric in columns.values()]
-    rows: list[list[Text]] = []
-    for arm in analysis.arms:
-        cells: list[Text] = []
-        for table in tables:
-            values = table[arm.name].dropna().to_numpy()
-            found = mean_interval(values) if len(values) else None
-            cells.append(f"{points(found.mean)} {interval(found)}" if found else MISSING)
-        counted = int(tables[0][arm.name].notna().sum())
-        relative = [points(figure(arm.name)) for figure in more.values()]
-        rows.append([arm.name, f"{counted}/{analysis.seeds}", *cells, *relative])
-    return Table(title, ["arm", "n", *columns, *more], rows)
+    analysis: Analysis, title: str, columns: dict[str, str], *more: b.Column[ArmSummary]
+) -> b.Table:
+    """Return a row an arm: {heading: metric} as mean and interval, then the other columns."""
+    tables = {heading: analysis.values(metric) for heading, metric in columns.items()}
+    first = next(iter(tables.values()))
+    return b.tabulate(
+        title,
+        analysis.arms,
+        ("arm", lambda arm: arm.name),
+        ("n", lambda arm: f"{int(first[arm.name].notna().sum())}/{analysis.seeds}"),
+        *((heading, _mean(values)) for heading, values in tables.items()),
+        *more,
+    )
+
+
+def _mean(table: pd.DataFrame) -> Callable[[ArmSummary], str]:
+    def cell(arm: ArmSummary) -> str:
+        values = table[arm.name].dropna().to_numpy()
+        mean = mean_interval(values) if len(values) else None
+        return f"{points(mean.mean)} {interval(mean)}" if mean else MISSING
+
+    return cell
 
 
 def _relative_table(
     analysis: Analysis, title: str, group: str, names: Sequence[str], whole: float
-) -> Table:
+) -> b.Table:
     """Return a row a corruption or sequence: each arm's mean, and relative to the baseline's."""
-    rows: list[list[Text]] = []
-    for name, metric in zip(names, _names(group, names), strict=True):
-        cells = []
-        for arm in analysis.arms:
-            own = _amount(analysis, metric, whole)[arm.name].mean()
-            relative = _relative(analysis, arm.name, [metric], whole)
-            cells.append(f"{points(own)} ({points(relative)})")
-        rows.append([name.replace("_", " "), *cells])
-    return Table(title, ["", *(arm.name for arm in analysis.arms)], rows)
+
+    def cells(arm: str) -> Callable[[str], str]:
+        def cell(name: str) -> str:
+            metric = f"{group}_{name}"
+            mean = _amount(analysis, metric, whole)[arm].mean()
+            return f"{points(mean)} ({points(_relative(analysis, arm, [metric], whole))})"
+
+        return cell
+
+    return b.tabulate(
+        title,
+        names,
+        ("", lambda name: name.replace("_", " ")),
+        *((arm.name, cells(arm.name)) for arm in analysis.arms),
+    )
 
 
 def _names(group: str, names: Iterable[str]) -> list[str]:
@@ -190,32 +201,24 @@ def _amount(analysis: Analysis, metric: str, whole: float) -> pd.DataFrame:
 
 def _relative(analysis: Analysis, arm: str, metrics: Sequence[str], whole: float) -> float:
     """Return the mean over `metrics` of 100 times the arm's mean amount over the baseline's."""
-    base = _baseline(analysis)
     ratios = []
     for metric in metrics:
         amounts = _amount(analysis, metric, whole)
-        both = amounts[[arm]].assign(base=amounts[base]).dropna()
-        own, other = both[arm].mean(), both["base"].mean()
-        ratios.append(100 * own / other if other else np.nan)
+        both = amounts[[arm]].assign(base=amounts[analysis.baseline]).dropna()
+        mean, base = both[arm].mean(), both["base"].mean()
+        ratios.append(100 * mean / base if base else np.nan)
     return float(np.mean(ratios))
 
 
-def _baseline(analysis: Analysis) -> str:
-    return next(arm.name for arm in analysis.arms if arm.is_baseline)
-
-
-def _papers() -> Details:
+def _papers() -> b.Details:
     """Return the paper's Tables 3 to 5 and Figure 4, folded away."""
-    rows: list[list[Text]] = [
-        [
-            row.arm,
-            row.metric,
-            points(row.value),
-            row.version,
-            row.source + ("" if row.verified else " (unverified)"),
-        ]
-        for row in paper.rows("robustness")
-    ]
-    header = ["the paper's arm", "metric", "value (%)", "version", "source"]
-    table = Table("The paper's robustness", header, rows)
-    return Details("the paper's robustness: ImageNet-A, -C, -P and attacks", [table])
+    table = b.tabulate(
+        "The paper's robustness",
+        paper.rows("robustness"),
+        ("the paper's arm", lambda row: row.arm),
+        ("metric", lambda row: row.metric),
+        ("value (%)", lambda row: points(row.value)),
+        ("version", lambda row: row.version),
+        ("source", lambda row: row.where),
+    )
+    return b.Details("the paper's robustness: ImageNet-A, -C, -P and attacks", [table])

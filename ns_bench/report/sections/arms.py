@@ -1,0 +1,96 @@
+"""Every arm beside the baseline, its learning curves, and what was published of the same."""
+
+from ns_bench.report import blocks as b
+from ns_bench.report import figure
+from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
+from ns_bench.verdicts import paper
+from ns_bench.verdicts.analysis import Analysis, ArmSummary
+
+
+def blocks(analysis: Analysis) -> list[b.Block]:
+    """Return the table of arms."""
+    return [
+        b.Heading("Arms"),
+        table(analysis),
+        b.Paragraph(
+            "Differences to the baseline are paired by seed. Their Holm p is corrected over the "
+            "arms of this table; the claims are judged in the table above."
+        ),
+    ]
+
+
+def table(analysis: Analysis) -> b.Table:
+    """Return the table of arms: top-1, and the difference to the baseline, which has none."""
+
+    def difference(arm: ArmSummary) -> str:
+        return "baseline" if arm.is_baseline else signed(mean_of(arm.difference))
+
+    return b.tabulate(
+        "Arms",
+        analysis.arms,
+        ("arm", lambda arm: arm.name),
+        ("n", lambda arm: f"{arm.n}/{analysis.seeds}"),
+        ("top-1 (%)", lambda arm: points(mean_of(arm.interval))),
+        ("95 % interval", lambda arm: interval(arm.interval)),
+        (
+            "vs baseline",
+            difference,
+        ),
+        ("95 % interval", lambda arm: interval(arm.difference, sign=True)),
+        ("p", lambda arm: p_value(arm.difference.p if arm.difference else None)),
+        ("Holm p", lambda arm: p_value(arm.p_holm)),
+        ("seeds won", lambda arm: share(arm.difference.wins if arm.difference else None)),
+        ("d_z", lambda arm: points(arm.difference.effect_size if arm.difference else None)),
+        ("training (s)", lambda arm: points(arm.training_seconds)),
+    )
+
+
+def learning(analysis: Analysis) -> list[b.Block]:
+    """Return the figure of learning curves; nothing where none were stored."""
+    if not figure.has_curves(analysis):
+        return []
+    name = figure.curves_stem(analysis)
+    alt = "Validation top-1 by step of training, mean and 95 % t-interval over seeds, by arm"
+    return [b.Heading("Learning curves"), b.Picture(name, alt, [b.Panel("curves", alt)])]
+
+
+def published(analysis: Analysis) -> list[b.Block]:
+    """Return the paper's arms beside ours, then what was published of the profile's data set."""
+    sections: list[b.Block] = []
+    rows = [row for row in paper.rows(analysis.study.name) if row.metric == "top1"]
+    pairs = [(arm, row) for arm in analysis.arms for row in rows if arm.paper == row.arm]
+    if pairs:
+        title = "The paper beside it"
+        sections += [
+            b.Heading(title),
+            b.tabulate(
+                title,
+                pairs,
+                ("our arm", lambda pair: pair[0].name),
+                ("ours (%)", lambda pair: points(mean_of(pair[0].interval))),
+                ("the paper's arm", lambda pair: pair[1].arm),
+                ("its top-1 (%)", lambda pair: points(pair[1].value)),
+                ("version", lambda pair: pair[1].version),
+                ("source", lambda pair: pair[1].where),
+            ),
+            b.Paragraph(
+                "The paper reports single runs on ImageNet, without error bars: directions can be "
+                "compared, sizes hardly."
+            ),
+        ]
+    profile = analysis.profile.name
+    rows = [row for row in paper.rows(profile) if row.metric == "top1"]
+    if rows:
+        title = f"Reported for {profile}"
+        sections += [
+            b.Heading(title),
+            b.tabulate(
+                title,
+                rows,
+                ("arm", lambda row: row.arm),
+                ("top-1 (%)", lambda row: points(row.value)),
+                ("source", lambda row: row.where),
+                ("note", lambda row: row.note or MISSING),
+            ),
+        ]
+    return sections

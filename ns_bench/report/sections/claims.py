@@ -1,0 +1,149 @@
+"""What has to be known first, and each claim with its verdict, its effect and the paper's."""
+
+import pandas as pd
+
+from ns_bench.report import blocks as b
+from ns_bench.report.numbers import MISSING, effect, p_value, share
+from ns_bench.verdicts.analysis import Analysis, ClaimResult
+
+
+def blocks(analysis: Analysis) -> list[b.Block]:
+    """Return the notes on what is shown, the verdicts, the figure and the table of claims."""
+    name = analysis.study.name
+    panels = [
+        b.Panel(
+            "arms",
+            "Test top-1 of every seed by arm, with each arm's mean and 95 % t-interval; "
+            "the table of arms has the numbers",
+        )
+    ]
+    if analysis.claims:
+        panels.append(
+            b.Panel(
+                "claims",
+                "The effect of each claim with its 95 % interval, beside the paper's; the "
+                "table of verdicts has the numbers",
+            )
+        )
+    alt = f"{name}: test top-1 of every seed by arm, and the effect of each claim"
+    return [
+        *_notes(analysis),
+        b.Heading("Verdicts"),
+        *_boxes(analysis),
+        b.Picture(name, alt, panels),
+        table(analysis),
+        _protocol(analysis),
+    ]
+
+
+def table(analysis: Analysis) -> b.Table:
+    """Return the table of claims: verdict, effect, p-values, and the paper's effect."""
+    return b.tabulate(
+        "Verdicts",
+        analysis.claims,
+        ("claim", lambda result: result.claim.text),
+        ("verdict", lambda result: b.Span(analysis.word(result), bold=True)),
+        ("effect, 95 % interval", effect_of),
+        ("n", lambda result: seeds_of(analysis, result)),
+        ("p", lambda result: p_value(result.p)),
+        ("Holm p", lambda result: p_value(result.p_holm)),
+        ("seeds won", lambda result: share(result.contrast.wins if result.contrast else None)),
+        ("the paper", paper_effect),
+    )
+
+
+def effect_of(result: ClaimResult) -> str:
+    """Return a claim's effect with its interval, and which contrast it is of if it has several."""
+    where = f"; weakest contrast: {result.label}" if result.label else ""
+    return effect(result.contrast, result.claim.unit) + where
+
+
+def seeds_of(analysis: Analysis, result: ClaimResult) -> str:
+    """Return how many seeds a claim has, of how many, or a dash where it has no data at all."""
+    return MISSING if result.claim.untestable else f"{result.n}/{analysis.seeds}"
+
+
+def paper_effect(result: ClaimResult) -> str:
+    """Return the paper's effect and what has to be known of it, or a dash."""
+    return "; ".join(filter(None, [str(result.paper or ""), result.claim.note])) or MISSING
+
+
+def _notes(analysis: Analysis) -> list[b.Block]:
+    notes: list[b.Text] = []
+    usual = analysis.profile.seeds
+    if not analysis.profile.verdict:
+        smoke = b.Span("Smoke run.", bold=True)
+        notes.append([smoke, " The budget is too small to judge anything: no verdict."])
+    if analysis.unfinished:
+        arms = analysis.runs[analysis.runs["arm"] != ""].drop_duplicates("run")
+        done = int((arms["state"] == "done").sum())
+        notes.append(
+            [
+                b.Span(f"Incomplete: {unfinished(analysis)}.", bold=True),
+                f" {done} of the arms' {len(arms)} runs are done; what is shown is interim, and "
+                "there is no verdict on a claim before all its seeds are in. See the runs below.",
+            ]
+        )
+    if analysis.foreign:
+        foreign = b.Span(f"{analysis.foreign} runs have another recipe", bold=True)
+        notes.append([foreign, " than this study gives them in this profile now."])
+    if analysis.seeds != usual:
+        notes.append(f"{analysis.seeds} seeds, where the profile has {usual}.")
+    if analysis.changed:
+        changed = ", ".join(f"{field}={value}" for field, value in analysis.changed.items())
+        notes.append(["Fields set by hand: ", b.Span(changed, code=True), "."])
+    return [b.Notes(notes)] if notes else []
+
+
+def unfinished(analysis: Analysis) -> str:
+    """Return how many runs are in each state that is not done, e.g. `1 failed, 2 missing`."""
+    states = pd.Series([run.state for run in analysis.unfinished]).value_counts().sort_index()
+    return ", ".join(f"{count} {state}" for state, count in states.items())
+
+
+def _boxes(analysis: Analysis) -> list[b.Block]:
+    """Return each claim with its verdict and the reason; a trial run has none."""
+    if not analysis.profile.verdict or not analysis.claims:
+        return []
+    boxes = [
+        b.VerdictBox(
+            result.verdict.word,
+            result.claim.text,
+            f"{result.verdict.reason}.{_more_seeds(analysis, result)}",
+        )
+        for result in analysis.claims
+    ]
+    return [b.Verdicts(boxes)]
+
+
+def _more_seeds(analysis: Analysis, result: ClaimResult) -> str:
+    if result.verdict.word != "inconclusive" or not 0 < result.n == analysis.seeds:
+        return ""
+    if result.seeds is None:
+        return " Seeds for a verdict: not to be had with fewer than 1,000."
+    more = result.seeds - result.n
+    return f" At this mean and spread a verdict needs about {more} more seeds." if more > 0 else ""
+
+
+def _protocol(analysis: Analysis) -> b.Paragraph:
+    sizes = [
+        f"{result.claim.smallest_effect:.3g} {result.claim.unit}"
+        for result in analysis.claims
+        if result.claim.contrasts
+    ]
+    smallest = "; ".join(dict.fromkeys(sizes))
+    return b.Paragraph(
+        [
+            "Effects are means of paired differences (or slopes) by seed with 95 % "
+            "t-intervals; p is an exact sign-flip test of what the claim has to beat: no "
+            "difference, or for ",
+            b.Span("not worse", code=True),
+            " and ",
+            b.Span("equivalent", code=True),
+            " claims one that matters; Holm over this study's claims. A claim about several "
+            "contrasts holds if each does: the weakest is shown. ",
+            b.Span("equivalent", code=True),
+            " means that the whole interval is smaller than the smallest effect of interest, "
+            "stated before any run" + (f": {smallest}." if smallest else "."),
+        ]
+    )
