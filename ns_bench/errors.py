@@ -1,6 +1,5 @@
 """The one kind of error a user is meant to read: a line, no traceback, exit code 2."""
 
-import argparse
 import difflib
 import sys
 from collections.abc import Callable, Iterable
@@ -33,14 +32,3 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     hint = f"did you mean '{near[0]}'?" if near else f"valid: {listed or 'none'}"
     return UserError(f"unknown {what} '{name}': {hint}")
-
-
-def at_least_one(text: str) -> int:
-    """Read a whole number of at least 1 from a command line; errors are `argparse`'s."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least 1")
-    return value

@@ -15,7 +15,7 @@ from ns_bench.design.profile import load_profile
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task
 from ns_bench.runs.store import CHECKPOINT, Store
-from ns_bench.search import Budget, Driver
+from ns_bench.tuning.driver import Budget, Driver
 from ns_bench.tuning.space import load_space
 from ns_bench.tuning.trials import Search, Settings, Standing
 from ns_bench.tuning.tuned_arms import fingerprint, search_of
@@ -73,7 +73,7 @@ def finish(
     found: Search, trials: int, surface: Callable[[Recipe], float] = score
 ) -> list[Standing]:
     driver = Driver([found], budget(trials))
-    while tasks := driver.wanted():
+    while tasks := driver.advance():
         for task in tasks:
             do(task, surface)
     return found.standings(found.trials())

@@ -1,18 +1,20 @@
 """The study command on a SLURM cluster: reconcile, status, cancel, logs."""
 
-import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ns_bench.cli.columns import aligned
+from ns_bench.cli.inputs import Setting
+from ns_bench.cli.options import StudyOptions
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
@@ -26,7 +28,7 @@ from ns_bench.execute.slurm.scheduler import (
     require_slurm,
 )
 from ns_bench.recipe import Recipe
-from ns_bench.runs.plan import Plan, Wanted, make_plan, states_of
+from ns_bench.runs.plan import Plan, states_of
 from ns_bench.runs.store import Run, Store
 
 REFRESH_SECONDS = 5.0
@@ -34,28 +36,31 @@ _TO_DO = ("missing", "partial", "unmeasured")
 
 
 def reconcile(
-    options: argparse.Namespace,
+    options: StudyOptions,
     store: Store,
-    recipes: Sequence[Recipe],
-    profile: Profile,
-    cluster: Cluster,
+    look: Callable[[], Plan],
+    setting: Setting,
     title: str,
-    wanted: Wanted,
+    report: Callable[[], Any],
 ) -> int | None:
     """Submit what is missing and return the exit code; None when nothing runs any more.
+
+    Args:
+        look: compares what is asked for with what is on disk now.
+        report: what the job calls that comes after all others.
 
     Raises:
         UserError: no SLURM here, or it does not answer: then nothing is submitted.
     """
+    assert setting.cluster is not None
     plan, submission = dispatch(
         store,
-        recipes,
-        profile,
-        cluster,
+        look,
+        setting.profile.estimate,
+        setting.cluster,
         settled=not options.retry_failed,
         again=options.force or "",
-        collect=_collect(options),
-        wanted=wanted,
+        report=report,
     )
     if submission is not None:
         print(
@@ -72,22 +77,24 @@ def reconcile(
 
 def dispatch(
     store: Store,
-    recipes: Sequence[Recipe],
-    profile: Profile,
+    look: Callable[[], Plan],
+    seconds: Callable[[Recipe], float],
     cluster: Cluster,
     *,
     settled: bool = True,
     again: str = "",
-    collect: list[str] | None = None,
-    wanted: Wanted | None = None,
+    report: Callable[[], Any] | None = None,
 ) -> tuple[Plan, Submission | None]:
     """Submit what is missing and not queued; returns the plan, and what was submitted, if anything.
 
     What was refused is said, and left out.
 
     Args:
+        look: compares what is asked for with what is on disk now.
+        seconds: estimated for a recipe.
         settled: first record as failed what ended without a result; see `settle`.
-        collect: arguments of `ns_bench.study` for a job that writes the report.
+        again: the run that --force does again.
+        report: what a job calls that comes after all others.
 
     Raises:
         UserError: no SLURM here, or it does not answer, or takes nothing.
@@ -97,18 +104,18 @@ def dispatch(
     with scheduler.exclusive():
         scheduler.recover(cluster)
         states = scheduler.states()
-        plan = make_plan(store, recipes, wanted)
+        plan = look()
         if settled:
             settle(scheduler, plan, states, again=again)
-            plan = make_plan(store, recipes, wanted)
+            plan = look()
         at_work = {r for r, job in states.items() if job.state in ALIVE}
         todo = [run for run in plan.missing if run.id not in at_work]
         # A student whose teacher is queued already waits for it: it comes with the next call.
         todo = [run for run in todo if run.teacher is None or run.teacher.id not in at_work]
         if not todo:
             return plan, None
-        arrays = plan_arrays(todo, profile, cluster, largest_array())
-        submission = scheduler.submit(arrays, profile, cluster, collect)
+        arrays = plan_arrays(todo, seconds, cluster, largest_array())
+        submission = scheduler.submit(arrays, seconds, cluster, report)
     if not submission.jobs:
         raise UserError(f"nothing was submitted: {next(iter(submission.missing.values()))}")
     for name, why in submission.missing.items():
@@ -160,7 +167,7 @@ def summary(title: str, rows: Sequence[tuple[Run, str, JobState | None]]) -> str
     return f"{title}: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
 
 
-def ask(options: argparse.Namespace, store: Store, plan: Plan, title: str) -> int:
+def ask(options: StudyOptions, store: Store, plan: Plan, title: str) -> int:
     """Answer --status, --cancel or --logs."""
     scheduler = Scheduler(store)
     if options.logs:
@@ -221,9 +228,7 @@ def status_table(
 def status_lines(title: str, rows: Sequence[tuple[Run, str, JobState | None]]) -> list[str]:
     """Return --status for a pipe or a file: every run, a line each, in columns."""
     cells = [COLUMNS, *(_cells(*row) for row in _urgent_first(rows))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-    return [summary(title, rows), *lines]
+    return [summary(title, rows), *aligned(cells)]
 
 
 def _urgent_first(
@@ -263,7 +268,7 @@ def _progress(run: Run) -> str:
 
 def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -> None:
     """Print the sbatch scripts of what is missing, how they depend, and what they cost."""
-    arrays = plan_arrays(plan.missing, profile, cluster, 1000)
+    arrays = plan_arrays(plan.missing, profile.estimate, cluster, 1000)
     for script in Scheduler(store).scripts(arrays, cluster):
         print(f"\n{script}")
     seconds = sum(profile.estimate(run.recipe) for run in plan.missing) / cluster.speed
@@ -273,25 +278,3 @@ def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -
         f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:,.2f} {what} at "
         f"{cluster.speed:g} times the speed of the profile's machine"
     )
-
-
-def _collect(options: argparse.Namespace) -> list[str]:
-    """Return the arguments with which the collector writes the report of this command."""
-    profile = options.profile
-    if profile.endswith(".toml"):
-        profile = str(Path(profile).resolve())
-    words = [options.study, "--profile", profile, "--runs", str(options.runs.resolve())]
-    for assignment in options.assignments:
-        words += ["--set", assignment]
-    if options.recipe:
-        words += ["--recipe", str(options.recipe.resolve())]
-    if options.tuned is not None:
-        words += ["--tuned", *filter(None, [options.tuned])]
-    if options.pilot:
-        words += ["--pilot", str(options.pilot)]
-    if options.metrics:
-        words += ["--metrics", options.metrics]
-    if options.seeds:
-        words += ["--seeds", str(options.seeds)]
-    out = (options.out or options.runs / "reports").resolve()
-    return [*words, "--read-only", "--out", str(out)]

@@ -1,22 +1,16 @@
-"""What a plan costs before any of it runs: FLOPs, hours, storage, the longest chain.
+"""What a recipe costs: FLOPs and storage.
 
 FLOPs of a network are counted, once, by `ns_bench.selftrain.count`, whose table is read here.
 """
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ns_bench.data import catalog
 from ns_bench.recipe import Recipe
-from ns_bench.runs.plan import longest_chain
-
-if TYPE_CHECKING:
-    from ns_bench.design.profile import Profile
-    from ns_bench.runs.store import Run
 
 TABLE = Path(__file__).parent / "flops.csv"
 COLUMNS = ("model", "side", "channels", "classes", "forward_flops", "parameters")
@@ -117,99 +111,3 @@ def storage(recipe: Recipe) -> Storage | None:
     sparse = catalog.sparse_labels(recipe.data)
     image = 4.0 * catalog.TOP if sparse else 2.0 * catalog.classes_of(recipe.data)
     return Storage(weights, image * catalog.pool_size(recipe.data), COPIES * weights)
-
-
-def lines(runs: "list[Run]", profile: "Profile") -> list[str]:
-    """Return the price of `runs`, teachers before students, as lines for a terminal."""
-    if not runs:
-        return []
-    rows = [("model", "pixels", "runs", "images", "forward FLOPs", "total FLOPs", "hours")]
-    shapes: dict[Shape, list[Recipe]] = {}
-    for run in runs:
-        shapes.setdefault(shape_of(run.recipe), []).append(run.recipe)
-    exact = True
-    for shape, mine in shapes.items():
-        net, total = network(shape), sum(flops(recipe) or 0 for recipe in mine)
-        exact = exact and (net is None or net.exact)
-        rows.append(
-            (
-                shape.model,
-                f"{shape.side}",
-                f"{len(mine)}",
-                f"{sum(recipe.images for recipe in mine):,}",
-                _si(net.forward) + ("" if net.exact else "*") if net else "?",
-                _si(total) if net else "?",
-                _hours(sum(map(profile.estimate, mine))),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    said = [_aligned(row, widths) for row in rows]
-    said.append(
-        f"total FLOPs: {TRAINING} forward passes an image trained on, one an image labelled or "
-        "evaluated" + ("" if exact else "; *: by area from the nearest size that was counted")
-    )
-    seconds = sum(profile.estimate(run.recipe) for run in runs)
-    said.append(
-        f"time: {_hours(seconds)} hours of {profile.machine or 'one worker'}{_source(profile)}"
-    )
-    said += _disk(runs, profile)
-    chain = longest_chain(runs, profile.estimate)
-    seconds = sum(profile.estimate(run.recipe) for run in chain)
-    said.append(
-        f"longest chain: {len(chain)} runs one after another, {_hours(seconds)} hours, "
-        f"however many workers; it ends in {chain[-1].id}"
-    )
-    return said
-
-
-def _source(profile: "Profile") -> str:
-    gpu = profile.gpu
-    return f", at {gpu.tflops:g} TFLOP/s ({gpu.source})" if gpu else ""
-
-
-def _disk(runs: "list[Run]", profile: "Profile") -> Iterable[str]:
-    known = {run.id: stored for run in runs if (stored := storage(run.recipe)) is not None}
-    unknown = (len(runs) - len(known)) * profile.run_megabytes * 1e6
-    weights = sum(stored.weights for stored in known.values())
-    checkpoint = max((stored.checkpoint for stored in known.values()), default=0.0)
-    teachers = {run.teacher.id for run in runs if run.teacher is not None and run.recipe.batch[1]}
-    labels = sum(
-        known[run.id].labels
-        for run in runs
-        if run.id in known and (run.id in teachers or not catalog.sparse_labels(run.recipe.data))
-    )
-    yield (
-        f"disk: {_bytes(weights + labels + unknown)}: weights {_bytes(weights)}, labels of the "
-        f"pool {_bytes(labels)}"
-        + (f", models not counted {_bytes(unknown)}" if unknown else "")
-        + f"; and while they run up to {_bytes(checkpoint)} of checkpoint each"
-    )
-    data = runs[0].recipe.data
-    if decoded := catalog.decoded_bytes(data):
-        yield f"data: {_bytes(decoded)}, '{data.name}' decoded once"
-
-
-def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
-    first, *rest = (
-        cell.rjust(width) if column else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([first, *rest]).rstrip()
-
-
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.3g}"
-
-
-def _si(value: float) -> str:
-    """Return a number with three digits and a prefix: 771.6 M."""
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if value < 999.5 or prefix == "E":
-            return f"{value:.3g} {prefix}".rstrip()
-        value /= 1000
-    raise AssertionError
-
-
-def _bytes(value: float) -> str:
-    return f"{_si(value)}B" if value >= 999.5 else f"{value:.0f} B"

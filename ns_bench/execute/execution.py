@@ -1,9 +1,8 @@
 """How runs are executed: what no recipe says, and no id depends on."""
 
-import argparse
 from dataclasses import dataclass, replace
 
-from ns_bench.errors import at_least_one
+from ns_bench.arguments import at_least_one, option
 
 WORTH_COMPILING = 300.0
 """Planned seconds of training from which on a run is compiled, where that is asked for. A choice:
@@ -12,15 +11,24 @@ a network for 8x8 images took 42 to 54 s to compile on a CPU, and was 8 to 14 % 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is executed, beside the device.
+    """How a run is executed, beside the device; also the options of the commands that train.
 
     Attributes:
         compile: use `torch.compile`; results are rounded differently.
         accumulate: parts in which a batch is worked through, their gradients added up.
     """
 
-    compile: bool = False
-    accumulate: int = 1
+    compile: bool = option(
+        "torch.compile; of a study's runs, for those that are planned to train "
+        f"{WORTH_COMPILING / 60:.0f} minutes or more",
+        default=False,
+    )
+    accumulate: int = option(
+        "work through each batch in this many parts (where memory runs out it is done by itself)",
+        default=1,
+        type=at_least_one,
+        metavar="PARTS",
+    )
 
     def for_run_of(self, seconds: float) -> "Execution":
         """Return the same for a run that is planned to train for `seconds`."""
@@ -28,22 +36,3 @@ class Execution:
 
 
 PLAIN = Execution()
-
-
-def add_execution(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `Execution`: --compile, --accumulate."""
-    add = parser.add_argument
-    add(
-        "--compile",
-        action="store_true",
-        help="torch.compile; of a study's runs, for those that are planned to train "
-        f"{WORTH_COMPILING / 60:.0f} minutes or more",
-    )
-    add(
-        "--accumulate",
-        type=at_least_one,
-        default=1,
-        metavar="PARTS",
-        help="work through each batch in this many parts (where memory runs out it is done "
-        "by itself)",
-    )

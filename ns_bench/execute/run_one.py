@@ -7,7 +7,6 @@ in a store, with its recipe.json:
     torchrun --nproc-per-node 2 -m ns_bench.execute.run_one RUN_DIR
 """
 
-import argparse
 import hashlib
 import signal
 import sys
@@ -20,11 +19,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from ns_bench.arguments import parse, positional
 from ns_bench.data import split
 from ns_bench.data.catalog import sparse_labels
 from ns_bench.errors import UserError
 from ns_bench.execute.checkpoint import CHECKPOINT_SECONDS, Checkpointer
-from ns_bench.execute.execution import PLAIN, Execution, add_execution
+from ns_bench.execute.execution import PLAIN, Execution
 from ns_bench.execute.provenance import provenance
 from ns_bench.execute.teacher import StoredTeacher, TeacherUnfit
 from ns_bench.execute.trained import dataset_of, network_of, run_in
@@ -288,15 +288,18 @@ def _prepare(run: Run) -> None:
     publish_json(run.path / "recipe.json", run.recipe.to_dict())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    run_dir: Path = positional("folder of the run, with its recipe.json", type=Path)
+    execution: Execution = PLAIN
+
+
 def main() -> None:
     """Do the run in the folder that the command line names; SIGTERM leaves a checkpoint."""
-    parser = argparse.ArgumentParser(
-        description="Do one run, over the processes that torchrun starts."
+    options = parse(
+        _Options, None, description="Do one run, over the processes that torchrun starts."
     )
-    parser.add_argument("run_dir", type=Path, help="folder of the run, with its recipe.json")
-    add_execution(parser)
-    options = parser.parse_args()
-    path, execution = options.run_dir.resolve(), Execution(options.compile, options.accumulate)
+    path, execution = options.run_dir.resolve(), options.execution
     stop = False
 
     def on_terminate(*_: Any) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ns_bench.errors import UserError
 from ns_bench.files import locked
-from ns_bench.tuning.sampler import NUMBER, distribution, frozen, quiet
+from ns_bench.tuning.quiet import quiet
+from ns_bench.tuning.sampler import NUMBER, distribution, frozen
 from ns_bench.tuning.trials import Search, Standing
 
 if TYPE_CHECKING:

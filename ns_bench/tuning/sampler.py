@@ -1,28 +1,23 @@
-"""Optuna's part: what to try next, when a trial is surely worse, and a mirror for its dashboard."""
+"""Optuna's part: what to try next, and a trial as Optuna's own record of it."""
 
-import contextlib
 import importlib.util
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ns_bench.errors import UserError
 from ns_bench.streams import stream_seed
+from ns_bench.tuning import Sampler
+from ns_bench.tuning.quiet import quiet
 from ns_bench.tuning.space import Dimension, applies
 from ns_bench.tuning.trials import Search, Standing, Trial
 
 if TYPE_CHECKING:
     import optuna
 
-SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
-LEAST_SEEDS = 3
-"""Seeds at which Wilcoxon's signed-rank test can first say p = 1/8, so that a trial may stop."""
-
-PRUNE_P = 0.2
 NUMBER = "ns_bench trial"
 
 
-def check(sampler: str, space: Sequence[Dimension], objectives: int) -> None:
+def check(sampler: Sampler, space: Sequence[Dimension], objectives: int) -> None:
     """Raise UserError where a sampler cannot do what is asked of it."""
     if sampler == "cmaes" and importlib.util.find_spec("cmaes") is None:
         raise UserError("--sampler cmaes needs the package cmaes: pip install 'ns_bench[cmaes]'")
@@ -147,24 +142,6 @@ def frozen(search: Search, standing: Standing) -> "optuna.trial.FrozenTrial":
     )
 
 
-def surely_worse(values: Sequence[float], best: Sequence[float]) -> bool:
-    """Whether scores are below the best trial's at the same seeds (Optuna's WilcoxonPruner)."""
-    import optuna
-
-    with quiet():
-        study = optuna.create_study(direction="maximize")
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=sum(best) / len(best), intermediate_values=dict(enumerate(best))
-            )
-        )
-        trial = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING, intermediate_values=dict(enumerate(values))
-        )
-        pruner = optuna.pruners.WilcoxonPruner(p_threshold=PRUNE_P, n_startup_steps=LEAST_SEEDS)
-        return pruner.prune(study, trial)
-
-
 def distribution(dimension: Dimension) -> "optuna.distributions.BaseDistribution":
     """Return Optuna's distribution of a dimension."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -211,18 +188,3 @@ def _sampler(search: Search, batch: int) -> "optuna.samplers.BaseSampler":
     if kind == "grid":
         return samplers.BruteForceSampler(seed=seed)
     return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Optuna's progress lines and notes on experimental features off the screen."""
-    import optuna
-
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -24,6 +24,8 @@ from ns_bench.files import publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task
 from ns_bench.runs.store import Run, Store
+from ns_bench.tuning import Objective, Pruning, Sampler
+from ns_bench.tuning.pruning import LEAST_SEEDS, surely_worse
 from ns_bench.tuning.space import Dimension, changes
 
 SCHEMA = 1
@@ -31,8 +33,6 @@ RUNGS = (0.2, 0.5)
 """Shares of the first seed's steps at which the worse half of a batch stops."""
 
 State = Literal["complete", "pruned", "failed", "running"]
-Pruning = Literal["both", "seeds", "none"]
-Objective = Literal["accuracy", "cost"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Settings:
     profile: str
     design: str
     space: tuple[Dimension, ...]
-    sampler: str = "tpe"
+    sampler: Sampler = "tpe"
     seed: int = 0
     seeds: int = 4
     batch: int = 8
@@ -102,7 +102,8 @@ class Settings:
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:
         """Optuna's word for what each objective should be."""
-        return ["maximize", "minimize"][: len(self.objectives)]  # type: ignore[return-value]
+        both: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]
+        return both[: len(self.objectives)]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -233,8 +234,6 @@ class Search:
         return replace(standing, wanted=[Task(run, until)])
 
     def _go_on(self, standing: Standing, best: Standing | None) -> Standing:
-        from ns_bench.tuning.sampler import LEAST_SEEDS, surely_worse
-
         if standing.state != "running":
             return standing
         settings, so_far = self.settings, replace(standing, seconds=0.0)

@@ -16,7 +16,7 @@ def test_overhead(benchmark, sampler, tmp_path):
     from searches import budget, do, search
 
     from ns_bench.design.profile import load_profile
-    from ns_bench.search import Driver
+    from ns_bench.tuning.driver import Driver
 
     profile = load_profile("digits")
     seconds = profile.estimate(profile.supervised("small"))  # the cheapest there is
@@ -25,10 +25,10 @@ def test_overhead(benchmark, sampler, tmp_path):
     def whole() -> Driver:
         found = search(tmp_path / str(len(training)), sampler=sampler, batch=8)
         driver = Driver([found], budget(TRIALS))
-        while tasks := driver.wanted():
+        while tasks := driver.advance():
             for task in tasks:  # one at a time, as runs come in
                 do(task)
-                driver.wanted()
+                driver.advance()
                 share = (task.until or task.run.recipe.steps) / task.run.recipe.steps
                 training[task.run.id, task.until] = seconds * share
         return driver

@@ -87,7 +87,8 @@ def test_packs_and_arrays(benchmark, tmp_path, recipes) -> None:
     cluster = Cluster("x", pack_minutes=1.5 * pack, time_minutes=10**7)
 
     def arrays() -> list[str]:
-        return [array_name(array) for array in plan_arrays(missing, profile, cluster, 1000)]
+        made = plan_arrays(missing, profile.estimate, cluster, 1000)
+        return [array_name(array) for array in made]
 
     assert len(timed(benchmark, arrays)) == 12  # three arrays of teachers, three of students below
 

@@ -5,7 +5,8 @@ import pytest
 from searches import budget, do, finish, search
 
 from ns_bench.errors import UserError
-from ns_bench.search import Driver, main
+from ns_bench.search import main
+from ns_bench.tuning.driver import Driver
 from ns_bench.tuning.mirror import Mirror
 from ns_bench.tuning.sampler import NUMBER
 from ns_bench.tuning.trials import Search
@@ -21,7 +22,7 @@ def trials_in(url: str, found: Search) -> list:
 def shows_each_ended_trial_once(url: str, found: Search) -> None:
     for trials in (4, 12):
         driver = Driver([found], budget(trials), Mirror(url, [found]).show)
-        while tasks := driver.wanted():
+        while tasks := driver.advance():
             for task in tasks:
                 do(task)
         shown = trials_in(url, found)
@@ -50,12 +51,12 @@ def test_a_storage_that_goes_away_costs_no_trial(tmp_path):
     found, file = search(tmp_path / "runs"), tmp_path / "search.db"
     mirror = Mirror(f"sqlite:///{file}", [found])
     driver = Driver([found], budget(8), mirror.show)
-    for task in driver.wanted():
+    for task in driver.advance():
         do(task)
     content = file.read_bytes()
     file.write_bytes(b"not a database" * 1000)
     with pytest.raises(UserError, match="cannot be used"):
-        while tasks := driver.wanted():
+        while tasks := driver.advance():
             for task in tasks:
                 do(task)
     file.write_bytes(content)

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task
 from ns_bench.runs.store import Run, Store
-from ns_bench.search import Budget, Driver
 from ns_bench.selftrain.train import EVALUATIONS
-from ns_bench.tuning.sampler import NUMBER, SAMPLERS, as_study, ask, surely_worse
+from ns_bench.tuning import Sampler
+from ns_bench.tuning.driver import Budget, Driver
+from ns_bench.tuning.pruning import surely_worse
+from ns_bench.tuning.sampler import NUMBER, as_study, ask
 from ns_bench.tuning.space import load_space
 from ns_bench.tuning.trials import RUNGS, best_of, front_of, networks
 
@@ -96,12 +99,12 @@ def test_a_trial_that_is_surely_worse_stops_after_three_seeds(values, worse):
 def test_seeds_at_which_a_trial_cannot_stop_are_asked_for_together(tmp_path):
     found = search(tmp_path, pruning="seeds", seeds=5, batch=2)
     driver = Driver([found], budget(4))
-    first = driver.wanted()
+    first = driver.advance()
     assert len(first) == 2 * 5  # nothing before it to be worse than
     for task in first:
         do(task)
-    assert {task.run.recipe.seed for task in driver.wanted()} == {1000, 1001, 1002}
-    assert all(task.until is None for task in driver.wanted())
+    assert {task.run.recipe.seed for task in driver.advance()} == {1000, 1001, 1002}
+    assert all(task.until is None for task in driver.advance())
 
 
 def test_without_pruning_every_trial_runs_at_every_seed(tmp_path):
@@ -113,7 +116,7 @@ def test_a_trial_equal_to_a_finished_run_costs_nothing(tmp_path):
     found = search(tmp_path)
     own = [found.recipe.at_seed(1000 + i) for i in range(4)]
     fake_runs(found.store, own, top1=score)
-    asked = [task.run.recipe for task in Driver([found], budget(4)).wanted()]
+    asked = [task.run.recipe for task in Driver([found], budget(4)).advance()]
     assert asked
     assert not {recipe.id for recipe in asked} & {recipe.id for recipe in own}
 
@@ -121,7 +124,7 @@ def test_a_trial_equal_to_a_finished_run_costs_nothing(tmp_path):
 def test_a_teacher_that_is_wanted_is_not_stopped_at_a_rung(tmp_path):
     store = tmp_path / "runs"
     pair = [search(store), search(store, STUDENT)]
-    tasks = Driver(pair, budget(4)).wanted()
+    tasks = Driver(pair, budget(4)).advance()
     taught = {task.run.teacher.id for task in tasks if task.run.teacher}
     assert taught
     assert all(task.until is None for task in tasks if task.run.id in taught)
@@ -137,7 +140,7 @@ def test_what_is_tried_depends_on_results_alone(tmp_path_factory, rng, sampler):
     straight = search(tmp_path_factory.mktemp("a"), sampler=sampler)
     expected = [(s.trial, s.state, s.values) for s in finish(straight, 16)]
     broken = search(tmp_path_factory.mktemp("b"), sampler=sampler)
-    while tasks := Driver([broken], budget(16)).wanted():
+    while tasks := Driver([broken], budget(16)).advance():
         for task in rng.sample(tasks, rng.randint(1, len(tasks))):
             do(task)
     assert [(s.trial, s.state, s.values) for s in broken.standings(broken.trials())] == expected
@@ -151,7 +154,7 @@ def test_more_trials_later_go_on_from_there(tmp_path):
     assert len(after) == 16
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_every_sampler_works_and_is_reproducible(sampler, tmp_path):
     space = SPACE
     if sampler == "grid":
@@ -204,10 +207,10 @@ def test_a_search_that_another_optuna_began_with_cma_es_says_so(tmp_path):
     finish(found, 4)
     trials = found.trials()
     found.keep([*trials[:-1], replace(trials[-1], params={**trials[-1].params, "train.lr": 0.01})])
-    for task in Driver([found], budget(4)).wanted():
+    for task in Driver([found], budget(4)).advance():
         do(task)
     with pytest.raises(UserError, match="this Optuna tries other values"):
-        Driver([found], budget(8)).wanted()
+        Driver([found], budget(8)).advance()
 
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path):
@@ -221,7 +224,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path):
             do(task)
 
     driver = Driver([found], budget(16))
-    while tasks := driver.wanted():
+    while tasks := driver.advance():
         for task in tasks:
             work(task)
     standings = found.standings(found.trials())
@@ -236,14 +239,14 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path):
 
 def test_failed_trials_are_done_again_on_demand(tmp_path):
     found = search(tmp_path, pruning="none", seeds=1)
-    first, *rest = Driver([found], budget(4)).wanted()
+    first, *rest = Driver([found], budget(4)).advance()
     first.run.path.mkdir(parents=True)
     first.run.fail("no space", "traceback")
     for task in rest:
         do(task)
-    assert Driver([found], budget(4)).wanted() == []
+    assert Driver([found], budget(4)).advance() == []
     found.forgive()
-    assert [task.run.id for task in Driver([found], budget(4)).wanted()] == [first.run.id]
+    assert [task.run.id for task in Driver([found], budget(4)).advance()] == [first.run.id]
     do(first)
     assert {s.state for s in found.standings(found.trials())} == {"complete"}
 
@@ -294,12 +297,12 @@ def test_budgets_of_hours_end_a_search(tmp_path):
     found = search(tmp_path, pruning="none", seeds=1)
     by_training = Budget(None, None, 10 * 6 / 3600, time.monotonic())  # a fake run takes 10 s
     driver = Driver([found], by_training)
-    while tasks := driver.wanted():
+    while tasks := driver.advance():
         for task in tasks:
             do(task)
     assert len(found.trials()) == 8  # whole batches of 4: 40 s is too little, 80 s is enough
     over = Budget(None, 1e-9, None, time.monotonic() - 1)
-    assert Driver([search(tmp_path / "other")], over).wanted() == []
+    assert Driver([search(tmp_path / "other")], over).advance() == []
 
 
 def test_a_paused_run_goes_on_bit_for_bit(tmp_path):

@@ -16,8 +16,9 @@ from searches import ROOT, SPACE, STUDENT, STUDY, budget, search
 from ns_bench.design.profile import load_profile
 from ns_bench.execute.run_one import Paused, run_one
 from ns_bench.runs.store import Store
-from ns_bench.search import Driver, main
+from ns_bench.search import main
 from ns_bench.study import main as study_main
+from ns_bench.tuning.driver import Driver
 from ns_bench.tuning.trials import Search, Settings
 from ns_bench.tuning.tuned_arms import fingerprint, search_of
 
@@ -97,7 +98,7 @@ def work(root: str, trials: int) -> None:
     """A search that trains in its own process; the pool of processes has tests of its own."""
     torch.set_num_threads(1)
     driver = Driver([tiny(Path(root))], budget(trials))
-    while tasks := driver.wanted():
+    while tasks := driver.advance():
         for task in tasks:
             with contextlib.suppress(Paused):
                 run_one(task.run, until=task.until, checkpoint_seconds=0.05)
@@ -126,7 +127,7 @@ def test_a_search_killed_ten_times_ends_as_one_that_was_not(tmp_path):
     assert len(tiny(killed).trials()) == 7
     states = [s.state for s in tiny(killed).standings(tiny(killed).trials())]
     assert set(states) == {"complete", "pruned"}
-    assert Driver([tiny(killed)], budget(7)).wanted() == []
+    assert Driver([tiny(killed)], budget(7)).advance() == []
 
 
 def test_a_search_a_tuned_study_and_a_recipe_from_the_command_line(tmp_path, capsys):

@@ -7,7 +7,7 @@ from searches import DESIGN, PROFILE, STUDENT, STUDY, budget, finish, search
 
 from ns_bench.errors import UserError
 from ns_bench.runs.store import Store
-from ns_bench.search import Driver
+from ns_bench.tuning.driver import Driver
 from ns_bench.tuning.trials import Search, best_of
 from ns_bench.tuning.tuned_arms import tuned
 
@@ -47,7 +47,7 @@ def test_arms_without_the_same_chance_are_refused(tmp_path):
     with pytest.raises(UserError, match="had not the same chance"):
         tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
     driver = Driver([search(tmp_path, arms()[0])], budget(8))
-    assert driver.wanted()
+    assert driver.advance()
     with pytest.raises(UserError, match="is not over"):
         tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
     with pytest.raises(UserError, match="did you mean"):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
-from ns_bench.design.profile import Profile
 from ns_bench.execute.execution import Execution
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run
@@ -28,10 +27,13 @@ class Pack:
     def __call__(self) -> None:
         plan = json.loads(Path(self.file).read_bytes())
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
-        store, wanted = Path(plan["store"]), plan.get("wanted", {})
+        store, wanted = Path(plan["store"]), plan["wanted"]
         runs = [Run(r, store / r.id, tuple(wanted.get(r.id, ()))) for r in recipes]
         execution = Execution(**plan["execution"])
-        estimate = Profile("", "", {}, {}, 0, 0, step_seconds=plan["step_seconds"]).estimate
+
+        def estimate(recipe: Recipe) -> float:
+            return float(plan["seconds"][recipe.id])
+
         if plan["tasks"] > 1:
             unfit = _together(runs, estimate, execution)
         else:
@@ -103,18 +105,3 @@ def _together(
                 if parallel.rank() == 0:
                     run.fail(str(error), traceback.format_exc())
     return {**unfit, **failed}
-
-
-class Collect:
-    """Write the report of a study once its jobs have ended, however they ended."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self.arguments = arguments
-
-    def __call__(self) -> int:
-        from ns_bench.study import main
-
-        return main(self.arguments)
-
-    def checkpoint(self) -> DelayedSubmission:
-        return DelayedSubmission(Collect(self.arguments))

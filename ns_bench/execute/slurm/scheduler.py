@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from ns_bench import __file__ as package_file
-from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
 from ns_bench.files import folder, locked, publish_json
+from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run, Store
 
 COMMAND_SECONDS = 60
@@ -106,13 +106,11 @@ def largest_array() -> int:
     return 1000
 
 
-def plan_arrays(runs: list[Run], profile: Profile, cluster: Cluster, largest: int) -> list[Array]:
-    """Return the sbatch calls that `runs` need, in order."""
-
-    def seconds(recipe: Any) -> float:
-        return profile.estimate(recipe) / cluster.speed
-
-    limit = cluster.pack_minutes * 60 * cluster.side_by_side
+def plan_arrays(
+    runs: list[Run], seconds: Callable[[Recipe], float], cluster: Cluster, largest: int
+) -> list[Array]:
+    """Return the sbatch calls that `runs` need, in order; `seconds` as the profile estimates."""
+    limit = cluster.pack_minutes * 60 * cluster.side_by_side * cluster.speed
     return make_arrays(make_packs(runs, seconds, limit), largest)
 
 
@@ -335,28 +333,26 @@ class Scheduler:
     def submit(
         self,
         arrays: list[Array],
-        profile: Profile,
+        seconds: Callable[[Recipe], float],
         cluster: Cluster,
-        collect: list[str] | None = None,
+        last: Callable[[], Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> Submission:
-        """Submit `arrays` in order and, after them all, the job that writes a report, if any.
+        """Submit `arrays` in order and, after them all, a job that calls `last`, if any.
 
         What is refused for good (after `TRIES`) is left out with what waits for it, and named.
 
         Args:
-            collect: arguments of `ns_bench.study` for the collector.
+            seconds: estimated for a recipe; kept with the array, for its jobs.
+            last: is pickled, and has a `checkpoint` as `job.Pack` has.
         """
-        from ns_bench.execute.slurm import job
-
         code = self.snapshot()
         jobs: dict[str, str] = {}
         missing: dict[str, str] = {}
-        queued = {record["name"]: record["job"] for record in self.records()}
-        alive = self._alive().values()
+        queued = self._queued()
         for array in arrays:
             name = array_name(array)
-            if queued.get(name) in alive:
+            if name in queued:
                 jobs[name] = queued[name]
                 continue
             waits_for = None
@@ -366,34 +362,13 @@ class Scheduler:
                     missing[name] = f"it waits for {parent}, which was not submitted"
                     continue
                 waits_for = dependency(array, jobs[parent])
-            file = self._file(name)
-            record = {
-                "name": name,
-                "time": time.time(),
-                "store": str(self.store.root.resolve()),
-                "step_seconds": profile.step_seconds,
-                "side_by_side": cluster.side_by_side,
-                "execution": asdict(cluster.execution),
-                "tasks": cluster.tasks,
-                "runs": [[r.id for r in pack.runs] if pack else [] for pack in array.packs],
-                "packs": [
-                    [r.recipe.to_dict() for r in pack.runs] if pack else [] for pack in array.packs
-                ],
-                "wanted": {r.id: r.wanted for r in array.runs if r.wanted},
-            }
-            file.parent.mkdir(parents=True, exist_ok=True)
-            publish_json(file, record)
-            parameters = self.parameters(cluster, name, waits_for, code)
+            record = self._record(array, seconds, cluster)
             try:
-                jobs[name] = self._sbatch(cluster, parameters, self._calls(record), say)
+                parameters = self.parameters(cluster, name, waits_for, code)
+                jobs[name] = self._hand_in(record, parameters, cluster, say)
             except RuntimeError as error:
                 missing[name] = str(error)
-                with contextlib.suppress(UserError):  # no answer: `recover` asks again
-                    if name not in self._alive():
-                        file.unlink()
-                continue
-            self._note(record, jobs[name], cluster)
-        if jobs and collect is not None:
+        if jobs and last is not None:
             ids = ":".join(sorted(set(jobs.values())))
             name = f"ns_bench-report-{min(jobs.values(), key=int)}"
             parameters = self.parameters(cluster, name, f"afterany:{ids}", code)
@@ -401,8 +376,52 @@ class Scheduler:
                 parameters.pop(key, None)
             parameters |= {"cpus_per_task": 1, "time": 15}
             with contextlib.suppress(RuntimeError):
-                self._sbatch(cluster, parameters, [job.Collect(collect)], say)
+                self._sbatch(cluster, parameters, [last], say)
         return Submission(jobs, missing)
+
+    def _queued(self) -> dict[str, str]:
+        """Return {array name: job id} of what was submitted and may still run."""
+        alive = self._alive().values()
+        return {r["name"]: r["job"] for r in self.records() if r["job"] in alive}
+
+    def _record(
+        self, array: Array, seconds: Callable[[Recipe], float], cluster: Cluster
+    ) -> dict[str, Any]:
+        """Return what the jobs of an array have to know; `job.Pack` reads it."""
+        packs = [pack.runs if pack else [] for pack in array.packs]
+        return {
+            "name": array_name(array),
+            "time": time.time(),
+            "store": str(self.store.root.resolve()),
+            "seconds": {run.id: seconds(run.recipe) for run in array.runs},
+            "side_by_side": cluster.side_by_side,
+            "execution": asdict(cluster.execution),
+            "tasks": cluster.tasks,
+            "runs": [[run.id for run in runs] for runs in packs],
+            "packs": [[run.recipe.to_dict() for run in runs] for runs in packs],
+            "wanted": {run.id: run.wanted for run in array.runs if run.wanted},
+        }
+
+    def _hand_in(
+        self,
+        record: dict[str, Any],
+        parameters: dict[str, Any],
+        cluster: Cluster,
+        say: Callable[[str], None],
+    ) -> str:
+        """Submit an array and note its job; returns the id. RuntimeError: it was refused."""
+        file = self._file(record["name"])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        publish_json(file, record)
+        try:
+            job = self._sbatch(cluster, parameters, self._calls(record), say)
+        except RuntimeError:
+            with contextlib.suppress(UserError):  # no answer: `recover` asks again
+                if record["name"] not in self._alive():
+                    file.unlink()
+            raise
+        self._note(record, job, cluster)
+        return job
 
     def _sbatch(
         self,

@@ -169,7 +169,7 @@ def test_packing_follows_the_cluster():
     cost = profile.estimate(runs[0].recipe)
     cluster = Cluster("x", pack_minutes=2 * cost / 60 * 1.01, time_minutes=10**6)
     jobs = {
-        name: len(plan_arrays(runs, profile, changed, 1000)[0].packs)
+        name: len(plan_arrays(runs, profile.estimate, changed, 1000)[0].packs)
         for name, changed in {
             "two in a job": cluster,
             "three side by side": replace(cluster, side_by_side=3),
@@ -193,7 +193,7 @@ def test_names_follow_the_runs_and_the_store():
 def test_shipped_cluster_files_load_and_pack(name):
     cluster = load_cluster(name)
     assert cluster.parameters()["time"] == cluster.time_minutes
-    assert plan_arrays(forest(EIGHT_BY_THREE), load_profile("digits"), cluster, 1000)
+    assert plan_arrays(forest(EIGHT_BY_THREE), load_profile("digits").estimate, cluster, 1000)
 
 
 def test_there_are_three_shipped_cluster_files():

@@ -30,8 +30,9 @@ from slurm_studies import (
     until,
 )
 
+from ns_bench.execute.slurm import job
 from ns_bench.execute.slurm.cluster import Cluster
-from ns_bench.execute.slurm.scheduler import Scheduler, job
+from ns_bench.execute.slurm.scheduler import Scheduler
 from ns_bench.files import publish_json
 from ns_bench.runs.store import Store
 
@@ -157,11 +158,13 @@ def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
         "name": "ns_bench-orphan",
         "time": 0.0,
         "store": str(scheduler.store.root),
-        "step_seconds": {},
+        "seconds": {student.id: 1.0},
         "side_by_side": 1,
+        "execution": {},
         "tasks": 1,
         "runs": [[student.id]],
         "packs": [[student.to_dict()]],
+        "wanted": {},
     }
     file = scheduler.root / "arrays/ns_bench-orphan.json"
     file.parent.mkdir(parents=True)
@@ -184,10 +187,12 @@ def test_a_requeued_job_does_not_redo_what_failed(tmp_path):
     store.run(student.teacher).fail("diverged", "")
     plan = {
         "store": str(store.root),
-        "step_seconds": {},
+        "seconds": {student.teacher.id: 1.0, student.id: 1.0},
         "side_by_side": 1,
+        "execution": {},
         "tasks": 1,
         "packs": [[student.teacher.to_dict(), student.to_dict()]],
+        "wanted": {},
     }
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(RuntimeError, match=r"2 of 2 .*-sup-.*: it failed before"):

@@ -1,0 +1,106 @@
+"""What the options of a command name, read: profile, data, cluster and store."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ns_bench.cli.options import RunOptions
+from ns_bench.data import catalog
+from ns_bench.design.profile import Profile, dotted, load_profile
+from ns_bench.errors import UserError, unknown
+from ns_bench.execute.slurm.cluster import Cluster, load_cluster
+from ns_bench.recipe import NO_FILES, Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a command works, and at which scale.
+
+    Attributes:
+        assignments: {dotted recipe field: value} of --recipe and --set, which are in `profile`.
+        paths: {data set: where its files are}.
+        cluster: None is this machine.
+    """
+
+    profile: Profile
+    assignments: dict[str, Any]
+    paths: dict[str, str]
+    cluster: Cluster | None
+
+
+def read_setting(options: RunOptions, recipe: Path | None = None) -> Setting:
+    """Read what the options name.
+
+    Args:
+        recipe: a TOML file of recipe fields; --set goes before it.
+
+    Raises:
+        UserError: an unknown name or field, a value of the wrong type or range, an unreadable file.
+    """
+    cluster = None
+    if options.cluster != "local":
+        cluster = load_cluster(options.cluster).using(options.execution)
+    assignments = {**_read_recipe(recipe), **_pairs(options.assignments)}
+    profile = load_profile(options.profile, assignments)
+    return Setting(profile, assignments, _paths(options.data, profile), cluster)
+
+
+def find_data(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> None:
+    """Have the data sets in files that recipes need ready, before any run starts.
+
+    Raises:
+        UserError: one is not there, or not as it is described.
+    """
+    data = [recipe.data for recipe in recipes]
+    data += [catalog.source_spec(spec) for spec in data if spec.source]
+    specs = [spec for spec in data if spec.name not in NO_FILES]
+    if specs:
+        from ns_bench.data.sets import prepare
+
+        prepare(specs, store, paths)
+
+
+def _pairs(assignments: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in assignments]
+    for text, (_, equals, value) in zip(assignments, pairs, strict=True):
+        if not equals or not value:
+            raise UserError(f"--set {text}: expected FIELD=VALUE, for example train.lr=0.1")
+    return {field.strip(): value.strip() for field, _, value in pairs}
+
+
+def _paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
+    """Return {data set: where its files are} of a profile and of `--data`, which goes first.
+
+    Raises:
+        UserError: --data is not NAME=PATH, or of a set that the profile does not use.
+    """
+    data = Recipe.of(profile.fields).data
+    used, pools = data.name, {data.source, profile.other_pool} - {"", *NO_FILES}
+    known = [*catalog.sources_of(data), *sorted(pools)]
+    paths = dict(profile.paths)
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UserError(f"--data {text}: expected NAME=PATH, for example {used}=data/{used}")
+        if not known:
+            raise UserError(f"--data {text}: '{used}' of profile '{profile.name}' has no files")
+        if name not in known:
+            raise unknown(f"data set of profile '{profile.name}'", name, known)
+        if not Path(path).expanduser().is_dir():
+            raise UserError(f"--data {text}: there is no such folder")
+        paths[name] = path
+    return paths
+
+
+def _read_recipe(path: Path | None) -> dict[str, Any]:
+    """Return {field: value} of a TOML file of recipe fields; {} without one."""
+    if path is None:
+        return {}
+    try:
+        return dotted(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise UserError(f"--recipe {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--recipe {path} is not TOML: {error}") from None

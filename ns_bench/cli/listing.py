@@ -1,0 +1,17 @@
+"""What `--list` shows: the studies and profiles there are."""
+
+from ns_bench.design.definition import load_study, study_names
+from ns_bench.design.profile import load_profile, profile_names
+
+
+def list_studies() -> int:
+    """Print every study with its question, every profile with its ladder; returns exit code 0."""
+    print("studies:")
+    for name in study_names():
+        print(f"  {name:<20} {load_study(name).question}")
+    print("profiles:")
+    for name in profile_names():
+        profile = load_profile(name)
+        ladder = ", ".join(f"{rung} = {model}" for rung, model in profile.ladder.items())
+        print(f"  {name:<20} {profile.title}; {profile.seeds} seeds; {ladder}")
+    return 0

@@ -1,0 +1,127 @@
+"""What a plan costs before any of it runs, as lines for a terminal: FLOPs, hours, storage."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from ns_bench.cli.columns import aligned
+from ns_bench.data import catalog
+from ns_bench.design.cost import TRAINING, Shape, flops, network, shape_of, storage
+from ns_bench.design.profile import Profile
+from ns_bench.recipe import Recipe
+from ns_bench.runs.plan import Plan, longest_chain
+from ns_bench.runs.store import Run
+
+
+def plan_lines(title: str, profile: Profile, plan: Plan, seeds: Iterable[int]) -> Iterator[str]:
+    """Yield every run with its state and teacher, what is left to do, and what it costs.
+
+    Args:
+        seeds: how many each study has.
+    """
+    for run in plan.runs.values():
+        teacher = f"  <- {run.teacher.id}" if run.teacher else ""
+        seconds = profile.estimate(run.recipe)
+        yield f"{plan.states[run.id]:<8} {run.id}  {seconds:.0f} s{teacher}"
+    train = [run for run in plan.missing if plan.states[run.id] != "unmeasured"]
+    images = sum(run.recipe.images for run in train)
+    minutes = sum(profile.estimate(run.recipe) for run in train) / 60
+    counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
+    listed = sorted(seeds)
+    span = " to ".join(str(n) for n in sorted({listed[0], listed[-1]}))
+    yield (
+        f"\n{title}, {span} seeds: {len(plan.runs)} trainings planned, {plan.asked} without "
+        f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
+    )
+    yield (
+        f"to do: {len(train)} runs, {images:,} images, about {minutes:,.1f} minutes on "
+        f"{profile.machine or 'one worker'}, divided by the number of workers"
+    )
+    yield from price_lines(train, profile)
+    measure = Counter(group for run in plan.missing for group in run.unmeasured)
+    if measure:
+        yield "to measure: " + ", ".join(f"{group} of {measure[group]} runs" for group in measure)
+
+
+def price_lines(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
+    """Yield the price of `runs`, teachers before students; nothing of no runs."""
+    if not runs:
+        return
+    yield from _table(runs, profile)
+    seconds = sum(profile.estimate(run.recipe) for run in runs)
+    gpu = profile.gpu
+    source = f", at {gpu.tflops:g} TFLOP/s ({gpu.source})" if gpu else ""
+    yield f"time: {_hours(seconds)} hours of {profile.machine or 'one worker'}{source}"
+    yield from _disk(runs, profile)
+    chain = longest_chain(runs, profile.estimate)
+    seconds = sum(profile.estimate(run.recipe) for run in chain)
+    yield (
+        f"longest chain: {len(chain)} runs one after another, {_hours(seconds)} hours, "
+        f"however many workers; it ends in {chain[-1].id}"
+    )
+
+
+def _table(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
+    rows = [("model", "pixels", "runs", "images", "forward FLOPs", "total FLOPs", "hours")]
+    shapes: dict[Shape, list[Recipe]] = {}
+    for run in runs:
+        shapes.setdefault(shape_of(run.recipe), []).append(run.recipe)
+    exact = True
+    for shape, recipes in shapes.items():
+        net, total = network(shape), sum(flops(recipe) or 0 for recipe in recipes)
+        exact = exact and (net is None or net.exact)
+        rows.append(
+            (
+                shape.model,
+                f"{shape.side}",
+                f"{len(recipes)}",
+                f"{sum(recipe.images for recipe in recipes):,}",
+                _si(net.forward) + ("" if net.exact else "*") if net else "?",
+                _si(total) if net else "?",
+                _hours(sum(map(profile.estimate, recipes))),
+            )
+        )
+    yield from aligned(rows, numbers=True)
+    yield (
+        f"total FLOPs: {TRAINING} forward passes an image trained on, one an image labelled or "
+        "evaluated" + ("" if exact else "; *: by area from the nearest size that was counted")
+    )
+
+
+def _disk(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
+    known = {run.id: stored for run in runs if (stored := storage(run.recipe)) is not None}
+    unknown = (len(runs) - len(known)) * profile.run_megabytes * 1e6
+    weights = sum(stored.weights for stored in known.values())
+    checkpoint = max((stored.checkpoint for stored in known.values()), default=0.0)
+    teachers = {run.teacher.id for run in runs if run.teacher is not None and run.recipe.batch[1]}
+    labels = sum(
+        known[run.id].labels
+        for run in runs
+        if run.id in known and (run.id in teachers or not catalog.sparse_labels(run.recipe.data))
+    )
+    yield (
+        f"disk: {_bytes(weights + labels + unknown)}: weights {_bytes(weights)}, labels of the "
+        f"pool {_bytes(labels)}"
+        + (f", models not counted {_bytes(unknown)}" if unknown else "")
+        + f"; and while they run up to {_bytes(checkpoint)} of checkpoint each"
+    )
+    data = runs[0].recipe.data
+    if decoded := catalog.decoded_bytes(data):
+        yield f"data: {_bytes(decoded)}, '{data.name}' decoded once"
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.3g}"
+
+
+def _si(value: float) -> str:
+    """Return a number with three digits and a prefix: 771.6 M."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if value < 999.5 or prefix == "E":
+            return f"{value:.3g} {prefix}".rstrip()
+        value /= 1000
+    raise AssertionError
+
+
+def _bytes(value: float) -> str:
+    return f"{_si(value)}B" if value >= 999.5 else f"{value:.0f} B"

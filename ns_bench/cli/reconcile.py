@@ -1,0 +1,262 @@
+"""What the study command does: plan, compare with what is on disk, do only what is missing, show
+the table, write the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ns_bench.arguments import parse, words
+from ns_bench.cli.inputs import Setting, find_data, read_setting
+from ns_bench.cli.options import StudyOptions, report_only
+from ns_bench.data import catalog
+from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
+from ns_bench.errors import UserError, exit_code
+from ns_bench.files import Corrupt
+from ns_bench.recipe import Recipe
+from ns_bench.robustness import groups
+from ns_bench.runs.plan import Plan, make_plan
+from ns_bench.runs.store import Store
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
+    from ns_bench.tuning.tuned_arms import Tuned
+    from ns_bench.verdicts.analysis import Analysis
+
+
+@dataclass(frozen=True)
+class StudyAtScale:
+    """A study in the chosen profile, with its recipes by arm and seed."""
+
+    study: Study
+    design: Design
+    recipes: dict[tuple[str, int], Recipe]
+    seeds: int
+    metrics: tuple[str, ...]
+    tuned: "Tuned | None"
+
+    @property
+    def reported(self) -> list[Recipe]:
+        """Recipes of the report: with --tuned those of the study as it is, too."""
+        before = self.tuned.before.recipes(range(self.seeds)) if self.tuned else {}
+        return [*self.recipes.values(), *before.values()]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a study command was asked, with what its options name."""
+
+    options: StudyOptions
+    setting: Setting
+    store: Store
+    studies: list[StudyAtScale]
+
+    @property
+    def title(self) -> str:
+        return f"{self.options.study} · {self.setting.profile.name}"
+
+    def plan(self) -> Plan:
+        """Compare what the studies need with what is on disk now."""
+        return _plan(self.store, self.studies)
+
+
+def reconcile(options: StudyOptions) -> int:
+    """Plan, compare, do what is missing, show and report; returns the exit code.
+
+    Raises:
+        UserError: bad input, or an unusable store.
+    """
+    request = _read(options)
+    plan = request.plan()
+    if options.dry_run:
+        _show(request, plan)
+        return 0
+    if options.status or options.cancel or options.logs:
+        from ns_bench.cli import slurm
+
+        return slurm.ask(options, request.store, plan, request.title)
+    if not options.read_only:
+        _take_back(options, request.store, plan)
+        queued = _do_missing(request)
+        if queued is not None:
+            return queued
+    return max(_conclude(request, study) for study in request.studies)
+
+
+def _read(options: StudyOptions) -> Request:
+    """Load all that the options name; what contradicts itself is refused."""
+    if options.pilot and options.tuned is not None:
+        raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
+    if (options.seeds or 0) > TUNING_SEEDS:
+        raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
+    setting = read_setting(options, options.recipe)
+    metrics = groups(filter(None, map(str.strip, options.metrics.split(","))))
+    if options.read_only and not options.runs.is_dir():
+        raise UserError(f"store {options.runs}: there is no such folder to read from")
+    store = Store(options.runs, read_only=options.looks_only)
+    assert options.study is not None
+    names = study_names() if options.study == "all" else [options.study]
+    studies = [_at_scale(load_study(name), options, setting, store, metrics) for name in names]
+    return Request(options, setting, store, studies)
+
+
+def _at_scale(
+    study: Study, options: StudyOptions, setting: Setting, store: Store, metrics: tuple[str, ...]
+) -> StudyAtScale:
+    profile = setting.profile
+    design = study.design(profile)
+    for arm in design.arms:
+        catalog.check(arm.recipe)
+    seeds = options.seeds or study.seeds.get(profile.name, profile.seeds)
+    asked = range(TUNING_SEEDS, TUNING_SEEDS + options.pilot) if options.pilot else range(seeds)
+    best = None
+    if options.tuned is not None:
+        from ns_bench.tuning.tuned_arms import tuned
+
+        best = tuned(study, profile, design, store, options.tuned)
+        design = best.design
+    measured = groups([*study.metrics, *metrics])
+    return StudyAtScale(study, design, design.recipes(asked), seeds, measured, best)
+
+
+def _plan(store: Store, studies: Sequence[StudyAtScale]) -> Plan:
+    """Plan the runs of studies; each is measured by what any of them asks for."""
+    wanted: dict[str, tuple[str, ...]] = {}
+    for study in studies:
+        for recipe in study.reported:
+            wanted[recipe.id] = groups([*wanted.get(recipe.id, ()), *study.metrics])
+    return make_plan(store, (recipe for study in studies for recipe in study.reported), wanted)
+
+
+def _show(request: Request, plan: Plan) -> None:
+    """Print what would be done, and what it costs; with a cluster the scripts of its jobs, too."""
+    from ns_bench.cli.prices import plan_lines
+
+    profile, cluster = request.setting.profile, request.setting.cluster
+    seeds = [len({seed for _, seed in study.recipes}) for study in request.studies]
+    for line in plan_lines(request.title, profile, plan, seeds):
+        print(line)
+    if cluster is not None:
+        from ns_bench.cli import slurm
+
+        slurm.show_scripts(request.store, plan, profile, cluster)
+
+
+def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:
+    """Say what is damaged, and take back what is to be done again."""
+    for run in plan.runs.values():
+        try:
+            run.result()
+        except Corrupt as damage:
+            print(f"ns_bench: {run.id} is not usable: {damage}; it counts as missing")
+    if options.force:
+        run = store.find(options.force, list(plan.runs.values()))
+        run.discard()
+        run.forgive()
+    if options.retry_failed:
+        for run_id, state in plan.states.items():
+            if state == "failed":
+                plan.runs[run_id].forgive()
+
+
+def _do_missing(request: Request) -> int | None:
+    """Do what is missing, or hand it to the cluster: then the exit code while it is at work."""
+    plan, setting = request.plan(), request.setting
+    if plan.missing:
+        find_data([run.recipe for run in plan.missing], request.options.runs, setting.paths)
+    if setting.cluster is not None:
+        from ns_bench.cli import slurm
+
+        report = WriteReport(words(report_only(request.options)))
+        return slurm.reconcile(
+            request.options, request.store, request.plan, setting, request.title, report
+        )
+    if plan.missing:
+        _train(request, plan)
+    return None
+
+
+def _train(request: Request, plan: Plan) -> None:
+    from ns_bench.cli.terminal import line, live
+    from ns_bench.execute.local import execute
+
+    options = request.options
+    with live(lambda progress: line(request.title, plan, progress)) as show:
+        execute(
+            plan.missing,
+            request.setting.profile.estimate,
+            workers=options.workers,
+            execution=options.execution,
+            hang_seconds=options.hang_seconds,
+            show=show,
+        )
+
+
+def _conclude(request: Request, study: StudyAtScale) -> int:
+    """Show what came of a study and write its report; returns the exit code."""
+    plan = _plan(request.store, [study])
+    if request.options.pilot:
+        _show_pilot(request, study, plan)
+    else:
+        _report(request, study, plan)
+    return 1 if plan.counts().keys() & {"failed", "blocked"} else 0
+
+
+def _show_pilot(request: Request, study: StudyAtScale, plan: Plan) -> None:
+    from ns_bench.verdicts.pilot import lines, needs, table_of
+
+    metrics = {claim.metric for claim in study.design.claims}
+    tables = {metric: table_of(plan, study.recipes, metric) for metric in metrics}
+    seeds = needs(study.design, tables, study.seeds)
+    name, profile = study.study.name, request.setting.profile
+    print(f"{name} · {profile.name}, pilot of {request.options.pilot} tuning seeds:")
+    print("\n".join(lines(seeds, study.seeds) or ["no claim has two seeds with all of its runs"]))
+
+
+def _report(request: Request, study: StudyAtScale, plan: Plan) -> None:
+    from ns_bench.cli import terminal
+    from ns_bench.report.page import write
+    from ns_bench.verdicts.sources import folder_name
+
+    options = request.options
+    analysis = _analyse(request.setting, study, plan)
+    terminal.table(analysis)
+    name = folder_name(study.study, analysis.profile) + ("-tuned" if study.tuned else "")
+    folder = options.out / name if options.out else options.runs / "reports" / name
+    if options.out or not options.read_only:  # read-only leaves the store alone
+        try:
+            print(f"report: {write(analysis, folder)}")
+        except OSError as error:
+            raise UserError(f"report {folder} cannot be written: {error.strerror}") from None
+
+
+def _analyse(setting: Setting, study: StudyAtScale, plan: Plan) -> "Analysis":
+    from ns_bench.verdicts.analysis import Tuning, analyse
+    from ns_bench.verdicts.table import collect
+
+    changed = {name: str(value) for name, value in setting.assignments.items()}
+
+    def of(design: Design) -> "Analysis":
+        tables = collect(design, plan, study.seeds)
+        return analyse(study.study, setting.profile, design, *tables, study.seeds, changed)
+
+    analysis = of(study.design)
+    if study.tuned is not None:
+        analysis = replace(analysis, tuning=Tuning(study.tuned, of(study.tuned.before)))
+    return analysis
+
+
+class WriteReport:
+    """The job that writes a report once the jobs of its study have ended, however they ended."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+
+    def __call__(self) -> int:
+        options = parse(StudyOptions, self.arguments)
+        return exit_code(lambda: reconcile(options), "stopped")
+
+    def checkpoint(self) -> "DelayedSubmission":
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(WriteReport(self.arguments))
