@@ -29,7 +29,7 @@ def option(
 
     Args:
         exclusive: of the options with the same word here, at most one may be given.
-        keywords: of `ArgumentParser.add_argument`: type, metavar, choices, nargs, const.
+        keywords: of `ArgumentParser.add_argument`: type, metavar, choices, nargs, const, required.
     """
     keywords = {"help": help, "default": argparse.SUPPRESS, **keywords}
     if default is False:
@@ -37,7 +37,7 @@ def option(
     elif default == ():
         keywords["action"] = "append"
     metadata = {"flag": flag, "exclusive": exclusive, "keywords": keywords}
-    return field(default=default, metadata=metadata)
+    return field(default=MISSING if "required" in keywords else default, metadata=metadata)
 
 
 def positional(help: str, **keywords: Any) -> Any:

@@ -4,30 +4,42 @@
 failed (or is below a failed one), 2 bad input, 130 stopped by Ctrl-C.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ns_bench.design.definition import Study, study_names
-from ns_bench.design.profile import Profile, profile_names
+from ns_bench.arguments import at_least_one, option, parse
+from ns_bench.design.definition import study_names
+from ns_bench.design.profile import profile_names
 from ns_bench.errors import UserError, exit_code
-from ns_bench.verdicts.sources import (
-    TRIAL,
-    folder_name,
-    from_store,
-    from_tables,
-    load_all,
-    usual_profiles,
-)
+from ns_bench.verdicts.sources import SourceOptions, analyses_of, folder_name, load_all
 
 if TYPE_CHECKING:
     from ns_bench.verdicts.analysis import Analysis
 
 LIVE_SECONDS = 5
 """How often --live renders again, unless told otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(SourceOptions):
+    """What `python -m ns_bench.report` is asked."""
+
+    out: Path | None = option(
+        "folder of reports (default: reports in the store, or the folder of --from)",
+        type=Path,
+        metavar="DIR",
+    )
+    live: int | None = option(
+        f"render again every so often (default {LIVE_SECONDS} s) until all runs are done",
+        nargs="?",
+        type=at_least_one,
+        const=LIVE_SECONDS,
+        metavar="SECONDS",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,104 +57,18 @@ def _run(words: list[str]) -> int:
         from ns_bench.report.export import run as export
 
         return export(words[1:])
-    options = _parser().parse_args(words)
-    return _live(options) if options.live else _report(options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    options = parse(
+        ReportOptions,
+        words,
         prog="python -m ns_bench.report",
         description="Write the report of a study, or every report and the scorecard of all.",
         epilog="Also: python -m ns_bench.report compare A B, python -m ns_bench.report export "
         "STUDY|all --out DIR; each has its own --help.",
     )
-    add = parser.add_argument
-    add("study", help="a study, `all`, or a file that defines one")
-    add_source(parser)
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder of reports (default: reports in the store, or the folder of --from)",
-    )
-    add(
-        "--live",
-        nargs="?",
-        type=_seconds,
-        const=LIVE_SECONDS,
-        metavar="SECONDS",
-        help=f"render again every so often (default {LIVE_SECONDS} s) until all runs are done",
-    )
-    return parser
+    return _live(options, options.live) if options.live else _report(options)
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where results are read from."""
-    add = parser.add_argument
-    add(
-        "--profile",
-        action="append",
-        metavar="PROFILE",
-        help="or a TOML file with a profile of your own; may be given several times (default: all "
-        f"with results but {TRIAL})",
-    )
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="store (default: runs)")
-    add(
-        "--from",
-        type=Path,
-        metavar="DIR",
-        dest="tables",
-        help="published results instead of a store: folders STUDY-PROFILE with runs.csv",
-    )
-
-
-def _seconds(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected whole seconds of at least 1")
-    return value
-
-
-def chosen(options: argparse.Namespace) -> tuple[list[Study], list[Profile]]:
-    """Return the studies and profiles that the options name."""
-    source: Path = options.tables or options.runs
-    names = study_names() if options.study == "all" else [options.study]
-    found = load_all(names, dict.fromkeys(options.profile or usual_profiles()))
-    if not source.is_dir():
-        raise UserError(f"{source}: there is no such folder to read results from")
-    return found
-
-
-def analyses_of(options: argparse.Namespace, *, empty: bool = False) -> "list[Analysis]":
-    """Analyse whatever there is of the studies and profiles that the options name.
-
-    Args:
-        empty: whether a study of which nothing is done yet counts, in profiles that are asked for.
-
-    Raises:
-        UserError: there is nothing, or nothing in a profile that was asked for.
-    """
-    studies, profiles = chosen(options)
-    found = [
-        from_tables(study, profile, options.tables)
-        if options.tables
-        else from_store(study, profile, options.runs, empty=empty and bool(options.profile))
-        for study in studies
-        for profile in profiles
-    ]
-    analyses = [analysis for analysis in found if analysis is not None]
-    there = {analysis.profile.name for analysis in analyses}
-    source = options.tables or options.runs
-    for name in options.profile or ([] if there else [" or ".join(usual_profiles())]):
-        if Path(name).name.removesuffix(".toml") not in there:
-            raise UserError(f"{source}: no results of {options.study} in profile {name}")
-    return analyses
-
-
-def _report(options: argparse.Namespace) -> int:
+def _report(options: ReportOptions) -> int:
     analyses = analyses_of(options)
     if options.study == "all" and options.tables:
         _point_out_strays(options.tables)
@@ -152,7 +78,7 @@ def _report(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _write(options: argparse.Namespace, analyses: "list[Analysis]", refresh: int = 0) -> list[str]:
+def _write(options: ReportOptions, analyses: "list[Analysis]", refresh: int = 0) -> list[str]:
     """Write every page; returns what to say of it."""
     from ns_bench.report import page, scorecard
 
@@ -166,8 +92,8 @@ def _write(options: argparse.Namespace, analyses: "list[Analysis]", refresh: int
     return said
 
 
-def _live(options: argparse.Namespace) -> int:
-    """Render again and again until no run is left to be done; then once more, as usual."""
+def _live(options: ReportOptions, seconds: int) -> int:
+    """Render every few seconds until no run is left to be done; then once more, as usual."""
     if options.tables:
         raise UserError("--live reads a store that changes: --from has no place beside it")
     before = None
@@ -180,10 +106,10 @@ def _live(options: argparse.Namespace) -> int:
             return _report(options)
         states = [a.runs[["run", "state"]].to_numpy().tolist() for a in analyses]
         if states != before or any(run.state == "running" for run in waiting):
-            said = _write(options, analyses, refresh=options.live)
+            said = _write(options, analyses, refresh=seconds)
             print(f"{len(waiting)} runs to go; {said[-1]}", flush=True)
         before = states
-        time.sleep(options.live)
+        time.sleep(seconds)
 
 
 def _point_out_strays(source: Path) -> None:

@@ -3,10 +3,13 @@
 Tidy tables (runs, curves, findings) as Parquet. Exit codes: 0, 2 bad input.
 """
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ns_bench.arguments import option, parse
+from ns_bench.verdicts.sources import SourceOptions, analyses_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,26 +17,24 @@ if TYPE_CHECKING:
     from ns_bench.verdicts.analysis import Analysis
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(SourceOptions):
+    """What `python -m ns_bench.report export` is asked."""
+
+    out: Path = option("folder to write to", required=True, type=Path, metavar="DIR")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    from ns_bench.report.__main__ import analyses_of
-
-    options = _parser().parse_args(arguments)
+    options = parse(
+        ExportOptions,
+        arguments,
+        prog="python -m ns_bench.report export",
+        description="Write results as Parquet tables.",
+    )
     for path in parquet(analyses_of(options), options.out):
         print(f"parquet: {path}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    from ns_bench.report.__main__ import add_source
-
-    parser = argparse.ArgumentParser(
-        prog="python -m ns_bench.report export", description="Write results as Parquet tables."
-    )
-    parser.add_argument("study", help="a study, `all`, or a file that defines one")
-    add_source(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    return parser
 
 
 def tables(analyses: "Sequence[Analysis]") -> "dict[str, pd.DataFrame]":

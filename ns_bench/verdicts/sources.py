@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ns_bench.design.definition import Study, load_study
+from ns_bench.arguments import option, positional
+from ns_bench.design.definition import Study, load_study, study_names
 from ns_bench.design.profile import Profile, load_profile, profile_names
 from ns_bench.errors import UserError
 from ns_bench.robustness import groups
@@ -16,6 +17,30 @@ if TYPE_CHECKING:
 
 TRIAL = "smoke"
 """The profile that is reported only where it is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """Which results a command is asked for, and where they are read from."""
+
+    study: str = positional("a study, `all`, or a file that defines one")
+    profile: tuple[str, ...] = option(
+        "or a TOML file with a profile of your own; may be given several times (default: all with "
+        f"results but {TRIAL})",
+        default=(),
+        metavar="PROFILE",
+    )
+    runs: Path = option("store (default: runs)", default=Path("runs"), type=Path, metavar="DIR")
+    tables: Path | None = option(
+        "published results instead of a store: folders STUDY-PROFILE with runs.csv",
+        flag="--from",
+        type=Path,
+        metavar="DIR",
+    )
+
+    @property
+    def folder(self) -> Path:
+        return self.tables or self.runs
 
 
 def folder_name(study: Study, profile: Profile) -> str:
@@ -107,3 +132,31 @@ def load_all(names: Iterable[str], profiles: Iterable[str]) -> tuple[list[Study]
         UserError: one of them is not known.
     """
     return [load_study(name) for name in names], [load_profile(name) for name in profiles]
+
+
+def analyses_of(options: SourceOptions, *, empty: bool = False) -> "list[Analysis]":
+    """Analyse whatever there is of the studies and profiles that the options name.
+
+    Args:
+        empty: whether a study of which nothing is done yet counts, in profiles that are asked for.
+
+    Raises:
+        UserError: there is nothing, or nothing in a profile that was asked for.
+    """
+    names = study_names() if options.study == "all" else [options.study]
+    studies, profiles = load_all(names, dict.fromkeys(options.profile or usual_profiles()))
+    if not options.folder.is_dir():
+        raise UserError(f"{options.folder}: there is no such folder to read results from")
+    sought = [
+        from_tables(study, profile, options.tables)
+        if options.tables
+        else from_store(study, profile, options.runs, empty=empty and bool(options.profile))
+        for study in studies
+        for profile in profiles
+    ]
+    analyses = [analysis for analysis in sought if analysis is not None]
+    there = {analysis.profile.name for analysis in analyses}
+    for name in options.profile or ([] if there else [" or ".join(usual_profiles())]):
+        if Path(name).name.removesuffix(".toml") not in there:
+            raise UserError(f"{options.folder}: no results of {options.study} in profile {name}")
+    return analyses

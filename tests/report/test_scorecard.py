@@ -278,7 +278,8 @@ STUDY = Study("mine", "<u>?", "x", design, "y")
 def test_names_stay_text(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     study = definition.load_study(str(tmp_path / "mine.py"))
-    monkeypatch.setattr("ns_bench.report.__main__.study_names", lambda: ["mine"])
+    for module in ("report.__main__", "verdicts.sources"):
+        monkeypatch.setattr(f"ns_bench.{module}.study_names", lambda: ["mine"])
     monkeypatch.setattr("ns_bench.verdicts.sources.load_study", lambda name: study)
     store = Store(tmp_path / "runs")
     recipes = study.design(load_profile("digits")).recipes(range(SEEDS))
