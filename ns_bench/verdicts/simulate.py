@@ -5,7 +5,6 @@ by the code that judges real studies. Writes one Markdown table. Differences hav
 deviation of 1, and those of a study's claims are correlated, as they are where arms are shared.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ns_bench.errors import at_least_one, exit_code
+from ns_bench.arguments import at_least_one, option, parse
+from ns_bench.errors import exit_code
 from ns_bench.streams import stream_seed
 from ns_bench.verdicts.judge import Decision, Evidence, judge_studies
 from ns_bench.verdicts.sequential import Array, Schedule
@@ -137,19 +137,24 @@ def _rows(cells: Sequence[Sequence[str]]) -> list[str]:
     return [rows[0], f"|{'---|' * len(cells[0])}", *rows[1:]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    studies: int = option("how many (default: 2000)", default=2000, type=at_least_one, metavar="N")
+    out: Path | None = option("default: standard output", type=Path, metavar="FILE")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    options = parse(
+        _Options,
+        arguments,
         prog="python -m ns_bench.verdicts.simulate",
         description="Simulate how often verdicts err and find; writes a Markdown table.",
     )
-    parser.add_argument("--studies", type=at_least_one, default=2000, metavar="N")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
-    options = parser.parse_args(arguments)
     return exit_code(lambda: _run(options), "stopped")
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: _Options) -> int:
     start, plan = time.process_time(), Schedule()
     lines = [
         "# Operating characteristics of the verdicts",
