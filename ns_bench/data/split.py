@@ -23,8 +23,8 @@ from ns_bench.data.catalog import (
 )
 from ns_bench.data.pictures import Pictures
 from ns_bench.data.sets import Arrays, Table
+from ns_bench.data.streams import stream
 from ns_bench.errors import UserError
-from ns_bench.streams import stream
 
 Images = Tensor | Pictures
 """In memory, or decoded when they are needed."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ns_bench.data import glyphs
 from ns_bench.data.split import Dataset
+from ns_bench.data.streams import stream
 from ns_bench.robustness import (
     CORRUPTIONS,
     EPSILONS,
@@ -25,7 +26,6 @@ from ns_bench.robustness.adversarial import gradient, pgd
 from ns_bench.robustness.corruptions import corrupt
 from ns_bench.robustness.perturbations import flips, frames
 from ns_bench.selftrain.evaluate import predict, score
-from ns_bench.streams import stream
 
 _CHUNK = 1024
 """Images corrupted or attacked at a time; what is drawn depends on it."""

@@ -15,12 +15,12 @@ A recipe holds its teacher's, so one recipe is the whole chain. What a study doe
 from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset, Images
+from ns_bench.data.streams import stream
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.evaluate import predict, predict_noised, predict_views
 from ns_bench.selftrain.pseudo import pseudo_label
 from ns_bench.selftrain.targets import Sparse
 from ns_bench.selftrain.train import CPU, Lesson, Machine, train
-from ns_bench.streams import stream
 
 
 def self_train(recipe: Recipe, data: Dataset, machine: Machine = CPU) -> nn.Module:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ns_bench.data.split import Images, Labeled
+from ns_bench.data.streams import stream
 from ns_bench.recipe import RowNoise
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.accumulate import out_of_memory
 from ns_bench.selftrain.targets import Sparse, sparse
-from ns_bench.streams import stream
 
 CACHED_PIXELS = 2**16
 """Pixels of a chunk on a CPU: more leave its cache, and take twice the time at 32x32."""

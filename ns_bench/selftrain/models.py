@@ -13,8 +13,8 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from ns_bench.data.streams import stream_seed
 from ns_bench.errors import UserError, unknown
-from ns_bench.streams import stream_seed
 
 MICRO = {
     "micro-b0": (1.0, 1.0),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ns_bench.data.split import Dataset, Images
+from ns_bench.data.streams import stream
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.selftrain.methods import Batch, Consistency, Method
 from ns_bench.selftrain.noise import augment, replaced
@@ -16,7 +17,6 @@ from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.parallel import WHOLE, Part
 from ns_bench.selftrain.scale.row_random import Draws
 from ns_bench.selftrain.targets import PseudoLabeled, SparseTargets, smooth_one_hot
-from ns_bench.streams import stream
 
 
 @dataclass

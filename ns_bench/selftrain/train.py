@@ -1,7 +1,7 @@
 """One generation of Algorithm 1: a noised network, trained on labeled and unlabeled images.
 
-Everything random is a pure function of (seed, purpose, step), see `ns_bench.streams`: the state of
-a run is its weights, their average, the optimiser and the step.
+Everything random is a pure function of (seed, purpose, step), see `ns_bench.data.streams`: the
+state of a run is its weights, their average, the optimiser and the step.
 """
 
 import math
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset
+from ns_bench.data.streams import stream
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import loss_weights
@@ -26,7 +27,6 @@ from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.accumulate import Gradients
 from ns_bench.selftrain.scale.parallel import WHOLE, Part
 from ns_bench.selftrain.targets import PseudoLabeled
-from ns_bench.streams import stream
 
 EVALUATIONS = 10
 """How often a run looks at its validation rows."""

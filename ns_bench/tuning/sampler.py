@@ -4,8 +4,8 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ns_bench.data.streams import stream_seed
 from ns_bench.errors import UserError
-from ns_bench.streams import stream_seed
 from ns_bench.tuning import Sampler
 from ns_bench.tuning.quiet import quiet
 from ns_bench.tuning.space import Dimension, applies

@@ -23,6 +23,7 @@ import torch
 from fakes import fake_result
 
 from ns_bench.data.split import Dataset, load
+from ns_bench.data.streams import stream
 from ns_bench.design.cost import network as priced
 from ns_bench.design.cost import shape_of
 from ns_bench.design.profile import Profile, load_profile
@@ -36,7 +37,6 @@ from ns_bench.selftrain.pseudo import pseudo_label, quality
 from ns_bench.selftrain.rows import joint_rows
 from ns_bench.selftrain.targets import PseudoLabeled
 from ns_bench.selftrain.train import Lesson, train
-from ns_bench.streams import stream
 
 RUNS = (100, 1_000, 10_000, 100_000)
 IMAGES = (1_000, 10_000, 100_000, 1_000_000)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ns_bench.data.catalog import CATALOG, Facts, check, pool_size
 from ns_bench.data.split import SOURCES, Dataset, Labeled, Unlabeled, hidden_labels, load
+from ns_bench.data.streams import stream, stream_seed
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
-from ns_bench.streams import stream, stream_seed
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
