@@ -3,20 +3,22 @@
 The identity covers what is computed and nothing of how (device, workers, paths): `Recipe.id` is a
 readable slug and 12 hex digits of SHA-256 over the canonical JSON. A student's recipe holds its
 teacher's, so the graph of runs follows from the recipes alone.
+
+A field is one line (`ns_bench.fields.default`): its default, what it means and which values it may
+take; `used` says in which runs it counts, `off` is the value of a noise that is left out.
 """
 
-import copy
 import dataclasses
-import functools
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, Literal, Self
 
 from ns_bench.errors import UserError, unknown
-from ns_bench.fields import build, check_range, convert, typed, types_of
+from ns_bench.fields import amendments, build, declared, default, replaced, table
 
 SCHEMA = 1
 """Version of the recipe format; part of every id."""
@@ -24,181 +26,159 @@ SCHEMA = 1
 NO_FILES = ("digits", "glyphs")
 """Data sets that come with installed packages; every other one is in files."""
 
+USES: dict[str, Callable[["Recipe"], bool]] = {
+    "with a teacher": lambda run: run.teacher is not None,
+    "with labeled rows": lambda run: run.batch[0] > 0,
+    "with unlabeled rows": lambda run: run.batch[1] > 0,
+    "with pseudo-labels": lambda run: run.teacher is not None and run.batch[1] > 0,
+    "with a teacher of labeled rows": lambda run: run.teacher is not None and run.batch[0] > 0,
+    "with a teacher of both kinds": lambda run: run.teacher is not None and all(run.batch),
+    "with distillation": lambda run: run.distillation.weight > 0,
+    "of glyphs": lambda run: "glyphs" in (run.data.name, run.data.source),
+    "in files": lambda run: run.data.name not in NO_FILES,
+    "with a method": lambda run: run.teacher is None and run.consistency.method != "none",
+    "by threshold": lambda run: run.consistency.method in ("uda", "fixmatch", "co-training"),
+    "by UDA": lambda run: run.consistency.method == "uda",
+}
+"""What a field can be `used` for. Unused, it must not split one run into several identities."""
+
 
 @dataclass(frozen=True)
 class Glyphs:
     """How the images of the data set `glyphs` are drawn; idle for every other data set.
 
-    Attributes:
-        classes: characters that are classes.
-        pixels: side of an image.
-        difficulty: strength of the variation; 0 is upright and plain.
-        foreign: kind of the images that show none of the classes: `characters` of other
-            kinds, `blends` (graded between class and foreign), `noise`.
+    Foreign images show none of the classes: `characters` of other kinds, `blends` (graded between
+    class and foreign) or `noise`.
     """
 
-    classes: int = 10
-    pixels: int = 8
-    difficulty: float = 1.0
-    foreign: Literal["characters", "blends", "noise"] = "blends"
+    classes: int = default(10, "characters that are classes", "[2, 36]")
+    pixels: int = default(8, "side of an image", "[8, 64]")
+    difficulty: float = default(1.0, "of the variation; 0 is upright and plain", "[0, 2]")
+    foreign: Literal["characters", "blends", "noise"] = default("blends", "kind of foreign images")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A split of a data set in files, by its name there, and how many images it has.
+    """A split of a data set in files, or of another set: its `source` is a name of your own that
+    --data gives a place, or its name on the hub."""
 
-    Attributes:
-        source: another set that it is a split of, by a name of one's own that --data gives a place,
-            or by its name on the hub; "" is the set itself.
-    """
-
-    split: str = ""
-    images: int = 0
-    source: str = ""
+    split: str = default("", "its name there")
+    images: int = default(0, "how many it has", "[0, 1e12]")
+    source: str = default("", "set that it is a split of; empty is the set itself")
 
 
 @dataclass(frozen=True)
 class Files:
-    """What is in the files of a data set of one's own. A set of the catalog takes of it a pool
-    from another source, and nothing else.
+    """What is in the files of a data set of your own. A set of the catalog takes of it a pool from
+    another source, and nothing else.
 
-    Where the files are is no part of it: that differs from machine to machine.
-
-    Attributes:
-        image, label: names of the columns. A folder of images has `image` and `label`.
-        classes: number of classes; 0 is a set of the catalog.
-        channels: 3 (colour) or 1 (grey), to which every image is converted.
-        labeled: labeled and validation rows are drawn from it; test rows and the unlabeled pool,
-            too, where they have no split of their own.
-        test, unlabeled: splits of their own; an empty name is none.
+    Where the files are is no part of it: that differs from machine to machine. `labeled` and
+    validation rows are drawn from the first split; `test` rows and the `unlabeled` pool, too, where
+    they have no split of their own (an empty name is none).
     """
 
-    image: str = "image"
-    label: str = "label"
-    classes: int = 0
-    channels: int = 3
-    labeled: Part = field(default_factory=Part)
-    test: Part = field(default_factory=Part)
-    unlabeled: Part = field(default_factory=Part)
+    image: str = default("image", "column of the images; in a folder of images, `image`")
+    label: str = default("label", "column of the labels; in a folder of images, `label`")
+    classes: int = default(0, "number of classes; 0 is a set of the catalog", "[0, 1000000]")
+    channels: Literal[1, 3] = default(3, "3 (colour) or 1 (grey): what images are converted to")
+    labeled: Part = table(Part)
+    test: Part = table(Part)
+    unlabeled: Part = table(Part)
 
 
 @dataclass(frozen=True)
 class Data:
     """Which images, and how many rows of each part.
 
-    Attributes:
-        labeled: the same number of each class; or, where it is as many as the other parts leave of
-            the set, all of them.
-        unlabeled: images in the pool; 0 is all that the other parts leave of the set.
-        imbalance: of the pool: its most frequent class has this many times the images of its
-            rarest, the others in between on an exponential; which class is which is the seed's.
-        out_of_domain: share of the pool that shows none of the classes.
-        pixels: side to which the images of a set in files are resized; 0 is as they are.
-        source: data set of another domain that the pool is from; empty is the same set. Of it
-            `unlabeled` images are taken, with 0 as many as the pool would have else.
+    Labeled rows are as many of each class; or, where they are as many as the other parts leave of
+    the set, all of them. An unlabeled pool of 0 is all that the other parts leave; from another
+    `source`, as many. In an imbalanced pool the other classes lie between the most frequent and the
+    rarest on an exponential; which class is which is the seed's.
     """
 
-    name: str = "digits"
-    labeled: int = 50
-    validation: int = 100
-    test: int = 500
-    unlabeled: int = 0
-    imbalance: float = 1.0
-    out_of_domain: float = 0.0
-    glyphs: Glyphs = field(default_factory=Glyphs)
-    pixels: int = 0
-    files: Files = field(default_factory=Files)
-    source: str = ""
+    name: str = default("digits", "data set")
+    labeled: int = default(50, "labeled images", "[1, 1e12]")
+    validation: int = default(100, "validation images", "[0, 1e12]")
+    test: int = default(500, "test images", "[1, 1e12]")
+    unlabeled: int = default(0, "images in the pool; 0 is what there is", "[0, 1e12]")
+    imbalance: float = default(1.0, "pool's largest class over its smallest", "[1, 1000000]")
+    out_of_domain: float = default(0.0, "share of the pool without any of the classes", "[0, 0.99]")
+    glyphs: Glyphs = table(Glyphs, used="of glyphs")
+    pixels: int = default(0, "side of resized images; 0: as they are", "[0, 1024]", used="in files")
+    files: Files = table(Files, used="in files")
+    source: str = default("", "data set of another domain that the pool is from; empty: the same")
 
 
 @dataclass(frozen=True)
 class RowNoise:
     """The noise on one kind of rows (paper, section 3.1).
 
-    Attributes:
-        randaugment_n: operations an image (N); 0 turns RandAugment off.
-        randaugment_m: magnitude (M); 10 is the nominal maximum, 27 is 2.7 times that.
-        crop_padding: pixels of reflect padding before a random crop (the standard augmentation).
-        flip: whether every second image, at random, is mirrored left to right.
-        cutout: side in pixels of a grey square; 0 turns it off.
-        resized_crop: smallest share of an image that a random crop has, which is resized to the
-            whole (the standard augmentation of large images); 0 turns it off.
-        randaugment_cutout: whether Cutout is one of RandAugment's operations, as in the official
-            code, on top of the square of `cutout`.
-        dropout: rate before the classifier.
-        stochastic_depth: drop rate at full depth; block i of n (from 0) has i/n of it, as in the
-            official code, and of a ResNet i/(n - 1), as timm has it.
+    A padded crop is the standard augmentation of small images, a resized one that of large images.
+    RandAugment may have Cutout among its operations, as in the official code, on top of the square
+    of `cutout`. Of stochastic depth, block i of n (from 0) has i/n, as in the official code, and of
+    a ResNet i/(n - 1), as timm has it.
     """
 
-    randaugment_n: int = 2
-    randaugment_m: float = 9.0
-    crop_padding: int = 0
-    cutout: int = 0
-    dropout: float = 0.2
-    stochastic_depth: float = 0.2
-    flip: bool = False
-    resized_crop: float = 0.0
-    randaugment_cutout: bool = False
+    randaugment_n: int = default(2, "RandAugment's operations an image", "[0, 32]", off=0)
+    randaugment_m: float = default(9.0, "their magnitude; 10 is the nominal maximum", "[0, 100]")
+    crop_padding: int = default(0, "reflected pixels around a random crop", "[0, 512]", off=0)
+    cutout: int = default(0, "side in pixels of a grey square", "[0, 1024]", off=0)
+    dropout: float = default(0.2, "rate before the classifier", "[0, 0.99]", off=0.0)
+    stochastic_depth: float = default(0.2, "drop rate of the last block", "[0, 0.99]", off=0.0)
+    flip: bool = default(False, "whether half of the images are mirrored left to right", off=False)
+    resized_crop: float = default(0.0, "least share of an image in a crop", "[0, 1]", off=0.0)
+    randaugment_cutout: bool = default(False, "whether Cutout is one of those operations", off=False)
 
 
 @dataclass(frozen=True)
 class Noise:
     """Noise by kind of row: Table 6 removes it from unlabeled rows only.
 
-    Attributes:
-        unlabeled_schedule: of their noise over training: `fading` from all of it to none,
-            `rising` from none to all, in the share of augmented rows and in both model noises.
+    On these it may fade from all of it to none over training, or rise from none to all: in the
+    share of augmented rows and in both model noises.
     """
 
-    labeled: RowNoise = field(default_factory=RowNoise)
-    unlabeled: RowNoise = field(default_factory=RowNoise)
-    unlabeled_schedule: Literal["constant", "fading", "rising"] = "constant"
+    labeled: RowNoise = table(RowNoise, used="with labeled rows")
+    unlabeled: RowNoise = table(RowNoise, used="with unlabeled rows")
+    unlabeled_schedule: Literal["constant", "fading", "rising"] = default(
+        "constant", "of the noise on unlabeled rows", used="with unlabeled rows"
+    )
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
     """How a teacher's stored logits become targets (paper, section 3.2 and Algorithm 1).
 
-    Attributes:
-        kind: `soft` probabilities or the `hard` most likely class.
-        temperature: of the softmax over the teacher's logits.
-        threshold: rows whose top probability is not above it are left out.
-        ceiling: rows whose top probability is above it are left out.
-        limit: no more than this many of the rows that are left, chosen at random; 0 takes all.
-            A smaller choice is part of a larger one.
-        balance: keep the same number of rows in each predicted class.
-        per_class: that number; 0 is the size of the pool (or `limit`, if less) over the number of
-            classes.
-        noised_teacher: label with the noise that the teacher was trained with, instead of clean
-            images and the whole network (Table 6, last row).
-        views: predictions of the teacher that a label is the mean of: of the clean image, and of
-            this many less one weakly augmented copies (data distillation, Radosavovic et al. 2018,
-            arXiv 1712.04440).
+    Rows are used whose top probability is above `threshold` and not above `ceiling`; of these, at
+    random, no more than `limit` (a smaller choice is part of a larger one); then classes are
+    balanced to the size of the pool, or of the limit, over the number of classes. A noised teacher
+    labels with the noise that it was trained with (Table 6, last row). Views are of the clean image
+    and of weakly augmented copies (data distillation, Radosavovic et al. 2018, arXiv 1712.04440).
     """
 
-    kind: Literal["soft", "hard"] = "soft"
-    temperature: float = 1.0
-    threshold: float = 0.3
-    ceiling: float = 1.0
-    limit: int = 0
-    balance: bool = True
-    per_class: int = 0
-    noised_teacher: bool = False
-    views: int = 1
+    kind: Literal["soft", "hard"] = default("soft", "probabilities, or the most likely class")
+    temperature: float = default(1.0, "of the softmax over the teacher's logits", "[0.001, 1000]")
+    threshold: float = default(0.3, "top probability that a row must exceed", "[0, 1)")
+    ceiling: float = default(1.0, "top probability that a row must not exceed", "(0, 1]")
+    limit: int = default(0, "most rows that are used; 0 is all", "[0, 1e12]")
+    balance: bool = default(True, "whether each predicted class has the same number of rows")
+    per_class: int = default(0, "that number; 0 is an equal share", "[0, 1e12]")
+    noised_teacher: bool = default(False, "whether the teacher has noise when it labels")
+    views: int = default(1, "predictions that a label is the mean of", "[1, 1000]")
 
 
 @dataclass(frozen=True)
 class Distillation:
     """Knowledge distillation on labeled rows (Hinton et al. 2015, arXiv 1503.02531, section 2).
 
-    Attributes:
-        weight: of the cross entropy with the teacher's distribution, which takes the place of this
-            share of the cross entropy with the labels; 0 is a student that learns from labels.
-        temperature: of both distributions; the gradient is scaled by its square, as there.
+    The cross entropy with the teacher's distribution takes the place of a share of that with the
+    labels; its gradient is scaled by the square of the temperature, as there.
     """
 
-    weight: float = 0.0
-    temperature: float = 1.0
+    weight: float = default(0.0, "that share; 0 learns from labels alone", "[0, 1]")
+    temperature: float = default(
+        1.0, "of both distributions", "[0.001, 1000]", used="with distillation"
+    )
 
 
 @dataclass(frozen=True)
@@ -206,61 +186,61 @@ class Consistency:
     """Unlabeled rows without a teacher before: labels are made in each step, of another view.
 
     The noised view is that of a noisy student (`noise.unlabeled`); the loss is the mean cross
-    entropy of the labeled rows and `weight` times the mean loss of the unlabeled ones. See
-    `ns_bench.selftrain.consistency` for each method and its source.
-
-    Attributes:
-        weight: of the unlabeled rows' loss, after the ramp.
-        ramp: share of the steps over which the weight rises to that, by a Gaussian.
-        threshold: unlabeled rows that are labeled with less confidence have no loss.
-        temperature: that sharpens UDA's labels.
+    entropy of the labeled rows and `weight` times the mean loss of the unlabeled ones.
+    `ns_bench.selftrain.consistency` has each method and its source.
     """
 
-    method: Literal["none", "pi-model", "mean-teacher", "uda", "fixmatch", "co-training"] = "none"
-    weight: float = 1.0
-    ramp: float = 0.0
-    threshold: float = 0.0
-    temperature: float = 1.0
+    method: Literal["none", "pi-model", "mean-teacher", "uda", "fixmatch", "co-training"] = default(
+        "none", "how labels are made"
+    )
+    weight: float = default(1.0, "of unlabeled rows, in the end", "[0, 1000000]")
+    ramp: float = default(0.0, "share of the steps in which it rises", "[0, 1]")
+    threshold: float = default(
+        0.0, "confidence below which is no loss", "[0, 1)", used="by threshold"
+    )
+    temperature: float = default(1.0, "that sharpens labels", "[0.001, 1000]", used="by UDA")
 
 
 @dataclass(frozen=True)
 class Train:
     """Optimisation. Epochs, also fractional ones, are passes over the labeled rows.
 
-    Attributes:
-        rows: a student's batches hold labeled and unlabeled rows (`joint`, Algorithm 1), or one
-            kind alone, as in the two stages of pretraining and fine-tuning (appendix study #6).
-        start: a student's first weights are new (`scratch`) or its teacher's averaged ones.
-        ratio: unlabeled rows for each labeled row of a batch.
-        loss: weighting of the two losses: `sum` of both means (Algorithm 1), `mean` over the
-            concatenated batch (section 3.1), `ratio` = labeled + ratio x unlabeled (official code).
-        schedule: `cosine` to 0, or `staircase` by `decay_rate` every `decay_epochs`.
-        ema: decay of the averaged weights that are evaluated and that label the pool.
-        resolution: side to which images are resized for this network, in training and after; 0 is
-            as the data set has them. A teacher's may differ: its logits are of the same pool.
-        frozen: stages, from the input on, whose weights and batch statistics stay as they are; the
-            first is the stem (paper, section 4.1: shallow layers, in fixing the train-test
-            resolution discrepancy).
+    A student's batches hold labeled and unlabeled rows (`joint`, Algorithm 1), or one kind alone,
+    as in the two stages of pretraining and fine-tuning (appendix study #6). Its loss is the `sum`
+    of both means (Algorithm 1), the `mean` over the whole batch (section 3.1), or `ratio`: labeled
+    + ratio x unlabeled (official code). A teacher may have another resolution than its student: its
+    logits are of the same pool. Frozen stages keep weights and batch statistics; the first is the
+    stem (section 4.1: shallow layers, in fixing the train-test resolution discrepancy).
     """
 
-    epochs: int | float = 300
-    batch_size: int = 50
-    rows: Literal["joint", "labeled", "unlabeled"] = "joint"
-    start: Literal["scratch", "teacher"] = "scratch"
-    ratio: int = 3
-    loss: Literal["sum", "mean", "ratio"] = "mean"
-    optimizer: Literal["sgd", "rmsprop"] = "rmsprop"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-5
-    label_smoothing: float = 0.1
-    warmup_epochs: float = 5.0
-    schedule: Literal["cosine", "staircase"] = "staircase"
-    decay_rate: float = 0.97
-    decay_epochs: float = 2.4
-    ema: float = 0.9999
-    resolution: int = 0
-    frozen: int = 0
+    epochs: int | float = default(300, "passes over the labeled rows", "[1, 1e9]")
+    batch_size: int = default(50, "labeled rows", "[2, 1e9] (batch statistics need two rows)")
+    rows: Literal["joint", "labeled", "unlabeled"] = default(
+        "joint", "of a batch", used="with a teacher"
+    )
+    start: Literal["scratch", "teacher"] = default(
+        "scratch", "first weights", used="with a teacher"
+    )
+    ratio: int = default(3, "unlabeled for a labeled row", "[1, 1000]", used="with unlabeled rows")
+    loss: Literal["sum", "mean", "ratio"] = default(
+        "mean", "of both kinds", used="with a teacher of both kinds"
+    )
+    optimizer: Literal["sgd", "rmsprop"] = default("rmsprop", "that makes the steps")
+    lr: float = default(0.01, "learning rate after the warm-up", "(0, 1000]")
+    momentum: float = default(0.9, "of the optimizer", "[0, 1)")
+    weight_decay: float = default(1e-5, "of weights, not of biases and norms", "[0, 10]")
+    label_smoothing: float = default(0.1, "share of a label that is spread evenly", "[0, 0.99]")
+    warmup_epochs: float = default(5.0, "epochs in which the rate rises from 0", "[0, 1e9]")
+    schedule: Literal["cosine", "staircase"] = default("staircase", "to 0, or down by steps")
+    decay_rate: float = default(0.97, "factor of the rate at a step down", "[0.000001, 1]")
+    decay_epochs: float = default(2.4, "epochs from step to step", "[0.000001, 1e9]")
+    ema: float = default(0.9999, "decay of the averaged weights, which are what is used", "[0, 1)")
+    resolution: int = default(0, "side of resized images; 0: as the data has them", "[0, 1024]")
+    frozen: int = default(0, "stages, from the input on, that stay as they are", "[0, 1000]")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, float) and self.epochs.is_integer():
+            vars(self)["epochs"] = int(self.epochs)  # as before there were fractions of an epoch
 
 
 @dataclass(frozen=True)
@@ -272,27 +252,22 @@ class Recipe:
         UserError: a field has a value outside its range; the line names field and range.
     """
 
-    data: Data = field(default_factory=Data)
-    model: str = "micro-b0"
-    noise: Noise = field(default_factory=Noise)
-    pseudo: PseudoLabels = field(default_factory=PseudoLabels)
-    train: Train = field(default_factory=Train)
-    distillation: Distillation = field(default_factory=Distillation)
-    consistency: Consistency = field(default_factory=Consistency)
-    seed: int = 0
+    data: Data = table(Data)
+    model: str = default("micro-b0", "network")
+    noise: Noise = table(Noise)
+    pseudo: PseudoLabels = table(PseudoLabels, used="with pseudo-labels")
+    train: Train = table(Train)
+    distillation: Distillation = table(Distillation, used="with a teacher of labeled rows")
+    consistency: Consistency = table(Consistency, used="with a method")
+    seed: int = default(0, "of all that is drawn, its teachers' too", "[0, 2147483647]")
     teacher: "Recipe | None" = None
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in dataclasses.fields(self) if f.name != "teacher"):
-            # 27 where the field is 27.0 must be the same recipe, however it was made
-            value = typed(getattr(self, name), types_of(Recipe)[name], name)
-            object.__setattr__(self, name, value)
+        # 27 where the field is 27.0 must be the same recipe, however it was made
+        vars(self).update(amendments(self))
         _check(self)
-        # What a run does not use must not split it into several identities.
-        for dotted in idle_fields(self):
-            if _getters()[dotted](self) != HISTORICAL_DEFAULTS[dotted]:
-                *path, leaf = dotted.split(".")
-                _put(self, path, leaf, HISTORICAL_DEFAULTS[dotted])
+        values = {name: HISTORICAL_DEFAULTS[name] for name in idle_fields(self)}
+        vars(self).update(replaced(self, {n: v for n, v in values.items() if self.field(n) != v}))
         _check_teachers_data(self)
 
     @property
@@ -307,7 +282,7 @@ class Recipe:
 
     def field(self, name: str) -> Any:
         """Return the value of a dotted field, e.g. `train.lr`; its teacher's are not its own."""
-        return _getters()[name](self)
+        return _GETTERS[name](self)
 
     @property
     def steps(self) -> int:
@@ -337,25 +312,21 @@ class Recipe:
         views, networks = 1 if method == "none" else 2, 2 if method == "co-training" else 1
         return self.steps * networks * (labeled + views * unlabeled)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Slug and 12 hex digits; the same on any machine and for any way of running it."""
-        cached = self.__dict__.get("_id")
-        if cached is None:
-            of = "" if self.teacher is None else f"-of-{self.teacher.model}"
-            method = self.consistency.method
-            alone = "sup" if method == "none" else method
-            role = alone if self.teacher is None else f"gen{self.generation}"
-            slug = f"{self.data.name}-{self.model}-{role}{of}"
-            slug = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in slug)
-            digits = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
-            cached = f"{slug[:150]}-s{self.seed}-{digits}"  # file systems take 255 bytes
-            object.__setattr__(self, "_id", cached)
-        return cached
+        of = "" if self.teacher is None else f"-of-{self.teacher.model}"
+        method = self.consistency.method
+        alone = "sup" if method == "none" else method
+        role = alone if self.teacher is None else f"gen{self.generation}"
+        slug = f"{self.data.name}-{self.model}-{role}{of}"
+        slug = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in slug)
+        digits = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+        return f"{slug[:150]}-s{self.seed}-{digits}"  # file systems take 255 bytes
 
     def canonical(self) -> str:
         """Return the JSON that the id hashes: fields at their historical default are omitted."""
-        return json.dumps({"schema": SCHEMA, **_explicit(self)}, sort_keys=True)
+        return json.dumps({"schema": SCHEMA, **_identity(self)}, sort_keys=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain JSON values, the teacher's included."""
@@ -364,7 +335,8 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a recipe from `to_dict`'s output. Unknown fields and wrong types: UserError."""
-        return build(cls, values, "")
+        recipe: Self = build(cls, values)
+        return recipe
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], teacher: "Recipe | None" = None) -> Self:
@@ -375,242 +347,118 @@ class Recipe:
         Raises:
             UserError: unknown field (names the nearest), or a value of the wrong type or range.
         """
-        return dataclasses.replace(cls(), **_replaced(cls(), fields), teacher=teacher)
+        start = cls()
+        return dataclasses.replace(start, **replaced(start, _read(fields)), teacher=teacher)
 
     def set(self, fields: Mapping[str, Any]) -> Self:
         """Return a copy with dotted fields replaced; see `of`. The teacher keeps its own values."""
-        return dataclasses.replace(self, **_replaced(self, fields))
+        return dataclasses.replace(self, **replaced(self, _read(fields)))
 
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
-        moves = self.__dict__.setdefault("_moves", {})  # plan, table and report ask for the same
-        if type(seed) is int and seed in moves:  # True is no seed, though it equals 1
-            return moves[seed]
-        moved = copy.copy(self)  # the rest has been checked, and plans make thousands of these
-        for name in ("_id", "_moves"):
-            moved.__dict__.pop(name, None)
-        object.__setattr__(moved, "seed", typed(seed, int, "seed"))
-        check_range("seed", moved.seed)
-        if self.teacher is not None:
-            object.__setattr__(moved, "teacher", self.teacher.at_seed(seed))
-        moves[moved.seed] = moved
-        return moved
+        seed = declared(Recipe)["seed"].read(seed)
+        if seed not in self._at_seeds:
+            teacher = None if self.teacher is None else self.teacher.at_seed(seed)
+            moved = object.__new__(Recipe)  # the rest has been checked, and plans make thousands
+            vars(moved).update(vars(self), explicit=self.explicit, seed=seed, teacher=teacher)
+            for name in ("id", "_at_seeds"):
+                vars(moved).pop(name, None)
+            self._at_seeds[seed] = moved
+        return self._at_seeds[seed]
+
+    @cached_property
+    def _at_seeds(self) -> "dict[int, Recipe]":
+        return {}  # plan, table and report ask for the same
+
+    @cached_property
+    def explicit(self) -> dict[str, Any]:
+        """The fields that are not at their historical default, and so make up the id, as seed and
+        teacher do."""
+        defaults = HISTORICAL_DEFAULTS.items()
+        return {name: value for name, old in defaults if (value := self.field(name)) != old}
+
+    def at_higher_resolution(
+        self, resolution: int, epochs: float = 1.5, frozen: int = 4
+    ) -> "Recipe":
+        """Return what fixes the train-test resolution discrepancy of this run (paper, section 4.1).
+
+        Its weights go on for 1.5 epochs on labeled images alone, which are larger and not
+        augmented; the first stages stay as they are, as in FixRes (Touvron et al., arXiv
+        1906.06423). How many, and at which learning rate, the paper does not say: here it is the
+        rate that the run ended with, or a hundredth of a cosine's highest.
+        """
+        train = self.train
+        falls = int(train.epochs / train.decay_epochs)
+        share = train.decay_rate**falls if train.schedule == "staircase" else 0.01
+        fields = {
+            "train.rows": "labeled",
+            "train.start": "teacher",
+            "train.resolution": resolution,
+            "train.frozen": frozen,
+            "train.epochs": epochs,
+            "train.lr": share * train.lr,
+            "train.warmup_epochs": 0.0,
+            "train.schedule": "staircase",
+            "train.decay_rate": 1.0,
+            **without_noise("labeled"),
+        }
+        return dataclasses.replace(self, teacher=self).set(fields)
 
 
-HISTORICAL_DEFAULTS: dict[str, Any] = {
-    "data.name": "digits",
-    "data.labeled": 50,
-    "data.validation": 100,
-    "data.test": 500,
-    "model": "micro-b0",
-    **{
-        f"noise.{rows}.{name}": value
-        for rows in ("labeled", "unlabeled")
-        for name, value in (
-            ("randaugment_n", 2),
-            ("randaugment_m", 9.0),
-            ("crop_padding", 0),
-            ("cutout", 0),
-            ("dropout", 0.2),
-            ("stochastic_depth", 0.2),
-        )
-    },
-    "pseudo.kind": "soft",
-    "pseudo.temperature": 1.0,
-    "pseudo.threshold": 0.3,
-    "pseudo.balance": True,
-    "pseudo.per_class": 0,
-    "train.epochs": 300,
-    "train.batch_size": 50,
-    "train.ratio": 3,
-    "train.loss": "mean",
-    "train.optimizer": "rmsprop",
-    "train.lr": 0.01,
-    "train.momentum": 0.9,
-    "train.weight_decay": 1e-5,
-    "train.label_smoothing": 0.1,
-    "train.warmup_epochs": 5.0,
-    "train.schedule": "staircase",
-    "train.decay_rate": 0.97,
-    "train.decay_epochs": 2.4,
-    "train.ema": 0.9999,
-    "data.unlabeled": 0,
-    "data.imbalance": 1.0,
-    "data.out_of_domain": 0.0,
-    "data.glyphs.classes": 10,
-    "data.glyphs.pixels": 8,
-    "data.glyphs.difficulty": 1.0,
-    "data.glyphs.foreign": "blends",
-    "noise.unlabeled_schedule": "constant",
-    "pseudo.ceiling": 1.0,
-    "pseudo.limit": 0,
-    "pseudo.noised_teacher": False,
-    "train.rows": "joint",
-    "train.start": "scratch",
-    "noise.labeled.flip": False,
-    "noise.unlabeled.flip": False,
-    "data.pixels": 0,
-    "data.files.image": "image",
-    "data.files.label": "label",
-    "data.files.classes": 0,
-    "data.files.channels": 3,
-    "data.files.labeled.split": "",
-    "data.files.labeled.images": 0,
-    "data.files.test.split": "",
-    "data.files.test.images": 0,
-    "data.files.unlabeled.split": "",
-    "data.files.unlabeled.images": 0,
-    "data.source": "",
-    "pseudo.views": 1,
-    "distillation.weight": 0.0,
-    "distillation.temperature": 1.0,
-    "consistency.method": "none",
-    "consistency.weight": 1.0,
-    "consistency.ramp": 0.0,
-    "consistency.threshold": 0.0,
-    "consistency.temperature": 1.0,
-    "train.resolution": 0,
-    "train.frozen": 0,
-    "noise.labeled.resized_crop": 0.0,
-    "noise.unlabeled.resized_crop": 0.0,
-    "noise.labeled.randaugment_cutout": False,
-    "noise.unlabeled.randaugment_cutout": False,
-    "data.files.labeled.source": "",
-    "data.files.test.source": "",
-    "data.files.unlabeled.source": "",
+_FIELDS = {name: field for name, field in declared(Recipe).items() if name != "seed"}
+
+HISTORICAL_DEFAULTS: dict[str, Any] = {name: field.before for name, field in _FIELDS.items()}
+"""What each field meant before it existed. A dataclass default may change, this may not: no id
+moves by a changed default (say `before=`) or by a new field at its old meaning."""
+
+_GETTERS = {name: operator.attrgetter(name) for name in declared(Recipe)}
+
+NO_NOISE: dict[str, Any] = {
+    name: field.off for name, field in declared(RowNoise).items() if field.off is not None
 }
-"""Frozen: what each field meant before it existed. Append for a new field, never edit: changing a
-dataclass default must not change an id, and a new field at its old meaning must not either."""
-
-_UNLABELED = (
-    "pseudo.",
-    "noise.unlabeled.",
-    "noise.unlabeled_schedule",
-    "train.ratio",
-    "train.loss",
-)
-"""Fields that a run without unlabeled rows does not use."""
+"""{noise of `RowNoise`: its value where there is none}."""
 
 
-def idle_fields(recipe: "Recipe") -> tuple[str, ...]:
+def without_noise(*rows: str, noises: Mapping[str, Any] = NO_NOISE) -> dict[str, Any]:
+    """Return the dotted fields of `labeled` or `unlabeled` rows, or both, without some noises."""
+    return {f"noise.{kind}.{name}": off for kind in rows for name, off in noises.items()}
+
+
+def idle_fields(recipe: Recipe) -> list[str]:
     """Return the fields that this run does not use; they are at their historical defaults."""
-    return _idle(
-        recipe.teacher is not None,
-        recipe.train.rows,
-        "glyphs" in (recipe.data.name, recipe.data.source),
-        recipe.data.name in NO_FILES,
-        recipe.distillation.weight > 0,
-        recipe.consistency.method,
+    unused = {use for use, holds in USES.items() if not holds(recipe)}
+    return [n for uses, names in _by_use().items() if unused.intersection(uses) for n in names]
+
+
+@cache
+def _by_use() -> dict[tuple[str, ...], list[str]]:
+    fields: dict[tuple[str, ...], list[str]] = {}
+    for name, field in _FIELDS.items():
+        fields.setdefault(field.used, []).append(name)
+    return fields
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    identity = {**recipe.explicit, "seed": recipe.seed}
+    return (
+        identity if recipe.teacher is None else {**identity, "teacher": _identity(recipe.teacher)}
     )
 
 
-@functools.cache
-def _idle(
-    taught: bool, rows: str, drawn: bool, packaged: bool, distilled: bool, method: str
-) -> tuple[str, ...]:
-    prefixes: tuple[str, ...]
-    if not taught:
-        prefixes = ("pseudo.", "train.loss", "train.rows", "train.start", "distillation.")
-        prefixes += _UNLABELED if method == "none" else ()
-        prefixes += _CONSISTENCY_IDLE[method]
-    elif rows == "labeled":
-        prefixes = (*_UNLABELED, "consistency.")
-    elif rows == "unlabeled":
-        prefixes = ("noise.labeled.", "train.loss", "distillation.", "consistency.")
-    else:
-        prefixes = ("consistency.",)
-    if not distilled:
-        prefixes += ("distillation.temperature",)
-    if not drawn:
-        prefixes += ("data.glyphs.",)
-    if packaged:
-        prefixes += ("data.pixels", "data.files.")
-    return tuple(name for name in HISTORICAL_DEFAULTS if name.startswith(prefixes))
-
-
-_CONSISTENCY_IDLE: dict[str, tuple[str, ...]] = {
-    "none": ("consistency.",),
-    "pi-model": ("consistency.threshold", "consistency.temperature"),
-    "mean-teacher": ("consistency.threshold", "consistency.temperature"),
-    "uda": (),
-    "fixmatch": ("consistency.temperature",),
-    "co-training": ("consistency.temperature",),
-}
-
-
-@functools.cache
-def _getters() -> dict[str, Callable[[Any], Any]]:
-    """Return {dotted name: function of a recipe} of its own fields, without its teacher's."""
-
-    def names(part: Any, prefix: str) -> Iterator[str]:
-        for name, hint in types_of(part).items():
-            if dataclasses.is_dataclass(hint):
-                yield from names(hint, f"{prefix}{name}.")
-            elif name != "teacher":
-                yield f"{prefix}{name}"
-
-    return {name: operator.attrgetter(name) for name in names(Recipe, "")}
-
-
-def _explicit(recipe: Recipe) -> dict[str, Any]:
-    """Return the fields that are not at their historical default, and so make up the id."""
-    shape = recipe.__dict__.get("_shape")
-    if shape is None:
-        shape = {
-            name: value
-            for name, get in _getters().items()
-            if (value := get(recipe)) != HISTORICAL_DEFAULTS.get(name, _NEVER)
-        }
-        object.__setattr__(recipe, "_shape", shape)  # `at_seed` hands it on
-    explicit = {**shape, "seed": recipe.seed}
-    if recipe.teacher is not None:
-        explicit["teacher"] = _explicit(recipe.teacher)
-    return explicit
-
-
-_NEVER = object()
-
-
-def _replaced(recipe: Recipe, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the top-level parts of `recipe` that dotted fields change, with these changes."""
-    changes: dict[str, Any] = {}
-    for dotted, value in fields.items():
-        if dotted.split(".")[0] in ("teacher", "seed"):
-            raise UserError(f"'{dotted}' is not set by hand: studies and --seeds give it")
-        if dotted not in HISTORICAL_DEFAULTS:
-            raise unknown("field", dotted, HISTORICAL_DEFAULTS)
-        *path, leaf = dotted.split(".")
-        place = changes
-        for part in path:
-            place = place.setdefault(part, {})
-        place[leaf] = value
-
-    def changed(part: Any, values: dict[str, Any], prefix: str) -> dict[str, Any]:
-        new, hints = {}, types_of(part.__class__)
-        for name, value in values.items():
-            hint, old, full = hints[name], getattr(part, name), f"{prefix}{name}"
-            if dataclasses.is_dataclass(hint):
-                new[name] = dataclasses.replace(old, **changed(old, value, f"{full}."))
-            else:
-                new[name] = convert(value, hint, full)
-        return new
-
-    return changed(recipe, changes, "")
-
-
-def _put(recipe: Recipe, path: list[str], leaf: str, value: Any) -> None:
-    """Replace one leaf of a recipe under construction; parts may be shared, so they are copied."""
-    place: Any = recipe
-    for name in path:
-        part = copy.copy(getattr(place, name))
-        object.__setattr__(place, name, part)
-        place = part
-    object.__setattr__(place, leaf, value)
+def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted fields with text read as their types."""
+    values = {}
+    for name, value in fields.items():
+        if name.split(".")[0] in ("teacher", "seed"):
+            raise UserError(f"'{name}' is not set by hand: studies and --seeds give it")
+        if name not in _FIELDS:
+            raise unknown("field", name, _FIELDS)
+        values[name] = _FIELDS[name].read(value, text=True)
+    return values
 
 
 def _check(recipe: Recipe) -> None:
-    for name, get in _getters().items():
-        check_range(name, get(recipe))
+    """Raise UserError where fields do not go together."""
     batch, labeled = recipe.train.batch_size, recipe.data.labeled
     if batch > labeled:
         raise UserError(
@@ -653,11 +501,9 @@ def _check(recipe: Recipe) -> None:
 
 def _check_teachers_data(recipe: Recipe) -> None:
     """Refuse other data than the teacher's, of which idle fields are no part."""
-    if recipe.teacher is None:
-        return
-    for f in dataclasses.fields(Data):
-        ours, theirs = getattr(recipe.data, f.name), getattr(recipe.teacher.data, f.name)
-        if ours != theirs:  # its logits would be those of another pool
-            raise UserError(
-                f"data.{f.name}={ours}: its teacher has {theirs}; both must have the same data"
-            )
+    if recipe.teacher is not None and recipe.data != recipe.teacher.data:
+        # its logits would be those of another pool
+        differ = [n for n in declared(Recipe) if recipe.field(n) != recipe.teacher.field(n)]
+        name = next(name for name in differ if name.startswith("data."))
+        ours, theirs = recipe.field(name), recipe.teacher.field(name)
+        raise UserError(f"{name}={ours}: its teacher has {theirs}; both must have the same data")

@@ -1,5 +1,6 @@
 """A recipe's identity is a promise about every store that exists: it may never move by accident."""
 
+import ast
 import hashlib
 import json
 import operator
@@ -8,13 +9,14 @@ import re
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recipes import FILES, GLYPHS, IDLE, ONLINE, OTHER, STUDENT, SUPERVISED, full, leaves
+from recipes import FILES, GLYPHS, HISTORY, IDLE, ONLINE, OTHER, STUDENT, SUPERVISED, full, leaves
 
 from ns_bench import recipe as recipe_module
 from ns_bench.errors import UserError
@@ -64,16 +66,29 @@ GOLDEN: dict[str, dict[str, Any]] = {
 """Ids as they are on people's disks. Never edit one: that orphans every run it names."""
 
 
-def future(monkeypatch: pytest.MonkeyPatch, *edits: tuple[str, Any]) -> Any:
-    """Return recipe.py as a later version of it would be: each (pattern, replacement) once."""
-    source = Path(recipe_module.__file__).read_text()
-    for pattern, replacement in edits:
-        source, times = re.subn(pattern, replacement, source, flags=re.MULTILINE)
-        assert times == 1, pattern
+def future(monkeypatch: pytest.MonkeyPatch, edit: Callable[[ast.Module], None]) -> Any:
+    """Return recipe.py as a later version of it would be: with an edit of its syntax tree."""
+    tree = ast.parse(Path(recipe_module.__file__).read_text())
+    edit(tree)
+    source = ast.unparse(ast.fix_missing_locations(tree))
     module = types.ModuleType("recipe_of_the_future")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(source, "recipe_of_the_future.py", "exec"), module.__dict__)
     return module
+
+
+def class_of(tree: ast.Module, name: str) -> ast.ClassDef:
+    """Return the class in which a dotted field is declared."""
+    part, _, _ = name.rpartition(".")
+    cls = type(operator.attrgetter(part)(STUDENT) if part else STUDENT).__name__
+    return next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls)
+
+
+def line_of(body: list[ast.stmt], name: str) -> int:
+    """Return which statement of a class declares a field."""
+    leaf = name.rpartition(".")[2]
+    declares = (isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == leaf for n in body)
+    return list(declares).index(True)
 
 
 # --- the id ---------------------------------------------------------------------------------
@@ -93,13 +108,15 @@ def test_an_id_is_the_sha256_of_the_canonical_json():
     assert recipe.id == f"digits-micro-b0-gen1-of-micro-b2-s3-{digest}"
 
 
-def test_historical_defaults_are_those_of_every_field_but_the_seed():
+def test_historical_defaults_are_what_they_were():
+    """Without `before=` beside it, a changed default shows here."""
+    assert HISTORICAL_DEFAULTS == HISTORY
+    assert [type(v) for v in HISTORICAL_DEFAULTS.values()] == [
+        type(HISTORY[name]) for name in HISTORICAL_DEFAULTS
+    ]
     fields = leaves(Recipe().to_dict())
     assert fields.pop("seed") == 0
-    assert fields == HISTORICAL_DEFAULTS
-    assert {n: type(v) for n, v in fields.items()} == {
-        n: type(v) for n, v in HISTORICAL_DEFAULTS.items()
-    }
+    assert fields.keys() == HISTORICAL_DEFAULTS.keys()
     assert Recipe.from_dict(full()) == Recipe()
 
 
@@ -372,11 +389,6 @@ def test_a_slug_names_the_teacher_once():
 # --- later versions of recipe.py ------------------------------------------------------------
 
 
-def new_field(before: str, line: str) -> tuple[str, str]:
-    """An edit that adds a field in front of the field `before`."""
-    return rf"^    ({before}: (?!.*field\().+)$", rf"    {line}\n    \1"
-
-
 PLACES = {  # of a new field: the field it is put in front of
     "data.extra": "labeled",
     "noise.labeled.extra": "randaugment_n",
@@ -386,17 +398,19 @@ PLACES = {  # of a new field: the field it is put in front of
 }
 
 
-def with_new_field(monkeypatch: pytest.MonkeyPatch, name: str, default: float) -> tuple[Any, Any]:
-    """Return recipe.py with a field that had the value 1.5 before it existed, and its names."""
-    later = future(monkeypatch, new_field(PLACES[name], f"extra: float = {default}"))
-    names = [name, *(["noise.unlabeled.extra"] if name.startswith("noise.") else [])]
-    later.HISTORICAL_DEFAULTS.update(dict.fromkeys(names, 1.5))
-    return later, names
+def with_new_field(monkeypatch: pytest.MonkeyPatch, name: str, declaration: str) -> Any:
+    """Return recipe.py with a field that meant 1.5 before it existed."""
+
+    def add(tree: ast.Module) -> None:
+        body = class_of(tree, name).body
+        body.insert(line_of(body, PLACES[name]), *ast.parse(f"extra: float = {declaration}").body)
+
+    return future(monkeypatch, add)
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_a_new_field_at_its_old_meaning_changes_no_id(monkeypatch, name):
-    later, _ = with_new_field(monkeypatch, name, default=1.5)
+    later = with_new_field(monkeypatch, name, 'default(1.5, "new", "[0, 9]")')
     for expected, values in GOLDEN.items():
         assert later.Recipe.from_dict(values).id == expected  # a recipe.json from before
     for teacher in (None, full()):
@@ -412,27 +426,41 @@ def test_a_new_field_at_its_old_meaning_changes_no_id(monkeypatch, name):
 @pytest.mark.parametrize("name", PLACES)
 def test_a_new_field_with_another_default_changes_no_old_id(monkeypatch, name):
     """The new default is a new recipe; the old meaning, spelled out, is the old one."""
-    later, names = with_new_field(monkeypatch, name, default=2.5)
-    old = dict.fromkeys(names, 1.5)
+    later = with_new_field(monkeypatch, name, 'default(2.5, "new", "[0, 9]", before=1.5)')
+    old = dict.fromkeys(later.HISTORICAL_DEFAULTS.keys() - HISTORY.keys(), 1.5)
     student = later.Recipe.from_dict(full(old, teacher=full(old)))
     assert student.teacher.id == SUPERVISED.id
     assert student.id == STUDENT.id
     assert later.Recipe(teacher=later.Recipe()).id != STUDENT.id
 
 
+def with_changed_default(monkeypatch: pytest.MonkeyPatch, name: str, before: bool = True) -> Any:
+    """Return recipe.py with another default of a field, and what it was `before` beside it."""
+
+    def change(tree: ast.Module) -> None:
+        body = class_of(tree, name).body
+        call = body[line_of(body, name)].value
+        if before:
+            call.keywords.append(ast.keyword("before", call.args[0]))
+        call.args[0] = ast.Constant(OTHER[name])
+
+    later = future(monkeypatch, change)
+    assert leaves(later.Recipe(teacher=later.Recipe()).to_dict())[name] == OTHER[name]
+    return later
+
+
 def ids_after_changing_default(monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[str, str]:
     """Return the ids of the supervised recipe and its student with every field spelled out."""
-    part, _, leaf = name.rpartition(".")
-    cls = type(operator.attrgetter(part)(STUDENT) if part else STUDENT).__name__
-    within = rf"^class {cls}:(?:\n(?!class ).*)*?"
-    edit = (
-        rf"({within}\n    {leaf}: (?!.*field\().+) = .+$",
-        lambda match: f"{match[1]} = {OTHER[name]!r}",
-    )
-    later = future(monkeypatch, edit)
-    assert leaves(later.Recipe(teacher=later.Recipe()).to_dict())[name] == OTHER[name]
+    later = with_changed_default(monkeypatch, name)
+    assert later.HISTORICAL_DEFAULTS == HISTORY
     student = later.Recipe.from_dict(full(teacher=full()))
     return student.teacher.id, student.id
+
+
+@pytest.mark.parametrize("name", ["train.lr", "noise.labeled.dropout", "pseudo.kind"])
+def test_a_changed_default_without_its_old_meaning_is_noticed(monkeypatch, name):
+    later = with_changed_default(monkeypatch, name, before=False)
+    assert later.HISTORICAL_DEFAULTS[name] == OTHER[name] != HISTORY[name]
 
 
 def test_changing_a_default_does_not_change_the_id_of_an_equal_supervised_recipe(monkeypatch):
