@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, Self
@@ -419,9 +419,9 @@ NO_NOISE: dict[str, Any] = {
 """{noise of `RowNoise`: its value where there is none}."""
 
 
-def without_noise(*rows: str, noises: Mapping[str, Any] = NO_NOISE) -> dict[str, Any]:
-    """Return the dotted fields of `labeled` or `unlabeled` rows, or both, without some noises."""
-    return {f"noise.{kind}.{name}": off for kind in rows for name, off in noises.items()}
+def without_noise(*rows: str, noises: Iterable[str] = tuple(NO_NOISE)) -> dict[str, Any]:
+    """Return the dotted fields of `labeled` or `unlabeled` rows, or both, without these noises."""
+    return {f"noise.{kind}.{name}": NO_NOISE[name] for kind in rows for name in noises}
 
 
 def idle_fields(recipe: Recipe) -> list[str]:

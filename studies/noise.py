@@ -4,20 +4,11 @@ from typing import Any
 
 from ns_bench.design.definition import Arm, Claim, Design, Study, difference, minus
 from ns_bench.design.profile import Profile
+from ns_bench.recipe import NO_NOISE, without_noise
 
-AUGMENTATION = {
-    "randaugment_n": 0,
-    "crop_padding": 0,
-    "cutout": 0,
-    "flip": False,
-    "resized_crop": 0.0,
-}
-DEPTH = {"stochastic_depth": 0.0}
-DROPOUT = {"dropout": 0.0}
-
-
-def without(*noises: dict[str, Any], rows: tuple[str, ...] = ("unlabeled",)) -> dict[str, Any]:
-    return {f"noise__{kind}__{k}": v for kind in rows for n in noises for k, v in n.items()}
+DEPTH, DROPOUT = ["stochastic_depth"], ["dropout"]
+AUGMENTATION = [noise for noise in NO_NOISE if noise not in DEPTH + DROPOUT]
+"""Every noise of images rather than of the network."""
 
 
 def design(profile: Profile) -> Design:
@@ -25,18 +16,20 @@ def design(profile: Profile) -> Design:
 
     The paper has no row for stochastic depth or dropout alone, nor for labeled rows without noise.
     """
-    small = profile.rungs[0]
+    small, pool = profile.rungs[0], "unlabeled"
     teacher = profile.supervised(small)
-    everything, everywhere = (AUGMENTATION, DEPTH, DROPOUT), ("labeled", "unlabeled")
     b5 = "B5 student{} 130M"
     supervised = Arm("teacher", teacher, paper="B5 supervised 130M")
     recipes: dict[str, tuple[dict[str, Any], str]] = {
         "all noise": ({}, b5.format("")),
-        "no augmentation": (without(AUGMENTATION), b5.format(" without aug")),
-        "no stochastic depth": (without(DEPTH), ""),
-        "no dropout": (without(DROPOUT), ""),
-        "no noise": (without(*everything), b5.format(" without aug sd dropout")),
-        "no noise on labeled rows either": (without(*everything, rows=everywhere), ""),
+        "no augmentation": (
+            without_noise(pool, noises=AUGMENTATION),
+            b5.format(" without aug"),
+        ),
+        "no stochastic depth": (without_noise(pool, noises=DEPTH), ""),
+        "no dropout": (without_noise(pool, noises=DROPOUT), ""),
+        "no noise": (without_noise(pool), b5.format(" without aug sd dropout")),
+        "no noise on labeled rows either": (without_noise("labeled", pool), ""),
         "noised teacher": ({"pseudo__noised_teacher": True}, b5.format(" of noised teacher")),
     }
     arms = [

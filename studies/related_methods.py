@@ -7,11 +7,8 @@ on top; the report's table of budgets has both.
 
 from ns_bench.design.definition import Arm, Claim, Design, Study, minus
 from ns_bench.design.profile import Profile
+from ns_bench.recipe import without_noise
 
-CLEAN = {
-    f"noise__unlabeled__{name}": 0
-    for name in ("randaugment_n", "crop_padding", "cutout", "dropout", "stochastic_depth")
-}
 DISTILLATION = {"distillation__weight": 0.9, "distillation__temperature": 4.0}
 VIEWS = 8
 """Predictions a label of data distillation is the mean of."""
@@ -34,16 +31,17 @@ def design(profile: Profile) -> Design:
     small, large = profile.rungs[0], profile.rungs[-1]
     supervised, expert = profile.supervised(small), profile.supervised(large)
     longer = profile.base("train.epochs") * (1 + profile.base("train.ratio"))
-    pseudo = profile.student(small, supervised, pseudo__kind="hard", **CLEAN)
-    without_noise = {
+    clean = without_noise("unlabeled")
+    pseudo = profile.student(small, supervised, pseudo__kind="hard", **clean)
+    noiseless = {
         "pseudo-labels": pseudo,
-        "pseudo-labels, iterated": profile.student(small, pseudo, pseudo__kind="hard", **CLEAN),
+        "pseudo-labels, iterated": profile.student(small, pseudo, pseudo__kind="hard", **clean),
         "knowledge distillation, labeled": profile.student(
             small, expert, train__rows="labeled", **DISTILLATION
         ),
-        "knowledge distillation, all": profile.student(small, expert, **DISTILLATION, **CLEAN),
+        "knowledge distillation, all": profile.student(small, expert, **DISTILLATION, **clean),
         "data distillation": profile.student(
-            small, supervised, pseudo__kind="hard", pseudo__views=VIEWS, **CLEAN
+            small, supervised, pseudo__kind="hard", pseudo__views=VIEWS, **clean
         ),
     }
     online = {
@@ -53,7 +51,7 @@ def design(profile: Profile) -> Design:
     recipes = {
         "supervised": supervised,
         "supervised, longer": profile.supervised(small, train__epochs=longer),
-        **without_noise,
+        **noiseless,
         **online,
         "noisy student": profile.student(small, supervised),
     }
@@ -68,7 +66,7 @@ def design(profile: Profile) -> Design:
         ),
         Claim(
             "Noisy Student beats self-training and distillation without noise.",
-            tuple(minus(ours, other) for other in without_noise),
+            tuple(minus(ours, other) for other in noiseless),
             effect,
             note="the paper argues for it in section 5",
         ),

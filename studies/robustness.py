@@ -1,7 +1,5 @@
 """Does a noisy student stand more than it was trained for? (paper, Tables 3 to 5, Figure 4)"""
 
-from typing import Any
-
 from ns_bench.design.definition import (
     Arm,
     Claim,
@@ -13,13 +11,8 @@ from ns_bench.design.definition import (
     minus,
 )
 from ns_bench.design.profile import Profile
+from ns_bench.recipe import without_noise
 
-NOISES = {"randaugment_n": 0, "crop_padding": 0, "cutout": 0, "stochastic_depth": 0, "dropout": 0}
-WITHOUT_NOISE: dict[str, Any] = {
-    f"noise__{rows}__{noise}": value
-    for rows in ("labeled", "unlabeled")
-    for noise, value in NOISES.items()
-}
 EPSILON = 8
 """Of the claim on FGSM, in 255ths: the middle of Figure 4's scale of logarithms."""
 
@@ -34,11 +27,12 @@ def design(profile: Profile) -> Design:
     """
     small = profile.rungs[0]
     noised = profile.supervised(small)
-    plain = profile.supervised(small, **WITHOUT_NOISE)
+    no_noise = without_noise("labeled", "unlabeled")
+    plain = profile.supervised(small, **no_noise)
     supervised = Arm("supervised", noised)
     supervised_plain = Arm("supervised, no noise", plain)
     student = Arm("noisy student", profile.student(small, noised))
-    student_plain = Arm("student, no noise", profile.student(small, plain, **WITHOUT_NOISE))
+    student_plain = Arm("student, no noise", profile.student(small, plain, **no_noise))
     # of a drop, less is more
     gain = minus(supervised.name, student.name)
     gain_plain = minus(supervised_plain.name, student_plain.name)

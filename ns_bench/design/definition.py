@@ -8,7 +8,7 @@ an interaction are the same thing with other weights.
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,39 +110,6 @@ def interaction(
 def untestable(text: str, why: str, **more: Any) -> Claim:
     """A claim that the profile has no data for: its verdict says so, and why."""
     return Claim(text, (), 0.0, untestable=why, **more)
-
-
-def at_higher_resolution(
-    run: Recipe, resolution: int, epochs: float = 1.5, frozen: int = 4
-) -> Recipe:
-    """Return what fixes the train-test resolution discrepancy of `run` (paper, section 4.1).
-
-    Its weights go on for 1.5 epochs on labeled images alone, which are larger and not augmented;
-    the first stages stay as they are, as in FixRes (Touvron et al., arXiv 1906.06423). How many,
-    and at which learning rate, the paper does not say: here it is the rate that `run` ended with,
-    or a hundredth of a cosine's highest.
-    """
-    train = run.train
-    falls = int(train.epochs / train.decay_epochs)
-    share = train.decay_rate**falls if train.schedule == "staircase" else 0.01
-    off = dict.fromkeys(
-        ("randaugment_n", "crop_padding", "cutout", "flip", "resized_crop", "dropout",
-         "stochastic_depth"),
-        0,
-    )  # fmt: skip
-    fields = {
-        "train.rows": "labeled",
-        "train.start": "teacher",
-        "train.resolution": resolution,
-        "train.frozen": frozen,
-        "train.epochs": epochs,
-        "train.lr": share * train.lr,
-        "train.warmup_epochs": 0.0,
-        "train.schedule": "staircase",
-        "train.decay_rate": 1.0,
-        **{f"noise.labeled.{name}": value for name, value in off.items()},
-    }
-    return replace(run, teacher=run).set(fields)
 
 
 @dataclass(frozen=True)

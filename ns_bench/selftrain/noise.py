@@ -1,12 +1,11 @@
 """Input noise: what happens to a batch of uint8 images before the network sees it."""
 
-import dataclasses
 import math
 
 import torch
 from torch import Tensor, nn
 
-from ns_bench.recipe import RowNoise
+from ns_bench.recipe import NO_NOISE, RowNoise
 from ns_bench.selftrain.randaugment import cutout, randaugment
 from ns_bench.selftrain.scale.row_random import Draws, draws_of
 
@@ -36,8 +35,7 @@ def augment(images: Tensor, noise: RowNoise, source: torch.Generator | Draws) ->
 def weak(noise: RowNoise, side: int) -> RowNoise:
     """Return weak augmentation for images of `side` pixels: shifts by up to an eighth of it, and
     mirroring where `noise` has it (FixMatch, arXiv 2001.07685, section 2.3); no model noise."""
-    clean = RowNoise(0, 0.0, dropout=0.0, stochastic_depth=0.0)
-    return dataclasses.replace(clean, crop_padding=max(side // 8, 1), flip=noise.flip)
+    return RowNoise(**{**NO_NOISE, "crop_padding": max(side // 8, 1), "flip": noise.flip})
 
 
 ASPECTS = (3 / 4, 4 / 3)

@@ -18,7 +18,6 @@ from ns_bench.data import catalog, split
 from ns_bench.data.decode import decode
 from ns_bench.data.pictures import Pictures, cells_of
 from ns_bench.data.sets import prepare
-from ns_bench.design.definition import at_higher_resolution
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError
 from ns_bench.execute.label import main
@@ -273,7 +272,7 @@ def test_runs_on_images_that_stream(folder):
     first, second = run_one(runs.run(teacher)), run_one(runs.run(student))
     assert first.test["top1"] > 60  # of three colours
     assert second.pseudo["rows"] in (20, 30) and second.data == first.data
-    fixed = at_higher_resolution(student, 20, frozen=1)
+    fixed = student.at_higher_resolution(20, frozen=1)
     assert run_one(runs.run(fixed)).test["top1"] > 0
     logits = safetensors.torch.load_file(store / teacher.id / LOGITS)["logits"]
     assert len(logits) == 31

@@ -95,7 +95,7 @@ def test_assignments_of_data_reach_teacher_and_student():
     [
         ({"train.lrr": "1"}, "unknown field 'train.lrr': did you mean 'train.lr'?"),
         ({"train.epochs": "many"}, "train.epochs=many: expected a number"),
-        ({"train.lr": "-1"}, "train.lr=-1.0: expected a value above 0"),
+        ({"train.lr": "-1"}, "train.lr=-1: expected a number above 0"),
         ({"pseudo.kind": "firm"}, "pseudo.kind=firm: expected one of soft, hard"),
         ({"seed": "1"}, "'seed' is not set by hand"),
         ({"model": "resnet18"}, "'model' is not set by hand: profile 'digits' maps its ladder"),
@@ -157,7 +157,7 @@ def test_what_a_study_starts_from_is_the_small_models(tmp_path):
     ("old", "new", "said"),
     [
         ("lr = 0.5", "lrr = 0.5", "[model.micro-b2]: unknown field 'train.lrr': did you mean"),
-        ("lr = 0.5", "lr = -1", "[model.micro-b2]: train.lr=-1.0: expected a value above 0"),
+        ("lr = 0.5", "lr = -1", "[model.micro-b2]: train.lr=-1: expected a number above 0"),
         ("epochs = 7", 'epochs = "many"', "train.epochs=many: expected a number"),
         ("noise.unlabeled.dropout = 0.4", "data.labeled = 7", "data.labeled in [model.micro-b2]"),
         ("noise.unlabeled.dropout = 0.4", 'model = "a"', "model in [model.micro-b2]: expected in"),

@@ -170,8 +170,8 @@ def test_the_ramp_is_laines_and_ends_at_the_weight():
 
 def test_a_weak_view_is_shifted_by_an_eighth_and_mirrored_where_the_noise_is():
     strong = RowNoise(randaugment_m=9, cutout=4, flip=True)
-    assert weak(strong, 32) == RowNoise(0, 0.0, 4, 0, 0.0, 0.0, True)
-    assert weak(RowNoise(), 8) == RowNoise(0, 0.0, 1, 0, 0.0, 0.0)
+    assert weak(strong, 32) == RowNoise(0, 9.0, 4, 0, 0.0, 0.0, True)
+    assert weak(RowNoise(), 8) == RowNoise(0, 9.0, 1, 0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from ns_bench.data import split
-from ns_bench.design.definition import at_higher_resolution
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
 from ns_bench.execute.run_one import run_one
@@ -90,7 +89,7 @@ def test_a_network_cannot_be_frozen_altogether():
 def test_what_the_fix_is():
     profile = load_profile("imagenet")
     run = profile.student("large", profile.supervised("large"))
-    fix = at_higher_resolution(run, 800)
+    fix = run.at_higher_resolution(800)
     assert fix.teacher == run and fix.model == run.model and fix.data == run.data
     assert (run.train.resolution, fix.train.resolution) == (600, 800)
     # paper, section 4.1: 1.5 epochs, labeled images, not augmented, shallow layers fixed
@@ -102,9 +101,9 @@ def test_what_the_fix_is():
     assert (fix.train.start, fix.train.frozen) == ("teacher", 4)
     assert fix.train.lr == pytest.approx(0.128 * 0.97**145)
     assert fix.train.warmup_epochs == 0
-    assert at_higher_resolution(fix, 900).teacher == fix
+    assert fix.at_higher_resolution(900).teacher == fix
     cosine = run.set({"train.schedule": "cosine"})
-    assert at_higher_resolution(cosine, 800).train.lr == pytest.approx(0.00128)
+    assert cosine.at_higher_resolution(800).train.lr == pytest.approx(0.00128)
     assert Recipe.from_dict(fix.to_dict()).id == fix.id
 
 
@@ -116,7 +115,7 @@ def test_a_run_goes_on_at_a_higher_resolution(tmp_path: Path):
     store = Store(tmp_path / "runs")
     teacher = Recipe.of(QUICK)
     low = store.run(Recipe.of({**QUICK, "train.resolution": 6}, teacher))
-    high = store.run(at_higher_resolution(low.recipe, 12, epochs=1.5, frozen=2))
+    high = store.run(low.recipe.at_higher_resolution(12, epochs=1.5, frozen=2))
     for run in (store.run(teacher), low, high):
         result = run_one(run)
         assert result.test["top1"] > 0
