@@ -127,7 +127,7 @@ class RowNoise:
     stochastic_depth: float = default(0.2, "drop rate of the last block", "[0, 0.99]", off=0.0)
     flip: bool = default(False, "whether half of the images are mirrored left to right", off=False)
     resized_crop: float = default(0.0, "least share of an image in a crop", "[0, 1]", off=0.0)
-    randaugment_cutout: bool = default(False, "whether Cutout is one of those operations", off=False)
+    randaugment_cutout: bool = default(False, "whether Cutout is one of those operations")
 
 
 @dataclass(frozen=True)
