@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ns_bench.cli.prices import price_lines
 from ns_bench.design.cost import flops
-from ns_bench.design.definition import at_higher_resolution
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.runs.plan import longest_chain, make_plan
 from ns_bench.runs.store import Run, Store
@@ -52,7 +51,7 @@ def test_a_large_pool_is_labeled_for_students_only(tmp_path):
     runs = runs_of(profile, tmp_path / "runs")  # four, of which two teach
     assert "labels of the pool 8 GB" in "\n".join(price_lines(runs, profile))
     assert "labels of the pool 4 GB" in "\n".join(price_lines(runs[:3], profile))
-    alone = Store(tmp_path / "runs").run(at_higher_resolution(runs[0].recipe, 320))
+    alone = Store(tmp_path / "runs").run(runs[0].recipe.at_higher_resolution(320))
     assert "labels of the pool 0 B" in "\n".join(price_lines([runs[0], alone], profile))
     small = load_profile("digits")
     runs = runs_of(small, tmp_path / "runs")
