@@ -8,6 +8,7 @@ from typing import Any
 
 from ns_bench.cli.options import RunOptions
 from ns_bench.data import catalog
+from ns_bench.design.cost import counted
 from ns_bench.design.profile import Profile, dotted, load_profile
 from ns_bench.errors import UserError, unknown
 from ns_bench.execute.slurm.cluster import Cluster, load_cluster
@@ -44,6 +45,7 @@ def read_setting(options: RunOptions, recipe: Path | None = None) -> Setting:
         cluster = load_cluster(options.cluster).using(options.execution)
     assignments = {**_read_recipe(recipe), **_pairs(options.assignments)}
     profile = load_profile(options.profile, assignments)
+    _check_models(profile)
     return Setting(profile, assignments, _paths(options.data, profile), cluster)
 
 
@@ -60,6 +62,17 @@ def find_data(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> 
         from ns_bench.data.sets import prepare
 
         prepare(specs, store, paths)
+
+
+def _check_models(profile: Profile) -> None:
+    """Refuse a table [model.NAME] that no recipe could ever start from."""
+    usual = {*profile.ladder.values(), *profile.architectures.values(), *counted()}
+    for model in profile.by_model:
+        if model not in usual:
+            from ns_bench.selftrain.models import known  # it imports torch: only where in doubt
+
+            if not known(model):
+                raise unknown(f"model of profile {profile.file or profile.name}:", model, usual)
 
 
 def _pairs(assignments: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The scale at which studies run: data, models, training, number of seeds, from a TOML file."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,6 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     recipe = Recipe.of(fields, Recipe.of(fields))  # a wrong field is named before a study is built
     ladder, architectures = values["ladder"], values.get("architectures", {})
     by_model = _by_model(name, values.get("model", {}), fields, assignments or {})
-    _check_models(name, by_model, {*ladder.values(), *architectures.values()})
     if assignments and "model" in assignments:
         raise UserError(
             f"'model' is not set by hand: profile '{name}' maps its ladder to models "
@@ -255,17 +254,6 @@ def _by_model(
         except UserError as error:
             raise UserError(f"profile {name}, [model.{model}]: {error}") from None
     return found
-
-
-def _check_models(name: str, models: Iterable[str], used: set[str]) -> None:
-    """Refuse a table [model.NAME] that no recipe could ever start from."""
-    usual = used | cost.counted()
-    for model in models:
-        if model not in usual:
-            from ns_bench.selftrain.models import known  # it imports torch: only where in doubt
-
-            if not known(model):
-                raise unknown(f"model of profile {name}:", model, usual)
 
 
 def _read_profile(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
