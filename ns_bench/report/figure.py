@@ -46,9 +46,9 @@ def draw(analysis: Analysis) -> Figure:
 def curves(analysis: Analysis) -> Figure:
     """Return the learning curves: mean validation top-1 of each arm, with its t-interval."""
     style.theme()
-    found = _means(analysis)
-    columns = 1 if len(found) <= TOGETHER else 4
-    figure = _curves(analysis, found, columns, 9.0 if columns == 1 else WIDTH)
+    means = _means(analysis)
+    columns = 1 if len(means) <= TOGETHER else 4
+    figure = _curves(analysis, means, columns, 9.0 if columns == 1 else WIDTH)
     _title(figure, f"{analysis.title}: validation")
     return style.lay_out(figure)
 
@@ -254,8 +254,8 @@ def _narrow_claims(analysis: Analysis) -> Figure:
 
 
 def _narrow_curves(analysis: Analysis) -> Figure:
-    found = _means(analysis)
-    return _curves(analysis, found, 1 if len(found) <= TOGETHER else 2, NARROW)
+    means = _means(analysis)
+    return _curves(analysis, means, 1 if len(means) <= TOGETHER else 2, NARROW)
 
 
 _PANELS = {"arms": _narrow_arms, "claims": _narrow_claims, "curves": _narrow_curves}
@@ -265,33 +265,26 @@ _Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _means(analysis: Analysis) -> dict[str, _Curve]:
     """Return {arm: (step, mean, low, high)} of validation top-1, in the arms' order."""
+    means = {}
     table = analysis.curves.dropna(subset=["validation_top1"])
-    found = {}
-    for arm in (arm.name for arm in analysis.arms):
-        mine = table[table["arm"] == arm]
-        if mine.empty:
-            continue
-        rows = [
-            (step, i.mean, i.low, i.high)
-            for step, values in mine.groupby("step")["validation_top1"]
-            for i in [mean_interval(values)]
-        ]
-        steps, mean, low, high = np.array(rows, dtype=float).T
-        found[arm] = (steps, mean, low, high)
-    return found
+    for arm, rows in analysis.by_arm(table).items():
+        by_step = rows.groupby("step")["validation_top1"].agg(mean_interval)
+        bounds = np.array([(i.mean, i.low, i.high) for i in by_step])
+        means[arm] = (by_step.index.to_numpy(), *bounds.T)
+    return means
 
 
-def _curves(analysis: Analysis, found: dict[str, _Curve], columns: int, width: float) -> Figure:
+def _curves(analysis: Analysis, means: dict[str, _Curve], columns: int, width: float) -> Figure:
     """Draw all arms in one plot, or with more columns each in its own, beside the baseline."""
     if columns == 1:
-        names = [wrap(name, 34) for name in found]
+        names = [wrap(name, 34) for name in means]
         legend = LINE * sum(name.count("\n") + 1.3 for name in names)
         beside = width > NARROW
         figure = Figure(
             figsize=(width, max(3.7, legend + 0.8) if beside else 3.0 + legend),
         )
         axes = figure.subplots()
-        for i, (name, curve) in enumerate(zip(names, found.values(), strict=True)):
+        for i, (name, curve) in enumerate(zip(names, means.values(), strict=True)):
             color, marker, dash = SERIES[i]
             _curve(axes, curve, color, dash, marker, label=name)
         figure.legend(
@@ -303,24 +296,24 @@ def _curves(analysis: Analysis, found: dict[str, _Curve], columns: int, width: f
         axes.set_xlabel("step")
         axes.set_ylabel("validation top-1 (%)")
         axes.set_title("mean with 95 % t-interval", loc="left", fontsize=9, color=INK)
-        every = [axes]
+        plots = [axes]
     else:
-        rows = math.ceil(len(found) / columns)
+        rows = math.ceil(len(means) / columns)
         figure = Figure(figsize=(width, 1.75 * rows + 0.5))
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        every = list(grid.flat)
-        base = next(arm.name for arm in analysis.arms if arm.is_baseline)
-        for axes, (name, curve) in zip(every, found.items(), strict=False):
-            if base in found and name != base:
-                axes.plot(*found[base][:2], color=POINT, ls="--", lw=1.2, zorder=1)
+        plots = list(grid.flat)
+        base = analysis.baseline
+        for axes, (name, curve) in zip(plots, means.items(), strict=False):
+            if base in means and name != base:
+                axes.plot(*means[base][:2], color=POINT, ls="--", lw=1.2, zorder=1)
             _curve(axes, curve, MEAN, "-", "")
             axes.set_title(wrap(name, 26 if width > NARROW else 30), fontsize=8, color=INK)
-        for axes in every[len(found) :]:
+        for axes in plots[len(means) :]:
             axes.set_visible(False)
         figure.supxlabel(f"step; dashed: {wrap(base, 60)}", fontsize=9)
         figure.supylabel("validation top-1 (%)", fontsize=9)
-    _focus(every, list(found.values()))
-    for axes in every:
+    _focus(plots, list(means.values()))
+    for axes in plots:
         axes.yaxis.grid(True, color=GRID)
     return figure
 
@@ -337,10 +330,10 @@ def _curve(
         axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0, zorder=2)
 
 
-def _focus(every: list[Axes], found: list[_Curve]) -> None:
+def _focus(plots: list[Axes], curves: list[_Curve]) -> None:
     """Show what differs: the first steps, which climb from chance, may leave the plot below."""
-    late = [mean[steps >= steps[-1] / 4] for steps, mean, _, _ in found]
+    late = [mean[steps >= steps[-1] / 4] for steps, mean, _, _ in curves]
     low, high = min(m.min() for m in late), max(m.max() for m in late)
     margin = max(0.15 * (high - low), 0.5)
-    for axes in every:
+    for axes in plots:
         axes.set_ylim(max(low - 2 * margin, 0), min(high + 2 * margin, 100))

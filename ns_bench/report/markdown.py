@@ -2,57 +2,42 @@
 
 from urllib.parse import quote
 
-from ns_bench.report.blocks import (
-    Block,
-    Code,
-    Details,
-    Heading,
-    Items,
-    Notes,
-    Page,
-    Paragraph,
-    Picture,
-    Span,
-    Table,
-    Text,
-    Verdicts,
-    spans,
-)
+from ns_bench.report import blocks as b
 
 
-def render(page: Page) -> str:
+def render(page: b.Page) -> str:
     """Return the page as Markdown."""
     parts = [f"# {escape(page.title)}", *map(_block, page.blocks)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _block(block: Block) -> str:
+def _block(block: b.Block) -> str:
     match block:
-        case Heading(text):
+        case b.Heading(text):
             return f"## {escape(text)}"
-        case Paragraph(text):
+        case b.Paragraph(text):
             return _line(text)
-        case Notes(items):
+        case b.Notes(items):
             return "\n>\n".join(f"> {_line(item)}" for item in items)
-        case Items(items):
+        case b.Items(items):
             return "\n".join(f"- {_line(item)}" for item in items)
-        case Verdicts(boxes):
+        case b.Verdicts(boxes):
             return "\n".join(
                 f"- {escape(box.claim)} **{escape(box.word)}**: {escape(box.reason)}"
                 for box in boxes
             )
-        case Table():
+        case b.Table():
             return _table(block)
-        case Picture(stem, alt):
+        case b.Picture(stem, alt):
             return f"![{escape(alt)}]({quote(stem)}.png)"
-        case Code(text):
+        case b.Code(text):
             return "\n".join(f"    {line}" for line in text.splitlines())
-        case Details(summary, blocks):
+        case b.Details(summary, blocks):
             inner = "\n\n".join(map(_block, blocks))
             return f"<details><summary>{escape(summary)}</summary>\n\n{inner}\n\n</details>"
 
 
-def _table(table: Table) -> str:
+def _table(table: b.Table) -> str:
     lines = [
         [escape(name) for name in table.header],
         ["---"] * len(table.header),
@@ -61,11 +46,11 @@ def _table(table: Table) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _line(text: Text) -> str:
-    return "".join(_span(span) for span in spans(text))
+def _line(text: b.Text) -> str:
+    return "".join(_span(span) for span in b.spans(text))
 
 
-def _span(span: Span) -> str:
+def _span(span: b.Span) -> str:
     # Inside `code` nothing but a backtick and a table's bar has a meaning.
     text = f"`{_one_line(span.text).replace('`', '')}`" if span.code else escape(span.text)
     text = text.replace("|", "\\|") if span.code else text

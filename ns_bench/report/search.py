@@ -2,32 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ns_bench.files import publish
+from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
-from ns_bench.report import html, style
-from ns_bench.report import markdown as md
-from ns_bench.report.blocks import (
-    Block,
-    Code,
-    Heading,
-    Items,
-    Notes,
-    Page,
-    Panel,
-    Paragraph,
-    Picture,
-    Span,
-    Table,
-    Text,
-)
+from ns_bench.report import formats, style
 from ns_bench.report.numbers import MISSING, points, signed
 from ns_bench.report.style import GRID, INK, MEAN, POINT, RULE
 from ns_bench.tuning.sampler import as_study
@@ -46,20 +34,16 @@ def write(search: Search, standings: Sequence[Standing], folder: Path) -> Path:
     if best is not None:
         publish(folder / "best.toml", recipe_toml(search, best).encode())
     style.theme()
-    shown = [s for s in standings if s.score is not None]
     drawings = {}
+    shown = [s for s in standings if s.score is not None]
     if shown:
-        for stem, drawn in (("history", history(search, shown)), ("slices", slices(search, shown))):
-            figures.write(style.lay_out(drawn), folder / stem)
-        drawings = {
-            "history": style.inline(style.lay_out(history(search, shown, 4.6)), "history", _ALT),
-            "slices": style.inline(style.lay_out(slices(search, shown, 2)), "slices", _SLICES),
-        }
-    said = content(search, standings)
-    publish(folder / "search.html", html.render(said, drawings).encode())
-    path = folder / "search.md"
-    publish(path, md.render(said).encode())
-    return path
+        for name, wide, narrow, alt in (
+            ("history", history(shown), history(shown, figures.NARROW), _ALT),
+            ("slices", slices(search, shown), slices(search, shown, 2), _SLICES),
+        ):
+            figures.write(style.lay_out(wide), folder / name)
+            drawings[name] = style.inline(style.lay_out(narrow), name, alt)
+    return formats.write(content(search, standings), folder / "search", drawings)
 
 
 def trials_table(search: Search, standings: Sequence[Standing]) -> pd.DataFrame:
@@ -109,7 +93,7 @@ def importances(search: Search, standings: Sequence[Standing]) -> dict[str, floa
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
 
 
-def content(search: Search, standings: Sequence[Standing]) -> Page:
+def content(search: Search, standings: Sequence[Standing]) -> b.Page:
     """Return the page."""
     settings = search.settings
     title = f"Search: {settings.study} · {settings.profile} · {search.arm}"
@@ -117,8 +101,8 @@ def content(search: Search, standings: Sequence[Standing]) -> Page:
     counts = pd.Series([s.state for s in standings]).value_counts()
     states = ", ".join(f"{n} {state}" for state, n in counts.items())
     hours = sum(s.seconds for s in standings) / 3600
-    blocks: list[Block] = [
-        Paragraph(
+    blocks: list[b.Block] = [
+        b.Paragraph(
             f"{len(standings)} trials ({states}) by {settings.sampler}, sampler seed "
             f"{settings.seed}, {hours:.2f} hours of training. Scored by validation top-1 of the "
             f"averaged weights, mean over tuning seeds 1000 to {999 + settings.seeds}: no test "
@@ -127,32 +111,32 @@ def content(search: Search, standings: Sequence[Standing]) -> Page:
     ]
     if best is None:
         reasons = sorted({s.reason for s in standings if s.reason})
-        items: list[Text] = [[Span("No trial is complete.", bold=True)], *reasons]
-        return Page(title, [*blocks, Notes(items), _trials(search, standings)])
+        items: list[b.Text] = [[b.Span("No trial is complete.", bold=True)], *reasons]
+        return b.Page(title, [*blocks, b.Notes(items), _trials(search, standings)])
     blocks += [
-        Heading("Best recipe"),
-        Paragraph(
+        b.Heading("Best recipe"),
+        b.Paragraph(
             [
-                Span(f"Trial {best.trial.number}: {points(best.score)} %.", bold=True),
+                b.Span(f"Trial {best.trial.number}: {points(best.score)} %.", bold=True),
                 f" {_place(standings, best)}",
                 " The best of many is flattered by chance: its worth is what fresh seeds show, ",
-                Span("--tuned", code=True),
+                b.Span("--tuned", code=True),
                 ".",
             ]
         ),
-        Code(_command(search, best)),
-        Paragraph(["The same as a file: ", Span("best.toml", file="best.toml"), "."]),
-        Picture("history", _ALT, [Panel("history", _ALT)]),
-        Picture("slices", _SLICES, [Panel("slices", _SLICES)]),
+        b.Code(_command(search, best)),
+        b.Paragraph(["The same as a file: ", b.Span("best.toml", file="best.toml"), "."]),
+        b.Picture("history", _ALT, [b.Panel("history", _ALT)]),
+        b.Picture("slices", _SLICES, [b.Panel("slices", _SLICES)]),
         *_front(search, standings),
         *_importances(search, standings),
-        Heading("Space"),
-        Items([_range(dimension) for dimension in search.space]),
+        b.Heading("Space"),
+        b.Items([_range(dimension) for dimension in search.space]),
         *_left_out(search),
-        Heading("Trials"),
+        b.Heading("Trials"),
         _trials(search, standings),
     ]
-    return Page(title, blocks)
+    return b.Page(title, blocks)
 
 
 _ALT = "The score of every trial in the order of the search, and the best so far"
@@ -160,18 +144,16 @@ _SLICES = "The score of every trial by the value of each parameter"
 
 
 def _place(standings: Sequence[Standing], best: Standing) -> str:
-    ranked = sorted(
-        (s for s in standings if s.state == "complete"),
-        key=lambda s: (-(s.score or 0.0), s.trial.number),
-    )
-    place = next((i for i, s in enumerate(ranked, 1) if s.trial.number == 0), None)
-    if place is None:
+    complete = [s for s in _ranked(standings) if s.state == "complete"]
+    numbers = [s.trial.number for s in complete]
+    if 0 not in numbers:
         return "The arm's own recipe (trial 0) is not complete."
-    own = standings[0].score
-    assert own is not None and best.score is not None
+    place = numbers.index(0)
+    score, top = complete[place].score, best.score
+    assert score is not None and top is not None
     return (
-        f"The arm's own recipe (trial 0, {points(own)} %) is number {place} of {len(ranked)} "
-        f"complete trials, {signed(own - best.score)} points from the best."
+        f"The arm's own recipe (trial 0, {points(score)} %) is number {place + 1} of "
+        f"{len(complete)} complete trials, {signed(score - top)} points from the best."
     )
 
 
@@ -183,75 +165,82 @@ def _command(search: Search, best: Standing) -> str:
     return f"{command} \\\n{sets}"
 
 
-def _front(search: Search, standings: Sequence[Standing]) -> list[Block]:
+def _front(search: Search, standings: Sequence[Standing]) -> list[b.Block]:
     if len(search.settings.objectives) == 1:
         return []
-    rows: list[list[Text]] = [
-        [str(s.trial.number), points(s.score), f"{s.cost:.1f}"] for s in front_of(standings)
-    ]
-    header = ["trial", "top-1 (%)", "training a network (s, estimated)"]
     return [
-        Heading("Pareto front"),
-        Paragraph("No other trial is both better and cheaper than one of these."),
-        Table("Pareto front", header, rows),
+        b.Heading("Pareto front"),
+        b.Paragraph("No other trial is both better and cheaper than one of these."),
+        b.tabulate(
+            "Pareto front",
+            front_of(standings),
+            ("trial", lambda s: str(s.trial.number)),
+            ("top-1 (%)", lambda s: points(s.score)),
+            ("training a network (s, estimated)", lambda s: f"{s.cost:.1f}"),
+        ),
     ]
 
 
-def _importances(search: Search, standings: Sequence[Standing]) -> list[Block]:
+def _importances(search: Search, standings: Sequence[Standing]) -> list[b.Block]:
     shares = importances(search, standings)
     if not shares:
         return []
-    rows: list[list[Text]] = [[name, f"{100 * share:.0f}"] for name, share in shares.items()]
     return [
-        Heading("Importances"),
-        Paragraph(
+        b.Heading("Importances"),
+        b.Paragraph(
             "Each parameter's share of the variance of the scores (fANOVA over complete trials)."
         ),
-        Table("Importances", ["parameter", "share (%)"], rows),
+        b.tabulate(
+            "Importances",
+            shares.items(),
+            ("parameter", lambda item: item[0]),
+            ("share (%)", lambda item: f"{100 * item[1]:.0f}"),
+        ),
     ]
 
 
-def _range(d: Dimension) -> Text:
+def _range(d: Dimension) -> b.Text:
     if d.choices:
-        said = "one of " + ", ".join(map(str, d.choices))
+        values = "one of " + ", ".join(map(str, d.choices))
     else:
-        said = f"{d.low:g} to {d.high:g}"
-        said += f" in steps of {d.step:g}" if d.step else ""
-        said += ", even in the logarithm" if d.log else ""
+        values = f"{d.low:g} to {d.high:g}"
+        values += f" in steps of {d.step:g}" if d.step else ""
+        values += ", even in the logarithm" if d.log else ""
     if d.when:
-        said += ", where " + " and ".join(f"{name} = {value}" for name, value in d.when)
-    return [Span(d.name, code=True), f": {said}"]
+        values += ", where " + " and ".join(f"{name} = {value}" for name, value in d.when)
+    return [b.Span(d.name, code=True), f": {values}"]
 
 
-def _left_out(search: Search) -> list[Block]:
+def _left_out(search: Search) -> list[b.Block]:
     tuned = {d.name for d in search.space}
-    names = [d.name for d in search.settings.space if d.name not in tuned]
-    if not names:
-        return []
-    said = "Left as they are, since the arm does not use them or the study varies them: "
-    return [Paragraph([said, Span(", ".join(names), code=True), "."])]
+    names = ", ".join(d.name for d in search.settings.space if d.name not in tuned)
+    why = "Left as they are, since the arm does not use them or the study varies them: "
+    return [b.Paragraph([why, b.Span(names, code=True), "."])] if names else []
 
 
-def _trials(search: Search, standings: Sequence[Standing]) -> Table:
-    ranked = sorted(
-        standings,
-        key=lambda s: (s.state != "complete", -(s.score or 0.0), s.trial.number),
+def _trials(search: Search, standings: Sequence[Standing]) -> b.Table:
+    def parameter(name: str) -> b.Column[Standing]:
+        return name, lambda s: _short(s.trial.params.get(name))
+
+    table = b.tabulate(
+        "Trials",
+        _ranked(standings),
+        ("trial", lambda s: str(s.trial.number)),
+        ("state", lambda s: s.state),
+        ("top-1 (%)", lambda s: points(s.score)),
+        ("seeds", lambda s: f"{len(s.values)}/{search.settings.seeds}"),
+        *(parameter(d.name) for d in search.space),
+        ("reason", lambda s: s.reason),
     )
-    names = [d.name for d in search.space]
-    rows: list[list[Text]] = [
-        [
-            str(s.trial.number),
-            s.state,
-            points(s.score),
-            f"{len(s.values)}/{search.settings.seeds}",
-            *(_short(s.trial.params.get(name)) for name in names),
-            s.reason,
-        ]
-        for s in ranked
-    ]
-    header = ["trial", "state", "top-1 (%)", "seeds", *names, "reason"]
-    found = Table("Trials", header, rows, sortable=True)
-    return found if any(s.reason for s in standings) else found.without("reason")
+    table = replace(table, sortable=True)
+    return table if any(s.reason for s in standings) else table.without("reason")
+
+
+def _ranked(standings: Sequence[Standing]) -> list[Standing]:
+    """Return complete trials first, the best of them first."""
+    return sorted(
+        standings, key=lambda s: (s.state != "complete", -(s.score or 0.0), s.trial.number)
+    )
 
 
 def _short(value: Any) -> str:
@@ -260,18 +249,15 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def history(search: Search, shown: Sequence[Standing], width: float = 9.0) -> Figure:
+def history(shown: Sequence[Standing], width: float = 9.0) -> Figure:
     """Return the figure of scores by trial; `shown` have a score."""
     figure = Figure(figsize=(width, 3.2))
     axes = figure.subplots()
-    _dots(axes, [(s.trial.number, s) for s in shown])
-    top: float | None = None
-    line = []
-    for s in shown:
-        if s.state == "complete" and (top is None or (s.score or 0.0) > top):
-            top = s.score
-        line.append(math.nan if top is None else top)
-    axes.step([s.trial.number for s in shown], line, where="post", color=MEAN, lw=1.4, zorder=1)
+    numbers = [s.trial.number for s in shown]
+    _dots(axes, numbers, shown)
+    scores = [s.score if s.state == "complete" else math.nan for s in shown]
+    best = np.fmax.accumulate(np.array(scores, dtype=float))
+    axes.step(numbers, best, where="post", color=MEAN, lw=1.4, zorder=1)
     axes.set_xlabel("trial")
     axes.set_ylabel("validation top-1 (%)")
     axes.set_title(
@@ -289,29 +275,16 @@ def slices(search: Search, shown: Sequence[Standing], columns: int = 4) -> Figur
     figure = Figure(figsize=(2.4 * columns, 2.1 * rows))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, dimension in zip(grid.flat, search.space, strict=False):
-        mine = [s for s in shown if dimension.name in s.trial.params]
-        choices = list(map(str, dimension.choices))
-        if choices:
-            own = [str(s.trial.params[dimension.name]) for s in mine]
-            choices += [c for c in dict.fromkeys(own) if c not in choices]
-            _dots(axes, [(choices.index(c), s) for c, s in zip(own, mine, strict=True)])
+        trials = [s for s in shown if dimension.name in s.trial.params]
+        values = [s.trial.params[dimension.name] for s in trials]
+        if dimension.choices:
+            choices = list(dict.fromkeys(map(str, [*dimension.choices, *values])))
+            _dots(axes, [choices.index(str(value)) for value in values], trials)
             axes.set_xticks(range(len(choices)), choices)
             axes.set_xlim(-0.5, len(choices) - 0.5)
         else:
-            values = [float(s.trial.params[dimension.name]) for s in mine]
-            _dots(axes, list(zip(values, mine, strict=True)))
-            ends = [float(dimension.low or 0), float(dimension.high or 0)]
-            low, high = min(ends + values), max(ends + values)
-            if dimension.log:
-                axes.set_xscale("log")
-                axes.xaxis.set_major_locator(FixedLocator(ends))
-                axes.xaxis.set_minor_locator(NullLocator())
-                axes.set_xticklabels([f"{end:g}" for end in ends])
-                room = (high / low) ** 0.06
-                axes.set_xlim(low / room, high * room)
-            else:
-                axes.xaxis.set_major_locator(MaxNLocator(5, integer=dimension.whole))
-                axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+            _dots(axes, values, trials)
+            _scale(axes, dimension, values)
         axes.set_title(dimension.name, fontsize=7, loc="left")
         axes.tick_params(labelsize=7)
     for axes in grid[:, 0]:
@@ -321,12 +294,28 @@ def slices(search: Search, shown: Sequence[Standing], columns: int = 4) -> Figur
     return figure
 
 
-def _dots(axes: Axes, where: Sequence[tuple[float, Standing]]) -> None:
+def _scale(axes: Axes, dimension: Dimension, values: Sequence[float]) -> None:
+    """Show a dimension from end to end, and values beyond them."""
+    ends = [float(dimension.low or 0), float(dimension.high or 0)]
+    low, high = min(*ends, *values), max(*ends, *values)
+    if dimension.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(ends))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([f"{end:g}" for end in ends])
+        room = (high / low) ** 0.06
+        axes.set_xlim(low / room, high * room)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=dimension.whole))
+        axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+
+
+def _dots(axes: Axes, places: Sequence[float], trials: Sequence[Standing]) -> None:
     """Draw the scores of complete trials; the others, after less training, at the foot."""
     axes.grid(axis="y", color=GRID, lw=0.6)
     axes.set_axisbelow(True)
-    for x, s in where:
-        own = s.trial.number == 0
+    for x, s in zip(places, trials, strict=True):
+        first = s.trial.number == 0
         if s.state != "complete":
             foot = axes.get_xaxis_transform()
             axes.plot(x, 0.03, "o", ms=3.5, mfc="none", mec=RULE, mew=0.8, transform=foot)
@@ -334,10 +323,10 @@ def _dots(axes: Axes, where: Sequence[tuple[float, Standing]]) -> None:
         axes.plot(
             x,
             s.score or 0.0,
-            "D" if own else "o",
-            ms=5.5 if own else 4,
-            mfc=MEAN if own else POINT,
-            mec=INK if own else POINT,
-            zorder=3 if own else 2,
+            "D" if first else "o",
+            ms=5.5 if first else 4,
+            mfc=MEAN if first else POINT,
+            mec=INK if first else POINT,
+            zorder=3 if first else 2,
         )
     axes.margins(y=0.15)
