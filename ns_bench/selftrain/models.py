@@ -34,8 +34,8 @@ _MICRO_STAGES = [
 as the official `small_image_model` lowers the first strides. Only a block that keeps its shape has
 a shortcut, and only a shortcut lets stochastic depth drop the block: hence two blocks a stage."""
 
-NANO = {"nano-10": 0.1, "nano-50": 0.5, "nano-160": 1.6}
-"""Widths of `micro-b0`, of its depth, with EfficientNet's own stem of stride 2: 1,900 to 107,000
+NANO = {"nano-20": 0.2, "nano-75": 0.75, "nano-210": 2.1}
+"""Widths of `micro-b0`, of its depth, with EfficientNet's own stem of stride 2: 4,300 to 179,000
 weights, where the micro family has 44,000 to 175,000. 14x14 goes to 7, 4 and 2 pixels, 28x28 to 14,
 7 and 4."""
 

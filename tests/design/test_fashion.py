@@ -1,0 +1,56 @@
+"""The profile `fashion`: what its ladder, its recipe and its pool have to be for the findings."""
+
+import pytest
+
+from ns_bench.data.catalog import check
+from ns_bench.design.cost import network, shape_of
+from ns_bench.design.definition import load_study
+from ns_bench.design.profile import load_profile
+
+
+@pytest.mark.parametrize(("name", "side"), [("fashion", 14), ("fashion28", 28)])
+def test_the_ladder_spans_forty_times_the_weights(name, side):
+    profile = load_profile(name)
+    shapes = [shape_of(profile.supervised(rung)) for rung in profile.rungs]
+    assert {(shape.side, shape.channels, shape.classes) for shape in shapes} == {(side, 1, 10)}
+    networks = [network(shape) for shape in shapes]
+    assert all(known.exact for known in networks)
+    weights = [known.parameters for known in networks]
+    assert weights == sorted(set(weights)) and weights[-1] >= 40 * weights[0]
+
+
+def test_a_student_at_the_foot_costs_a_minute_at_most():
+    profile = load_profile("fashion")
+    assert profile.estimate(profile.student("small", profile.supervised("small"))) <= 60
+
+
+def test_the_test_set_is_the_whole_of_it_and_the_rest_is_the_pool():
+    profile = load_profile("fashion")
+    data = profile.supervised("small").data
+    assert data.test == 10_000
+    assert profile.pool == 60_000 - data.labeled - data.validation
+
+
+@pytest.mark.parametrize("name", ["fashion", "fashion28"])
+def test_its_pool_does_for_every_ratio_imbalance_and_another_domain(name):
+    profile = load_profile(name)
+    teacher = profile.supervised("small")
+    student = profile.student("large", teacher, train__ratio=14)
+    assert student.batch[1] * 30 <= profile.pool
+    thinned = {"data__imbalance": 50.0}
+    check(profile.student("small", profile.supervised("small", **thinned), **thinned))
+    assert profile.other_images == profile.pool
+
+
+@pytest.mark.parametrize("kind", ["labeled", "unlabeled"])
+def test_every_noise_is_on_so_that_it_can_be_taken_away(kind):
+    noise = load_profile("fashion").base(f"noise.{kind}.dropout")
+    assert noise > 0 and load_profile("fashion").base(f"noise.{kind}.stochastic_depth") > 0
+    assert load_profile("fashion").base(f"noise.{kind}.flip")
+
+
+def test_the_number_of_labels_has_a_quarter_and_four_times():
+    design = load_study("labels").design(load_profile("fashion"))
+    labels = [arm.recipe.data.labeled for arm in design.arms]
+    assert labels == [1000, 1000, 4000, 4000, 16000, 16000]
+    assert len({arm.recipe.steps for arm in design.arms}) == 1
