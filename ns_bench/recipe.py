@@ -23,6 +23,9 @@ from ns_bench.fields import amendments, build, declared, default, replaced, tabl
 SCHEMA = 1
 """Version of the recipe format; part of every id."""
 
+EVALUATIONS = 10
+"""How often a run looks at its validation rows while it trains."""
+
 NO_FILES = ("digits", "glyphs")
 """Data sets that come with installed packages; every other one is in files."""
 

@@ -41,7 +41,7 @@ def live(describe: Callable[[Progress], Text]) -> Iterator[Callable[[Progress], 
     Failures and notes are printed as they come, so that none scrolls out unseen.
     """
     console = Console(highlight=False)
-    said: set[str] = set()
+    printed: set[str] = set()
     last = 0.0
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Live(console=console)) if console.is_terminal else None
@@ -50,8 +50,8 @@ def live(describe: Callable[[Progress], Text]) -> Iterator[Callable[[Progress], 
             nonlocal last
             news = [f"failed: {run_id}: {why}" for run_id, why in progress.failed.items()]
             for item in [*progress.notes, *news]:
-                if item not in said:
-                    said.add(item)
+                if item not in printed:
+                    printed.add(item)
                     style = "bold red" if item.startswith("failed") else "yellow"
                     console.print(Text(item, style=style), soft_wrap=True)
             now = time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ns_bench.data import catalog
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import EVALUATIONS, Recipe
 
 TABLE = Path(__file__).parent / "flops.csv"
 COLUMNS = ("model", "side", "channels", "classes", "forward_flops", "parameters")
@@ -18,9 +18,6 @@ COLUMNS = ("model", "side", "channels", "classes", "forward_flops", "parameters"
 TRAINING = 3
 """Forward and backward pass in forward passes: a backward one takes twice as much (one product
 each for the gradients of inputs and of weights)."""
-
-EVALUATIONS = 11
-"""Passes over the validation rows: ten in training and the last (`selftrain.train`)."""
 
 COPIES = 4
 """Sets of weights in a checkpoint: weights, their average, RMSProp's two."""
@@ -88,7 +85,8 @@ def flops(recipe: Recipe) -> float | None:
     if net is None:
         return None
     data = recipe.data
-    once = catalog.pool_size(data) + data.test + EVALUATIONS * data.validation
+    # Validation rows once more at the end.
+    once = catalog.pool_size(data) + data.test + (EVALUATIONS + 1) * data.validation
     return net.forward * (TRAINING * recipe.passes + once)
 
 

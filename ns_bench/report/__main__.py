@@ -79,17 +79,17 @@ def _report(options: ReportOptions) -> int:
 
 
 def _write(options: ReportOptions, analyses: "list[Analysis]", refresh: int = 0) -> list[str]:
-    """Write every page; returns what to say of it."""
+    """Write every page; returns a line for each."""
     from ns_bench.report import page, scorecard
 
     out: Path = options.out or options.tables or options.runs / "reports"
-    said = []
+    lines = []
     for analysis in analyses:
         folder = out / folder_name(analysis.study, analysis.profile)
-        said.append(f"report: {page.write(analysis, folder, refresh=refresh)}")
+        lines.append(f"report: {page.write(analysis, folder, refresh=refresh)}")
     if options.study == "all":
-        said.append(f"scorecard: {scorecard.write(analyses, out, refresh=refresh)}")
-    return said
+        lines.append(f"scorecard: {scorecard.write(analyses, out, refresh=refresh)}")
+    return lines
 
 
 def _live(options: ReportOptions, seconds: int) -> int:
@@ -106,8 +106,8 @@ def _live(options: ReportOptions, seconds: int) -> int:
             return _report(options)
         states = [a.runs[["run", "state"]].to_numpy().tolist() for a in analyses]
         if states != before or any(run.state == "running" for run in waiting):
-            said = _write(options, analyses, refresh=seconds)
-            print(f"{len(waiting)} runs to go; {said[-1]}", flush=True)
+            lines = _write(options, analyses, refresh=seconds)
+            print(f"{len(waiting)} runs to go; {lines[-1]}", flush=True)
         before = states
         time.sleep(seconds)
 

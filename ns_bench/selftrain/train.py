@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset
 from ns_bench.data.streams import stream
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import EVALUATIONS, Recipe
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.loss import loss_weights
 from ns_bench.selftrain.methods import Method, method_of
@@ -27,9 +27,6 @@ from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.accumulate import Gradients
 from ns_bench.selftrain.scale.parallel import WHOLE, Part
 from ns_bench.selftrain.targets import PseudoLabeled
-
-EVALUATIONS = 10
-"""How often a run looks at its validation rows."""
 
 
 class Diverged(Exception):

@@ -158,7 +158,7 @@ class Search:
         """Return what has been asked for so far. UserError: the file is not this search's."""
         try:
             stored = json.loads(self.file.read_bytes())
-            found = [Trial(**entry) for entry in stored["trials"]]
+            trials = [Trial(**entry) for entry in stored["trials"]]
             belongs = stored["search"] == self.identity
         except FileNotFoundError:
             return []
@@ -167,7 +167,7 @@ class Search:
             raise UserError(why) from None
         if not belongs:
             raise UserError(f"{self.file} belongs to another study or space; move it away")
-        return found
+        return trials
 
     def keep(self, trials: Sequence[Trial]) -> None:
         """Store what has been asked for."""
@@ -177,16 +177,16 @@ class Search:
 
     def standings(self, trials: Sequence[Trial]) -> list[Standing]:
         """Return where every trial stands; a batch is judged by itself and those before it."""
-        found: list[Standing] = []
+        judged: list[Standing] = []
         for number in sorted({trial.batch for trial in trials}):
             batch = [t for t in trials if t.batch == number]
             standings = self._over.get(number, [])
             if [s.trial for s in standings] != batch:
-                standings = self._batch(batch, best_of(found))
+                standings = self._batch(batch, best_of(judged))
                 if all(s.state != "running" for s in standings):
                     self._over[number] = standings  # nothing changes any more
-            found += standings
-        return found
+            judged += standings
+        return judged
 
     def forgive(self) -> None:
         """Let failed runs of its trials be done again."""

@@ -22,15 +22,15 @@ class Choice:
     Attributes:
         fields: of the arm's recipe, as the best trial has them; {} where nothing could be tuned.
         trial: the best trial's number, of so many trials; 0 is the arm's own recipe.
-        score, own: validation top-1 (%) of the best trial and of the arm's own recipe, at tuning
-            seeds; None where nothing was searched, or the own recipe failed.
+        score, untuned: validation top-1 (%) of the best trial and of the arm's own recipe, at
+            tuning seeds; None where nothing was searched, or that recipe failed.
     """
 
     fields: dict[str, Any]
     trial: int
     trials: int
     score: float | None
-    own: float | None
+    untuned: float | None
 
 
 @dataclass(frozen=True)
@@ -79,42 +79,44 @@ def tuned(study: Study, profile: Profile, design: Design, store: Store, wanted: 
     Raises:
         UserError: there is no such search, or several, or one that is not the same for all arms.
     """
-    found = _searches(study, profile, design, store)
-    if not found or (wanted and wanted not in found):
-        if wanted and found:
-            raise unknown("search", wanted, found)
+    stored = _searches(study, profile, design, store)
+    if not stored or (wanted and wanted not in stored):
+        if wanted and stored:
+            raise unknown("search", wanted, stored)
         raise UserError(
             f"--tuned: store {store.root} has no search of {study.name} in profile "
             f"'{profile.name}' as it is; python -m ns_bench.search {study.name} --per-arm makes one"
         )
     searches = {
         name: [search_of(settings, design, arm.name, store, profile) for arm in design.arms]
-        for name, settings in found.items()
+        for name, settings in stored.items()
     }
     whole = [name for name, of in searches.items() if all(s is None or s.trials() for s in of)]
     if not wanted and len(whole) > 1:
         raise UserError(f"--tuned: which search? One of {', '.join(sorted(whole))}")
-    chosen = wanted or (whole or list(found))[0]
+    chosen = wanted or (whole or list(stored))[0]
     choices = {
         arm.name: _choice(search) for arm, search in zip(design.arms, searches[chosen], strict=True)
     }
     counts = {name: choice.trials for name, choice in choices.items() if choice.trials}
     if len(set(counts.values())) > 1:
-        said = ", ".join(f"'{name}' {count}" for name, count in counts.items())
-        raise UserError(f"--tuned: the arms of {chosen} had not the same chance: trials {said}")
+        listed = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+        raise UserError(f"--tuned: the arms of {chosen} had not the same chance: trials {listed}")
     arms = [replace(arm, recipe=arm.recipe.set(choices[arm.name].fields)) for arm in design.arms]
     return Tuned(chosen, replace(design, arms=arms), design, choices)
 
 
 def _searches(study: Study, profile: Profile, design: Design, store: Store) -> dict[str, Settings]:
     """Return {id: settings} of the searches of this very design."""
-    found = {}
+    stored = {}
     for path in sorted((store.root / "searches").glob("*/*.json")):
         settings = _settings(path)
-        whose = (settings.study, settings.profile, settings.design) if settings else None
-        if settings and whose == (study.name, profile.name, fingerprint(design)):
-            found[settings.id] = settings
-    return found
+        if settings is None:
+            continue
+        tuned_design = (settings.study, settings.profile, settings.design)
+        if tuned_design == (study.name, profile.name, fingerprint(design)):
+            stored[settings.id] = settings
+    return stored
 
 
 def _settings(path: Path) -> Settings | None:
@@ -155,5 +157,5 @@ def _choice(search: Search | None) -> Choice:
     if best is None:
         raise UserError(f"--tuned: no trial of '{search.arm}' in {search.settings.id} is complete")
     fields = changes(search.space, best.trial.params)
-    own = standings[0].score if standings[0].state == "complete" else None
-    return Choice(fields, best.trial.number, len(standings), best.score, own)
+    untuned = standings[0].score if standings[0].state == "complete" else None
+    return Choice(fields, best.trial.number, len(standings), best.score, untuned)

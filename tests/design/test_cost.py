@@ -10,11 +10,10 @@ from ns_bench.design import cost
 from ns_bench.design.cost import Shape, network, shape_of
 from ns_bench.design.profile import Gpu, load_profile, profile_names
 from ns_bench.errors import UserError
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import EVALUATIONS, Recipe
 from ns_bench.selftrain import count
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.optimize import make_optimizer, weight_groups
-from ns_bench.selftrain.train import EVALUATIONS
 
 # --- counting -------------------------------------------------------------------------------
 

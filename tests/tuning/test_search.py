@@ -14,10 +14,9 @@ from searches import SPACE, STUDENT, budget, do, finish, score, search
 
 from ns_bench.errors import UserError
 from ns_bench.execute.run_one import Paused, run_one
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import EVALUATIONS, Recipe
 from ns_bench.runs.plan import Task
 from ns_bench.runs.store import Run, Store
-from ns_bench.selftrain.train import EVALUATIONS
 from ns_bench.tuning import Sampler
 from ns_bench.tuning.driver import Budget, Driver
 from ns_bench.tuning.pruning import surely_worse

@@ -100,9 +100,9 @@ def spread(job: str) -> list[str]:
 def largest_array() -> int:
     """Return how many elements the cluster takes in one array (MaxArraySize is one more)."""
     with contextlib.suppress(RuntimeError):
-        found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
-        if found:
-            return max(int(found[1]) - 1, 1)
+        limit = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
+        if limit:
+            return max(int(limit[1]) - 1, 1)
     return 1000
 
 
@@ -140,11 +140,11 @@ class Scheduler:
         return [record for record in self._all_records() if record.get("job")]
 
     def _all_records(self) -> list[dict[str, Any]]:
-        found = []
+        records = []
         for path in (self.root / "arrays").glob("*.json"):
             with contextlib.suppress(ValueError, OSError):
-                found.append(json.loads(path.read_bytes()))
-        return sorted(found, key=lambda record: record["time"])
+                records.append(json.loads(path.read_bytes()))
+        return sorted(records, key=lambda record: record["time"])
 
     def recover(self, cluster: Cluster) -> None:
         """Note the job ids of arrays that an interrupted call handed in, or may have handed in.

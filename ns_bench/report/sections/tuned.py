@@ -61,7 +61,7 @@ def _arms(analysis: Analysis, tuning: Tuning) -> b.Table:
     for then, now in zip(tuning.before.arms, analysis.arms, strict=True):
         values = gains[now.name].dropna().to_numpy()
         choice = tuning.tuned.choices[now.name]
-        score, own = choice.score, choice.own
+        score, own = choice.score, choice.untuned
         rows.append(
             [
                 now.name,
