@@ -1,14 +1,36 @@
-"""What many tests build: generators, networks, labels, batches."""
+"""What many tests build: generators, networks, labels, batches; and what they know to be there."""
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ns_bench.data.split import Dataset
+from ns_bench.data.split import Dataset, Images
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.methods import method_of
 from ns_bench.selftrain.models import Normalise
 from ns_bench.selftrain.rows import Rows, joint_rows
-from ns_bench.selftrain.targets import PseudoLabeled, smooth_one_hot
+from ns_bench.selftrain.targets import PseudoLabeled, SparseTargets, smooth_one_hot
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """Return what has to be there: a result, a teacher, labels."""
+    assert value is not None
+    return value
+
+
+def in_memory(images: Images) -> Tensor:
+    """Return images that have to be in memory, uint8 [N, C, H, W]."""
+    assert isinstance(images, Tensor)
+    return images
+
+
+def dense(targets: Tensor | SparseTargets) -> Tensor:
+    """Return targets that have to be whole, float32 [N, classes]."""
+    assert isinstance(targets, Tensor)
+    return targets
 
 
 def seeded(seed: int = 0) -> torch.Generator:

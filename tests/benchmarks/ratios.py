@@ -147,7 +147,7 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from tests.benchmarks import scaling
+    from . import scaling
 
     machines = []
     for content in contents:

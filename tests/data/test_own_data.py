@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from builders import in_memory
 from photos import (
     POOL,
     alone,  # noqa: F401 (each test has a cache of its own, and no network)
@@ -208,7 +209,7 @@ def test_ten_classes_that_are_somewhere_else(tmp_path):
             folder = "" if part == "extra" else str(int(digits.labels[number]))
             place = tmp_path / "elsewhere" / part / folder / f"{number}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(digits.images[number, 0].numpy()).save(place)
+            Image.fromarray(in_memory(digits.images)[number, 0].numpy()).save(place)
         start += count
     (tmp_path / "ten.toml").write_text(TEN)
     (tmp_path / "which.py").write_text(STUDY)

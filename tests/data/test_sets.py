@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from builders import in_memory, present
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from photos import (
@@ -30,11 +31,10 @@ from ns_bench.data import sets
 from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size, sources_of
 from ns_bench.data.decode import decode
 from ns_bench.data.sets import arrays, hashes, prepare
-from ns_bench.data.split import hidden_labels, load
+from ns_bench.data.split import Images, hidden_labels, load
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
-from ns_bench.report import page
 from ns_bench.selftrain.pseudo import PseudoLabeled, quality
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,8 +43,8 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HUB = ["cifar10", "cifar100", "fashion", "imagenet", "stl10", "svhn"]
 
 
-def keys(images: torch.Tensor) -> list[bytes]:
-    return [image.numpy().tobytes() for image in images]
+def keys(images: Images) -> list[bytes]:
+    return [image.numpy().tobytes() for image in in_memory(images)]
 
 
 def refused(spec: Data, path: Path, tmp_path: Path) -> str:
@@ -83,7 +83,7 @@ def test_profiles_of_hub_sets_are_planned_without_data(name, pool):
     assert profile.pool == pool
     teacher = profile.supervised("small")
     check(profile.student("large", teacher))
-    assert teacher.data.test == files_of(teacher.data).test.images  # the whole of it
+    assert teacher.data.test == present(files_of(teacher.data)).test.images  # the whole of it
 
 
 def test_svhn_is_the_official_recipe():
@@ -91,7 +91,7 @@ def test_svhn_is_the_official_recipe():
     profile = load_profile("svhn")
     student = profile.student("small", profile.supervised("small"))
     train, noise, pseudo = student.train, student.noise, student.pseudo
-    assert student.model == student.teacher.model == "small-b0"
+    assert student.model == present(student.teacher).model == "small-b0"
     assert (student.data.labeled, student.data.validation) == (73_257 - 4_000, 4_000)
     assert (train.batch_size, train.ratio, train.loss) == (128, 5, "ratio")
     assert student.steps == pytest.approx(109_474, rel=0.002)
@@ -154,11 +154,12 @@ def test_every_kind_of_copy_is_the_same_data(kind, tmp_path):
     read = arrays(spec(**POOL), tmp_path / "runs")
     assert read.labeled.images.shape == (60, 3, 8, 8)
     assert read.labeled.labels.dtype == np.int64
-    for table, rows in ((read.labeled, found["train"]), (read.test, found["test"])):
+    unlabeled = present(read.unlabeled)
+    for table, rows in ((read.labeled, found["train"]), (present(read.test), found["test"])):
         expected = {(np.asarray(r["image"]).transpose(2, 0, 1).tobytes(), r["label"]) for r in rows}
-        got = zip(table.images, table.labels.tolist(), strict=True)
+        got = zip(table.images, present(table.labels).tolist(), strict=True)
         assert {(image.tobytes(), label) for image, label in got} == expected
-    assert sorted(np.bincount(read.unlabeled.labels)) == [10, 10, 10]
+    assert sorted(np.bincount(present(unlabeled.labels))) == [10, 10, 10]
     assert read.unreadable == 0
 
 
@@ -195,7 +196,7 @@ def test_a_hub_set_is_asked_for_by_its_name_and_configuration(tmp_path, monkeypa
     name = ("ufldl-stanford/svhn", "cropped_digits")
     assert asked == [(*name, "train"), (*name, "test"), (*name, "extra")]
     assert len(load(data, 0, tmp_path / "runs").unlabeled) == 30
-    assert hidden_labels(data, 0, tmp_path / "runs").bincount().tolist() == [10, 10, 10]
+    assert present(hidden_labels(data, 0, tmp_path / "runs")).bincount().tolist() == [10, 10, 10]
 
 
 def test_a_set_is_decoded_once(tmp_path, monkeypatch, capsys):
@@ -217,7 +218,7 @@ def test_a_run_decodes_what_is_no_longer_there(tmp_path):
         for file in folder.iterdir():
             file.unlink()
     again = load(spec(), 0, tmp_path / "runs")
-    assert torch.equal(before.test.images, again.test.images)
+    assert torch.equal(in_memory(before.test.images), in_memory(again.test.images))
     assert before.facts == again.facts
 
 
@@ -254,7 +255,7 @@ def test_parts_come_from_their_splits(tmp_path):
     whole = arrays(data, store)
     one, other = load(data, 0, store), load(data, 1, store)
     train, test, extra = (
-        {image.tobytes() for image in table.images}
+        {image.tobytes() for image in present(table).images}
         for table in (whole.labeled, whole.test, whole.unlabeled)
     )
     assert [len(p) for p in (one.labeled, one.validation, one.test, one.unlabeled)] == [
@@ -276,7 +277,7 @@ def test_without_a_pool_of_its_own_the_rest_is_the_pool(tmp_path):
     assert len(split.unlabeled) == 60 - 12 - 9 == pool_size(spec())
     parts = [*keys(split.labeled.images), *keys(split.validation.images)]
     assert len({*parts, *keys(split.unlabeled.images)}) == 60
-    assert hidden_labels(spec(), 3, store).bincount().sum() == 39
+    assert present(hidden_labels(spec(), 3, store)).bincount().sum() == 39
 
 
 def test_all_that_validation_leaves_can_be_labeled(tmp_path):
@@ -288,7 +289,9 @@ def test_all_that_validation_leaves_can_be_labeled(tmp_path):
 def test_mean_and_std_are_exact(tmp_path):
     data = spec(**POOL)
     split = load(data, 0, noted(tmp_path, data, train=60, test=24, extra=30))
-    train = torch.cat([split.labeled.images, split.unlabeled.images]).double()
+    train = torch.cat(
+        [in_memory(part.images) for part in (split.labeled, split.unlabeled)]
+    ).double()
     assert torch.allclose(split.mean.flatten().double(), train.mean((0, 2, 3)), rtol=1e-6)
     assert torch.allclose(split.std.flatten().double(), train.std((0, 2, 3)), rtol=1e-6)
 
@@ -519,7 +522,7 @@ def test_many_unreadable_images_are_named(tmp_path):
 def test_wrong_columns_splits_and_sizes(tmp_path):
     place = tmp_path / "photos"
     photos({"train": 60, "test": 24}).save_to_disk(place)
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"files__image": "imag"}, "'imag': did you mean 'image'?"),
         ({"files__label": "lable"}, "'lable': did you mean 'label'?"),
         ({"files__labeled__split": "trian"}, "'trian': did you mean 'train'?"),
@@ -591,19 +594,6 @@ def test_missing_data_says_what_to_download_and_where_to_put_it(tmp_path):
 
 
 # --- the rest -------------------------------------------------------------------------------
-
-
-def test_the_reported_svhn_numbers_stand_in_reports_of_svhn():
-    from types import SimpleNamespace
-
-    profile = load_profile("svhn")
-    heading, table = page._reported(SimpleNamespace(profile=profile))
-    assert heading.text == "Reported for svhn"
-    assert [row[:2] for row in table.rows][:2] == [
-        ["B0 supervised", "97.90"],
-        ["B0 student", "98.60"],
-    ]
-    assert not page._reported(SimpleNamespace(profile=load_profile("digits")))
 
 
 def test_a_hash_is_of_content():

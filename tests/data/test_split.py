@@ -5,17 +5,19 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from builders import in_memory, present
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ns_bench.data.catalog import CATALOG, Facts, check, pool_size
-from ns_bench.data.split import SOURCES, Dataset, Labeled, Unlabeled, hidden_labels, load
+from ns_bench.data.split import SOURCES, Dataset, Images, Labeled, Unlabeled, hidden_labels, load
 from ns_bench.data.streams import stream, stream_seed
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
@@ -27,9 +29,9 @@ DIGITS = Data()
 PARTS = ("labeled", "unlabeled", "validation", "test")
 
 
-def keys(images: Tensor) -> Counter[bytes]:
+def keys(images: Images) -> Counter[bytes]:
     """Return how often each image is there."""
-    return Counter(image.numpy().tobytes() for image in images)
+    return Counter(image.numpy().tobytes() for image in in_memory(images))
 
 
 @cache
@@ -70,9 +72,9 @@ def test_sizes(seed):
         images = getattr(split, part).images
         assert images.dtype == torch.uint8
         assert images.shape[1:] == (1, 8, 8)
-    for part in (split.labeled, split.validation, split.test):
-        assert part.labels.dtype == torch.int64
-        assert part.labels.shape == (len(part),)
+    for known in (split.labeled, split.validation, split.test):
+        assert known.labels.dtype == torch.int64
+        assert known.labels.shape == (len(known),)
 
 
 @pytest.mark.parametrize("labeled", [10, 50, 300])
@@ -92,9 +94,12 @@ def test_pixels_are_those_of_the_source_and_use_the_whole_range():
 
 
 def with_labels(split: Dataset, spec: Data, seed: int) -> list[tuple[Tensor, Tensor]]:
-    hidden = hidden_labels(spec, seed)
-    named = [(part.images, part.labels) for part in (split.labeled, split.validation, split.test)]
-    return [*named, (split.unlabeled.images, hidden)]
+    hidden = present(hidden_labels(spec, seed))
+    named = [
+        (in_memory(part.images), part.labels)
+        for part in (split.labeled, split.validation, split.test)
+    ]
+    return [*named, (in_memory(split.unlabeled.images), hidden)]
 
 
 def labelled_keys(images: Tensor, labels: Tensor) -> Counter[tuple[bytes, int]]:
@@ -234,7 +239,7 @@ def test_the_split_is_the_documented_one():
         assert torch.equal(getattr(split, part).images, images[rows])
     for part in ("test", "validation", "labeled"):
         assert torch.equal(getattr(split, part).labels, labels[expected[part]])
-    assert torch.equal(hidden_labels(DIGITS, 6), labels[expected["unlabeled"]])
+    assert torch.equal(present(hidden_labels(DIGITS, 6)), labels[expected["unlabeled"]])
 
 
 # --- no label leaks -------------------------------------------------------------------------
@@ -264,21 +269,22 @@ def test_a_dataset_holds_no_tensor_with_labels_of_the_pool():
     assert sorted(len(t) for t in found) == [50, 100, 500]
     # nor a view of a longer one
     assert sorted(t.untyped_storage().nbytes() // 8 for t in found) == [50, 100, 500]
-    pool = split.unlabeled.images
+    pool = in_memory(split.unlabeled.images)
     assert pool.untyped_storage().nbytes() == pool.numel()
 
 
 def test_a_dataset_cannot_be_given_labels_later():
     pool = load(DIGITS, 0).unlabeled
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        pool.labels = torch.zeros(1147)
+    for name in ("labels", "images"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(pool, name, torch.zeros(1147))
 
 
 def test_hidden_labels_are_those_of_the_pool():
     images, labels = everything()
     of_image = {image.numpy().tobytes(): label for image, label in zip(images, labels, strict=True)}
-    hidden = hidden_labels(DIGITS, 9)
-    pool = load(DIGITS, 9).unlabeled.images
+    hidden = present(hidden_labels(DIGITS, 9))
+    pool = in_memory(load(DIGITS, 9).unlabeled.images)
     assert hidden.dtype == torch.int64
     assert len(hidden) == len(pool) == 1147
     assert hidden.tolist() == [int(of_image[image.numpy().tobytes()]) for image in pool]
@@ -286,7 +292,11 @@ def test_hidden_labels_are_those_of_the_pool():
 
 def test_mean_and_std_are_those_of_training_pixels_only():
     split = load(DIGITS, 0)
-    train = torch.cat([split.labeled.images, split.unlabeled.images]).double().numpy()
+    train = (
+        torch.cat([in_memory(part.images) for part in (split.labeled, split.unlabeled)])
+        .double()
+        .numpy()
+    )
     everyone = np.concatenate([getattr(split, part).images.double().numpy() for part in PARTS])
     for tensor in (split.mean, split.std):
         assert tensor.shape == (1, 1, 1)
@@ -305,7 +315,9 @@ def test_mean_and_std_are_by_channel(monkeypatch):
     labels = torch.arange(40) // 2 % 2
     add_source(monkeypatch, "colour", images, labels)
     split = load(Data("colour", labeled=10, validation=0, test=4), 0)
-    train = torch.cat([split.labeled.images, split.unlabeled.images]).double()
+    train = torch.cat(
+        [in_memory(part.images) for part in (split.labeled, split.unlabeled)]
+    ).double()
     assert split.classes == 2
     assert split.mean.shape == split.std.shape == (3, 1, 1)
     assert split.mean.flatten().tolist() == pytest.approx(train.mean((0, 2, 3)).tolist())
@@ -364,7 +376,7 @@ def test_the_catalog_tells_the_truth():
     for name, facts in finite.items():
         source = SOURCES[name]()
         assert facts == Facts(len(source), int(source.labels.max()) + 1)
-        assert source.labels.unique().tolist() == list(range(facts.classes))
+        assert source.labels.unique().tolist() == list(range(present(facts.classes)))
 
 
 def test_a_plan_is_checked_without_torch():
@@ -415,6 +427,7 @@ def test_golden_streams(names, expected):
 
 
 def test_streams_are_apart_and_repeat():
+    names: list[tuple[Any, ...]]
     names = [(0, "split"), (1, "split"), (0, "order"), (0, "order", 1), (0, "order", 2), (0, 12)]
     names += [(0, 1, 2), (0, "init", 0), (0, "init", 1)]
     draws = [tuple(torch.rand(4, generator=stream(*n)).tolist()) for n in names]
@@ -463,7 +476,7 @@ def test_parts_of_glyphs_share_no_image():
 @pytest.mark.parametrize("kind", ["characters", "blends", "noise"])
 def test_glyphs_out_of_domain_have_no_label(kind):
     spec = glyphs_of(out_of_domain=0.4, glyphs__foreign=kind)
-    truth = hidden_labels(spec, 0)
+    truth = present(hidden_labels(spec, 0))
     assert (truth == -1).sum() == 120
     assert truth[truth >= 0].bincount().tolist() == [18] * 10
     assert len(load(spec, 0).unlabeled) == 300
@@ -471,7 +484,8 @@ def test_glyphs_out_of_domain_have_no_label(kind):
 
 
 def test_an_imbalanced_pool_of_glyphs():
-    counts = hidden_labels(glyphs_of(imbalance=10, unlabeled=3000), 0).bincount().sort().values
+    truth = present(hidden_labels(glyphs_of(imbalance=10, unlabeled=3000), 0))
+    counts = truth.bincount().sort().values
     assert counts.sum() == 3000
     assert counts[-1] / counts[0] == pytest.approx(10, rel=0.05)
 
@@ -521,7 +535,7 @@ def test_a_pool_of_the_other_set_is_the_seeds_and_of_the_size_asked_for():
 
 
 def test_the_truth_of_a_pool_is_known_where_both_sets_show_the_same_classes():
-    truth = hidden_labels(Data(source="glyphs"), 0)
+    truth = present(hidden_labels(Data(source="glyphs"), 0))
     assert truth.bincount().tolist() == [115] * 7 + [114] * 3
     letters = dataclasses.replace(Data().glyphs, classes=25)
     assert hidden_labels(Data(source="glyphs", glyphs=letters), 0) is None

@@ -1,5 +1,6 @@
 """What is published is what its tables say, byte for byte; the HTML pages can be made of it."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pytest
 
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile
-from ns_bench.report import html, latex, scorecard
+from ns_bench.report import blocks, html, latex, scorecard
 from ns_bench.report import markdown as md
 from ns_bench.report.page import content, markdown, tables
+from ns_bench.report.sections import arms
 from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.sources import from_tables
 
@@ -58,3 +60,16 @@ def test_the_scorecard_is_what_the_tables_say():
         scorecard.frame(analyses).to_csv(index=False) == (PUBLISHED / "scorecard.csv").read_text()
     )
     assert "<h1>Scorecard</h1>" in html.render(page, {})
+
+
+def test_the_reported_svhn_numbers_stand_in_reports_of_svhn():
+    digits = analysis_of("teacher_size-digits")
+    svhn = arms.published(replace(digits, profile=load_profile("svhn")))
+    (table,) = [block for block in svhn if getattr(block, "title", "") == "Reported for svhn"]
+    assert isinstance(table, blocks.Table)
+    assert [row[:2] for row in table.rows][:2] == [
+        ["B0 supervised", "97.90"],
+        ["B0 student", "98.60"],
+    ]
+    headings = [block.text for block in arms.published(digits) if isinstance(block, blocks.Heading)]
+    assert headings == ["The paper beside it"]

@@ -152,7 +152,7 @@ def test_one_process_shares_with_nobody() -> None:
     assert parallel.joint_share([3, 9]) == slice(None)
     value = torch.ones(2)
     assert parallel.mean(value) is value
-    assert parallel.assembled(value, 2) is value
+    assert parallel.assembled(value, slice(None), 2) is value
 
 
 # Exchanges
@@ -160,6 +160,7 @@ def test_one_process_shares_with_nobody() -> None:
 
 def exchanges() -> dict[str, Any]:
     rank, rows = dist.get_rank(), torch.arange(7.0).half()
+    taken = parallel.share(7).rows
     raised = {}
     for name, error in {"held": Held("by someone"), "user": UserError("no")}.items():
         try:
@@ -175,7 +176,7 @@ def exchanges() -> dict[str, Any]:
         "some": parallel.any_rank(rank == 1),
         "none": parallel.any_rank(False),
         "leader": parallel.on_leader(lambda: {"rank": dist.get_rank()}),
-        "assembled": parallel.assembled(rows[parallel.share(7).rows], 7),
+        "assembled": parallel.assembled(rows[taken], taken, 7),
         "joint": parallel.joint_share([3, 5]),
         "raised": raised,
     }
@@ -216,7 +217,7 @@ def normalised(name: str, rows: slice, dtype: torch.dtype) -> dict[str, Tensor]:
     model = parallel.replicate(nn.Sequential(norm)) if list(norm.parameters()) else norm
     if model is norm and parallel.world() > 1:  # DDP refuses networks without parameters
         norm.forward = lambda x: parallel._synchronised(norm, x)  # type: ignore
-    found = {}
+    found: dict[str, Tensor] = {}
     for seed in (0, 1):
         shape = (7, 4) if name == "of rows" else (7, 4, 3, 5)
         scale = torch.arange(1.0, 29).view(7, 4, *[1] * (len(shape) - 2))  # no row is like another

@@ -16,14 +16,8 @@ from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
 from ns_bench.recipe import PseudoLabels, Recipe
 from ns_bench.selftrain.pseudo import pseudo_label, quality
-from ns_bench.selftrain.scale.shards import (
-    bounds,
-    confidence,
-    probabilities,
-    pseudo_label_sparse,
-    select,
-    sparse,
-)
+from ns_bench.selftrain.scale.shards import bounds, pseudo_label_sparse, select
+from ns_bench.selftrain.targets import confidence, probabilities, sparse
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
