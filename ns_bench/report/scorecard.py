@@ -175,7 +175,7 @@ def _forest(finding: Finding, profiles: Sequence[str]) -> b.Forest:
     marks, words = [], []
     for profile, (_, result) in finding.results.items():
         if (c := result.contrast) is not None:
-            low, high = (None, None) if math.isnan(c.low) else (c.low, c.high)
+            low, high = (c.low, c.high) if math.isfinite(c.high - c.low) else (None, None)
             marks.append(b.Mark(profile, c.mean, low, high, profiles.index(profile)))
             words.append(f"{profile} {effect(c)}")
     paper = finding.first.paper

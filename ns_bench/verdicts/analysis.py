@@ -13,16 +13,15 @@ from ns_bench.design.profile import Profile
 from ns_bench.errors import unknown
 from ns_bench.robustness import groups_in
 from ns_bench.verdicts import paper
+from ns_bench.verdicts.judge import Decision, Evidence, chance, interval, judge
+from ns_bench.verdicts.sequential import Schedule
 from ns_bench.verdicts.statistics import (
-    Array,
     Contrast,
     Interval,
     Verdict,
-    claim_p,
     holm,
     mean_interval,
     paired_contrast,
-    seeds_needed,
     verdict,
     weakest,
 )
@@ -53,10 +52,12 @@ class ClaimResult:
     """A claim with its evidence.
 
     Attributes:
-        contrast: the one shown; of several the weakest, which `label` then names.
+        contrast: the one shown, at the look that its verdict rests on, with its repeated interval;
+            of several the weakest, which `label` then names. Before the first look it is interim.
         n: seeds at which every arm of the claim is done.
-        p: of the claim, before Holm's correction over the study.
-        seeds: how many a verdict would need in all, if known.
+        p: of the claim, before its correction over the study.
+        decision: of the look; None of a claim that cannot be tested, or has no data.
+        chance: that going on to the last look decides an open claim; nan where it does not go on.
         paper: the paper's effect, where it has figures for it.
     """
 
@@ -67,7 +68,8 @@ class ClaimResult:
     p: float
     p_holm: float
     verdict: Verdict
-    seeds: int | None
+    decision: Decision | None
+    chance: float
     paper: paper.Effect | None
 
 
@@ -98,11 +100,13 @@ class Analysis:
         foreign: how many runs have another recipe than the profile gives their arm.
         changed: fields set by hand; they are named in the title.
         tuning: where each arm has the best recipe of its own search.
+        schedule: of the looks at which claims are judged; of one look where `seeds` was fixed.
     """
 
     study: Study
     profile: Profile
     seeds: int
+    schedule: Schedule
     runs: pd.DataFrame
     curves: pd.DataFrame
     arms: list[ArmSummary]
@@ -164,10 +168,14 @@ def analyse(
     curves: pd.DataFrame,
     seeds: int,
     changed: Mapping[str, str] | None = None,
+    schedule: Schedule | None = None,
 ) -> Analysis:
     """Compute every statistic of the report from the tables alone.
 
     Contrasts use the seeds at which all arms of their claim are done; n says how many those are.
+
+    Args:
+        schedule: of the looks at which claims are judged; one look at `seeds` without one.
 
     Raises:
         UserError: the tables have an arm that the design has not.
@@ -178,14 +186,16 @@ def analyse(
         if name not in names:
             raise unknown(f"arm of study '{study.name}'", name, names)
     top1 = _values(arms, names, seeds)
+    schedule = schedule or Schedule.fixed(seeds)
     return Analysis(
         study=study,
         profile=profile,
         seeds=seeds,
+        schedule=schedule,
         runs=runs,
         curves=curves,
         arms=_arms(design, arms, top1),
-        claims=_claims(study, design, profile, arms, seeds),
+        claims=_claims(study, design, profile, arms, seeds, schedule),
         unfinished=_unfinished(runs),
         foreign=_foreign(design, arms, seeds),
         changed=dict(changed or {}),
@@ -254,50 +264,78 @@ def by_seed(claim: Claim, values: pd.DataFrame) -> list[pd.Series]:
 
 
 def _claims(
-    study: Study, design: Design, profile: Profile, arms: pd.DataFrame, seeds: int
+    study: Study,
+    design: Design,
+    profile: Profile,
+    arms: pd.DataFrame,
+    seeds: int,
+    schedule: Schedule,
 ) -> list[ClaimResult]:
-    """Judge every claim, Holm over those that can be tested."""
+    """Judge every claim, at one error rate over those that can be tested."""
     names = [arm.name for arm in design.arms]
-    differences: list[list[Array]] = [
-        [d.to_numpy() for d in by_seed(claim, _values(arms, names, seeds, claim.metric))]
-        for claim in design.claims
-    ]
-    contrasts = [
-        [paired_contrast(d, claim.kind, claim.smallest_effect) for d in values]
-        for claim, values in zip(design.claims, differences, strict=True)
-    ]
-    p = np.array([claim_p(c, k.kind) for k, c in zip(design.claims, contrasts, strict=True)])
-    testable = np.array([not claim.untestable for claim in design.claims], dtype=bool)
-    p_holm = np.full(len(p), np.nan)
-    p_holm[testable] = holm(p[testable])
-    family = int(testable.sum())
+    tables = {c.metric: _values(arms, names, seeds, c.metric) for c in design.claims}
+    found = [by_seed(claim, tables[claim.metric]) for claim in design.claims]
+    testable = [i for i, claim in enumerate(design.claims) if not claim.untestable]
+    family = [_evidence(design.claims[i], found[i]) for i in testable]
+    decisions = dict(zip(testable, judge(family, schedule), strict=True))
     results = []
     for i, claim in enumerate(design.claims):
-        mine = contrasts[i]
-        said = _judge(claim, profile, mine, float(p_holm[i]), family, seeds)
-        shown = mine[said.shown] if mine else None
-        needed = None
-        if said.word == "inconclusive" and shown is not None and shown.n == seeds:
-            needed = seeds_needed(
-                differences[i][said.shown],
-                family,
-                kind=claim.kind,
-                smallest_effect=claim.smallest_effect,
-            )
+        decision = decisions.get(i)
+        contrasts = []
+        if decision is not None and decision.seeds:
+            contrasts = _judged(family[testable.index(i)], decision, family, schedule)
+        elif found[i]:
+            contrasts = [_interim(claim, values) for values in found[i]]
+        said = _verdict(claim, profile, contrasts, decision, schedule)
+        shown = contrasts[said.shown] if contrasts else None
         results.append(
             ClaimResult(
                 claim=claim,
                 contrast=shown,
-                label=label(claim.contrasts[said.shown]) if len(mine) > 1 else "",
-                n=shown.n if shown else 0,
-                p=float(p[i]),
-                p_holm=float(p_holm[i]),
+                label=label(claim.contrasts[said.shown]) if len(contrasts) > 1 else "",
+                n=len(found[i][0]) if found[i] else 0,
+                p=decision.p if decision and contrasts else math.nan,
+                p_holm=decision.p_adjusted if decision and contrasts else math.nan,
                 verdict=said,
-                seeds=needed,
+                decision=decision if contrasts else None,
+                chance=_chance(family[testable.index(i)], decision, schedule)
+                if decision
+                else math.nan,
                 paper=_paper(study, claim),
             )
         )
     return results
+
+
+def _evidence(claim: Claim, values: list[pd.Series]) -> Evidence:
+    """Return the values of seeds 0, 1, ... up to the first that lacks a run."""
+    index = list(values[0].index) if values else []
+    ahead = int(np.cumprod([seed == i for i, seed in enumerate(index)], dtype=int).sum())
+    differences = [d.to_numpy()[:ahead] for d in values] or [np.empty(0)] * len(claim.contrasts)
+    return Evidence(claim.kind, claim.smallest_effect, tuple(differences))
+
+
+def _judged(
+    evidence: Evidence, decision: Decision, family: list[Evidence], schedule: Schedule
+) -> list[Contrast]:
+    """Return a claim's contrasts at its look, with their repeated intervals."""
+    contrasts = []
+    for i, values in enumerate(evidence.differences):
+        plain = paired_contrast(values[: decision.seeds], evidence.kind, evidence.smallest_effect)
+        low, high = interval(evidence, i, decision, family, schedule)
+        contrasts.append(replace(plain, low=low, high=high))
+    return contrasts
+
+
+def _chance(evidence: Evidence, decision: Decision, schedule: Schedule) -> float:
+    goes_on = decision.word == "inconclusive" and 1 < decision.seeds < schedule.maximum
+    return chance(evidence, decision, schedule) if goes_on else math.nan
+
+
+def _interim(claim: Claim, values: pd.Series) -> Contrast:
+    """Return a contrast before its first look: there is no interval that may be looked at."""
+    plain = paired_contrast(values.to_numpy(), claim.kind, claim.smallest_effect)
+    return replace(plain, low=math.nan, high=math.nan)
 
 
 def _paper(study: Study, claim: Claim) -> paper.Effect | None:
@@ -306,16 +344,15 @@ def _paper(study: Study, claim: Claim) -> paper.Effect | None:
     return paper.effect(study.name, claim.paper) if known else None
 
 
-def _judge(
+def _verdict(
     claim: Claim,
     profile: Profile,
     contrasts: list[Contrast],
-    p_holm: float,
-    family: int,
-    seeds: int,
+    decision: Decision | None,
+    schedule: Schedule,
 ) -> Verdict:
-    """Return the verdict on a claim; there is none before all seeds are in."""
-    if claim.untestable:
+    """Return the verdict on a claim; there is none before its first look is complete."""
+    if decision is None:
         return Verdict("not testable", claim.untestable)
     if not contrasts:
         return Verdict("inconclusive", "no seed has all the runs this claim compares")
@@ -323,20 +360,22 @@ def _judge(
     if not profile.verdict:
         why = f"profile '{profile.name}' is a trial run: no verdict"
         return Verdict("not testable", why, shown)
-    if contrasts[shown].n < seeds:
+    if not decision.seeds:
         return Verdict(
             "inconclusive",
-            f"only {contrasts[shown].n} of {seeds} seeds have all the runs this claim compares; "
-            f"interim mean difference {contrasts[shown].mean:+.2f} {claim.unit}",
+            f"only {contrasts[shown].n} of {schedule.looks[0]} seeds have all the runs this claim "
+            f"compares; interim mean difference {contrasts[shown].mean:+.2f} {claim.unit}",
             shown,
         )
+    share = schedule.spending[schedule.looks.index(decision.seeds)]
     return verdict(
+        decision.word,
         contrasts,
-        p_holm,
+        decision.p_adjusted,
         kind=claim.kind,
         smallest_effect=claim.smallest_effect,
         unit=claim.unit,
-        family=family,
+        floor=decision.open * 2.0 ** (1 - decision.seeds) / share,
         names=[label(weights) for weights in claim.contrasts],
     )
 

@@ -217,9 +217,10 @@ class _Tests:
         for_it, against = self.shares.index(share), self.against
         up, down = self.up[..., look], self.down[..., look]
         if self.claim.kind == "greater":
-            if (up[:, for_it, 0] & down[:, against, 2]).all():
+            small = up[:, for_it, 0] & down[:, against, 2]
+            if small.all():
                 return "equivalent"
-            claimed, beyond = up[:, for_it, 1], down[:, against, 1]
+            claimed, beyond = up[:, for_it, 1] & ~small, down[:, against, 1]
         elif self.claim.kind == "not worse":
             claimed, beyond = up[:, for_it, 0], down[:, against, 0]
         else:
@@ -256,3 +257,24 @@ class _Tests:
                 p = self.p[contrast, level, shift, look] if ahead or two_sided else 1.0
                 largest = max(largest, float(p))
         return largest
+
+
+def chance(
+    claim: Evidence, decision: Decision, schedule: Schedule, alpha: float = 0.05, draws: int = 200
+) -> float:
+    """Return how likely an open claim is to be decided by the schedule's last look.
+
+    Seeds to come are drawn from those that are there: their spread as it is, their mean as
+    uncertain as it is (a bootstrap of both). The other claims are taken to stay as they are.
+    """
+    seen = np.column_stack(claim.differences)[: decision.seeds]
+    draw = np.random.default_rng(0)
+    residuals = seen - seen.mean(axis=0)
+    futures = []
+    for _ in range(draws):
+        mean = seen[draw.integers(len(seen), size=len(seen))].mean(axis=0)
+        more = residuals[draw.integers(len(seen), size=schedule.maximum - len(seen))]
+        path = np.vstack([seen, mean + more])
+        futures.append([Evidence(claim.kind, claim.smallest_effect, tuple(path.T))])
+    decided = judge_studies(futures, schedule, alpha / decision.open, exact=10)
+    return sum(found[0].word != "inconclusive" for found in decided) / draws

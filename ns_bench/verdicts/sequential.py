@@ -252,19 +252,26 @@ def _bound(
 ) -> float:
     """Return the shift above which all are rejected as too high, to 1/16000 of their range."""
 
-    def last_kept(shifts: Array) -> int:
+    def last_kept(shifts: Array, levels: Sequence[float] = levels) -> int:
         walked = walk(differences - shifts[:, None], schedule, levels, exact)
         kept = np.flatnonzero(rejected(walked)[-1, :, -1] >= 0)
         return int(kept[-1]) if len(kept) else -1
+
+    def between(low: float, high: float, levels: Sequence[float]) -> tuple[float, float]:
+        for _ in range(rounds):
+            grid = np.linspace(low, high, sections + 1)
+            last = last_kept(grid[1:-1], levels) + 1
+            low, high = float(grid[last]), float(grid[last + 1])
+        return low, high
 
     if not schedule.complete(len(differences)):
         return np.inf
     last = last_kept(np.array(shifts))  # the first, below every difference, is not too high
     if last == len(shifts) - 1:
         return np.inf
-    low, high = shifts[last], shifts[last + 1]
-    for _ in range(7):
-        grid = np.linspace(low, high, 5)
-        last = last_kept(grid[1:-1]) + 1
-        low, high = grid[last], grid[last + 1]
-    return float(low + high) / 2
+    bits = max(2, 14 - len(differences))  # few patterns are quick: more shifts at a time
+    sections, rounds = 2**bits, -(-14 // bits)
+    low, high = between(shifts[last], shifts[last + 1], levels[-1:])
+    if last_kept(np.array([high])) == 0:  # a larger level keeps what the last one rejects
+        low, high = between(shifts[last], shifts[last + 1], levels)
+    return (low + high) / 2

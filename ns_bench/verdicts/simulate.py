@@ -103,7 +103,7 @@ def table(studies: int, schedule: Schedule | None = None) -> list[str]:
     for shape in SHAPES:
         for family in FAMILIES:
             run = partial(simulate, family, shape, schedule=schedule)
-            count = max(studies // family, min(studies, 400))
+            count = max(studies // family, min(studies, 200))
             false.append(
                 [
                     *(shape, str(family)),
@@ -171,8 +171,8 @@ def _run(options: _Options) -> int:
         "",
         f"Made by `python -m ns_bench.verdicts.simulate --studies {options.studies}` in "
         f"{minutes:.0f} minutes of one core: {options.studies} studies a cell of one claim, "
-        f"{max(options.studies // 4, min(options.studies, 400))} of four and "
-        f"{max(options.studies // 8, min(options.studies, 400))} of eight. `skewed` (skewness 1.4) "
+        f"{max(options.studies // 4, min(options.studies, 200))} of four and "
+        f"{max(options.studies // 8, min(options.studies, 200))} of eight. `skewed` (skewness 1.4) "
         "is outside of what the tests promise: arms that are alike have symmetric differences, "
         "arms with unequal tails may not.",
     ]

@@ -1,10 +1,11 @@
 """From paired measurements to a verdict: arrays in, frozen dataclasses out.
 
 The protocol is the design's ("Seeds and statistics"): one value per end-to-end seed, arms paired
-by seed, t-intervals for means, exact sign-flip p-values, and Holm within a study's family. Every
-kind of claim has a p-value of the null that it has to beat, so that one family holds them all: a
-difference of 0 ("greater"), one of minus the smallest effect of interest ("not worse"), or one of
-± that effect ("equivalent"). Everything answers in the unit of the values it was given.
+by seed, t-intervals for means, exact sign-flip p-values, and Holm over arms. Claims are judged by
+`ns_bench.verdicts.judge`; here their verdicts are put into a sentence. Every kind of claim has a
+null that it has to beat: a difference of 0 ("greater"), one of minus the smallest effect of
+interest ("not worse"), or one of ± that effect ("equivalent"). Everything answers in the unit of
+the values it was given.
 
 scipy is imported where it is used: importing it takes longer than many commands run.
 """
@@ -127,15 +128,6 @@ def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) ->
     return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
 
 
-def claim_p(contrasts: Sequence[Contrast], kind: Kind) -> float:
-    """Return the p-value of a claim that holds only if each of its contrasts does.
-
-    The largest of theirs, without correction (intersection-union); nan without contrasts. Of
-    several, one that points the other way counts as 1: its two-sided p says nothing for the claim.
-    """
-    return max((_support_p(c, kind, len(contrasts)) for c in contrasts), default=math.nan)
-
-
 def weakest(
     contrasts: Sequence[Contrast],
     kind: Kind,
@@ -238,23 +230,24 @@ def equivalent(contrast: Interval, margin: float) -> bool:
 
 
 def verdict(
+    word: Word,
     contrasts: Sequence[Contrast],
     p_adjusted: float,
     *,
     kind: Kind,
     smallest_effect: float,
     unit: str = "points",
-    family: int = 1,
+    floor: float = 0.0,
     alpha: float = 0.05,
     names: Sequence[str] = (),
 ) -> Verdict:
-    """Put the evidence on a claim into one word, with its reason.
+    """Put the reason for a word on a claim into a sentence.
 
-    contrasts: of the claim, each with the p of its `kind`; of several, each has to hold.
-    kind: "greater" claims a difference or slope above 0, "not worse" one above minus the smallest
-    effect of interest, "equivalent" one between minus and plus that effect.
+    word: the decision of `judge`, which can be read off the intervals as well.
+    contrasts: of the claim, each with its repeated interval; of several, each has to hold.
     smallest_effect: the smallest effect of interest, in `unit` like the contrasts.
-    p_adjusted: `claim_p` after Holm over its `family` of claims; nan reads as not shown.
+    p_adjusted: of the claim, over the claims of its study; nan is left out.
+    floor: the lowest `p_adjusted` that so few seeds could have had.
     names: of the contrasts, for the reason.
     Raises ValueError without a contrast, on an unknown kind and on a smallest effect that is
     negative or not finite.
@@ -262,36 +255,22 @@ def verdict(
     _require_claim(kind, smallest_effect)
     if not contrasts:
         raise ValueError("a verdict needs at least one contrast")
-    count = len(contrasts)
-    shown = p_adjusted <= alpha
-    inside = [equivalent(c, smallest_effect) for c in contrasts]
-    against = []
-    for c in contrasts:
-        # Of several contrasts any may contradict, so each is held to alpha / count.
-        rejected = shown if count == 1 else count * family * c.p <= alpha
-        beyond = _beyond(_widened(c, alpha, count), kind, smallest_effect) > 0
-        against.append(beyond and (rejected or kind != "greater"))
+    against = [word == "contradicted" and _beyond(c, kind, smallest_effect) > 0 for c in contrasts]
     which = weakest(contrasts, kind, smallest_effect, against)
     c = contrasts[which]
     size = f"{smallest_effect:.3g} {unit}"
-
-    word: Word = "inconclusive"
-    if kind == "greater" and all(inside):
-        word, why = "equivalent", f"too small to matter, the interval lies inside ±{size}"
-    elif any(against):
-        word, why = "contradicted", _CONTRADICTED[kind].format(size)
-    elif (
-        shown
-        and all(_ahead(c, kind, smallest_effect) > 0 for c in contrasts)
-        and not (kind == "greater" and any(inside))
-    ):
-        word, why = "reproduced", _REPRODUCED[kind].format(size)
+    if word == "equivalent":
+        why = f"too small to matter, the interval lies inside ±{size}"
+    elif word == "contradicted":
+        why = _CONTRADICTED[kind].format(size)
+    elif word == "reproduced":
+        why = _REPRODUCED[kind].format(size)
     else:
-        why = _obstacle(c, kind, smallest_effect, size, family, alpha)
+        why = _obstacle(c, kind, smallest_effect, size, floor, alpha)
     numbers = _numbers(c, p_adjusted, unit)
-    if count > 1:
+    if len(contrasts) > 1:
         name = f", {names[which]}" if names else ""
-        numbers = f"weakest of {count} contrasts{name}: {numbers}"
+        numbers = f"weakest of {len(contrasts)} contrasts{name}: {numbers}"
     return Verdict(word, "; ".join(filter(None, [numbers, why])), which)
 
 
@@ -308,22 +287,17 @@ _CONTRADICTED: dict[Kind, str] = {
 
 
 def _obstacle(
-    c: Contrast, kind: Kind, smallest: float, size: str, family: int, alpha: float
+    c: Contrast, kind: Kind, smallest: float, size: str, floor: float, alpha: float
 ) -> str:
     """Say what stands between the weakest contrast of a claim and a verdict."""
-    floor = family * float(_smallest_p(c.n))
     if c.n < 2:
         return "one seed gives no interval"
     if floor > alpha:
-        return f"too few seeds, {family} x 2 / 2^{c.n} leaves Holm p at {_p(floor)} or above"
+        return f"too few seeds, their Holm p is {_p(floor)} or above whatever they say"
     if kind == "greater":
         if equivalent(c, smallest):
             return f"too small to matter, the interval lies inside ±{size}"
-        if c.low <= 0 <= c.high:
-            return "the interval includes 0"
-        return "the interval excludes 0, but the test does not reject it"
-    if _ahead(c, kind, smallest) > 0:
-        return f"{_REPRODUCED[kind].format(size)}, but the test does not agree"
+        return "the interval includes 0"
     if kind == "not worse":
         return f"the interval reaches below -{size}"
     return f"the interval crosses the edge of ±{size}"
@@ -344,22 +318,14 @@ def _beyond(c: Interval, kind: Kind, smallest: float) -> float:
     return below if kind == "not worse" else max(below, c.low - smallest)
 
 
-def _widened(c: Interval, alpha: float, count: int) -> Interval:
-    """The interval at 1 - alpha / count where it was one at 1 - alpha."""
-    if count == 1 or c.n == 1:
-        return c
-    scale = float(_critical_t(c.n, alpha / count) / _critical_t(c.n, alpha))
-    low, high = (c.mean + scale * (bound - c.mean) for bound in (c.low, c.high))
-    return Interval(c.n, c.mean, c.sd, low, high, confidence=1 - alpha / count)
-
-
 def _numbers(c: Contrast, p_adjusted: float, unit: str) -> str:
     """For instance "mean difference +3.10 points, 95 % interval [+2.20, +4.00], Holm p = .016"."""
-    size = (c.high - c.low) / 2 or abs(c.mean)
+    width = (c.high - c.low) / 2
+    size = width if 0 < width < math.inf else abs(c.mean)
     # Two digits of the half-width, so that a small slope does not print as +0.00.
     places = min(6, max(2, 1 - math.floor(math.log10(size)))) if size > 0 else 2
     parts = [f"mean difference {c.mean:+.{places}f} {unit}"]
-    if c.n > 1:
+    if not math.isnan(c.low):
         bounds = f"[{c.low:+.{places}f}, {c.high:+.{places}f}]"
         parts.append(f"{100 * c.confidence:g} % interval {bounds}")
     if not math.isnan(p_adjusted):

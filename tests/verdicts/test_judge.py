@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ns_bench.verdicts.judge import Evidence, interval, judge, judge_studies
+from ns_bench.verdicts.judge import Evidence, chance, interval, judge, judge_studies
 from ns_bench.verdicts.sequential import Schedule
 
 SHORT = Schedule((6, 8, 12), (0.7, 0.85, 1.0))
@@ -106,6 +106,40 @@ def test_of_several_contrasts_each_has_to_hold_and_any_may_contradict():
     assert words == ["reproduced", "inconclusive", "contradicted"]
 
 
+def test_a_contradiction_of_several_is_held_to_alpha_over_their_number_and_the_family():
+    """Eight seeds of one sign have a p of 2/2^8, which is below .05 / 4 and above .05 / 8."""
+    up, down, none = 3 + np.arange(8.0), -3 - np.arange(8.0), np.array([1.0, -1] * 4)
+    words = []
+    for family in (1, 2, 4):
+        claims = [Evidence("greater", 0.5, (up, down))]
+        claims += [Evidence("greater", 0.5, (none,))] * (family - 1)
+        words.append(judge(claims, Schedule.fixed(8))[0].word)
+    assert words == ["contradicted", "contradicted", "inconclusive"]
+
+
+def test_a_contrast_that_is_too_small_to_matter_keeps_a_claim_of_several_open():
+    large, small = 3 + np.arange(8.0), 0.1 + np.arange(8.0) / 100
+    found = [
+        judge([Evidence("greater", 0.5, values)], Schedule.fixed(8))[0].word
+        for values in [(large, large), (large, small), (small, large), (small, small)]
+    ]
+    assert found == ["reproduced", "inconclusive", "inconclusive", "equivalent"]
+
+
+@pytest.mark.parametrize(
+    ("n", "family", "word"),
+    [
+        (5, 1, "inconclusive"),
+        (6, 1, "reproduced"),
+        (7, 4, "inconclusive"),
+        (8, 4, "reproduced"),
+    ],
+)
+def test_seeds_that_all_agree_decide_where_so_many_can(n, family, word):
+    claims = [Evidence("greater", 0.5, (5 + np.arange(n) / n,))] * family
+    assert {d.word for d in judge(claims, Schedule.fixed(n))} == {word}
+
+
 def test_a_reproduced_claim_leaves_its_alpha_to_the_others():
     weak = evidence("greater", 0.75, n=12, margin=0.0, seed=11)
     strong = evidence("greater", 4.0, n=12, margin=0.0, seed=4)
@@ -124,6 +158,27 @@ def test_a_claim_of_which_a_run_is_missing_waits_and_counts_in_the_family():
     assert (first.word, first.seeds) == ("reproduced", 12)  # 8 seeds are too few for two claims
     assert (second.word, second.seeds, second.p_adjusted) == ("inconclusive", 0, 1.0)
     assert interval(few, 0, second, [full, few], Schedule()) == (-math.inf, math.inf)
+
+
+@settings(max_examples=20, deadline=None)
+@given(studies())
+def test_neither_the_order_of_claims_nor_of_contrasts_matters(claims):
+    there = judge(claims, SHORT, ALPHA)
+    turned = [Evidence(c.kind, c.smallest_effect, c.differences[::-1]) for c in claims[::-1]]
+    assert judge(turned, SHORT, ALPHA)[::-1] == there
+
+
+def test_the_chance_that_going_on_decides():
+    """Nearly sure where the effect is clear, and small where there is none to be found."""
+    plan, chances = Schedule(), []
+    for mean in (0.9, 0.0):
+        d = np.array([2.0, -1.0, 0.5, -0.4, 1.2, -1.3, 0.1, -1.1]) + mean
+        claim = Evidence("greater", 0.0, (d,))
+        (open_claim,) = judge([claim], plan)
+        assert open_claim.word == "inconclusive"
+        chances.append(chance(claim, open_claim, plan))
+    assert chances[0] > 0.8
+    assert chances[1] < 0.5
 
 
 SHAPES = {
@@ -153,3 +208,32 @@ def test_at_most_5_studies_in_100_get_a_false_word_whatever_their_claims_say(sha
     )
     assert wrong / studies <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
     assert wrong / studies > 0.005  # never to say a word is no merit
+
+
+@pytest.mark.parametrize("noise", ["normal", "images"])
+def test_equal_arms_give_a_false_finding_in_5_families_of_100_at_most(noise):
+    """Four arms against one baseline, a fixed number of 8 seeds."""
+    trials, arms, n = 1000, 4, 8
+    rng = np.random.default_rng(11)
+    if noise == "normal":
+        scores = rng.normal(90, 1, (trials, arms + 1, n))
+    else:
+        scores = 100 * (rng.binomial(500, 0.9, (trials, arms + 1, n)) / 500)
+    made = [
+        [Evidence("greater", 0.1, (arm - family[0],)) for arm in family[1:]] for family in scores
+    ]
+    found = judge_studies(made, Schedule.fixed(n))
+    wrong = np.mean([any(d.word in ("reproduced", "contradicted") for d in f) for f in found])
+    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("not worse", -0.5), ("equivalent", 0.5)])
+@pytest.mark.parametrize("family", [1, 4])
+def test_claims_about_a_margin_contradict_in_5_studies_of_100_at_most(kind, mean, family):
+    """The difference is the margin itself, where erring is easiest, at 16 seeds."""
+    trials = 1000
+    paths = np.random.default_rng(2).normal(mean, 0.3, (trials, family, 16))
+    made = [[Evidence(kind, 0.5, (d,)) for d in study] for study in paths]
+    found = judge_studies(made, Schedule.fixed(16), exact=10)
+    wrong = np.mean([any(d.word == "contradicted" for d in f) for f in found])
+    assert 0.003 < wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
