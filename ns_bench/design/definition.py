@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ns_bench.design.profile import Profile
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, unknown
 from ns_bench.files import folder
 from ns_bench.recipe import Recipe
@@ -146,6 +147,7 @@ class Study:
         seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
             profile's own number.
         metrics: groups of `ns_bench.robustness` that are measured of every arm.
+        schedule: when it is looked at if it runs until it is decided; by default the profile's.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Study:
     source: str
     seeds: Mapping[str, int] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
+    schedule: Schedule | None = None
 
 
 def study_names() -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ns_bench.data.catalog import facts, pool_size
 from ns_bench.design import cost
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
 
@@ -40,6 +41,7 @@ class Profile:
         other_pool: data set of another domain that an unlabeled pool can be from; "" is none.
         file: of a profile of one's own, as it was given; "" for those that come with the package.
         paths: {data set: where its files are}, unless --data says another place.
+        schedule: of studies that run until they are decided: `looks` and `spending`.
         by_model: {model: dotted recipe fields} that a recipe of this model starts from, instead of
             those in `fields`. What --set says is in neither table.
     """
@@ -61,6 +63,7 @@ class Profile:
     file: str = ""
     paths: dict[str, str] = field(default_factory=dict)
     by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedule: Schedule = field(default_factory=Schedule)
 
     @property
     def rungs(self) -> list[str]:
@@ -146,6 +149,8 @@ _KEYS: dict[str, tuple[Any, str]] = {
     "model": (dict, "a table {model = a table of recipe fields}"),
     "verdict": (bool, "true or false"),
     "extends": (str, "the name of a profile"),
+    "looks": (list, "a list of numbers of seeds"),
+    "spending": (list, "a list of shares of alpha"),
 }
 """What a profile's file may hold: its type, and that type in words."""
 
@@ -215,7 +220,22 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         file=name if own else "",
         paths={} if path is None else {recipe.data.name: path},
         by_model=by_model,
+        schedule=_schedule(name, values),
     )
+
+
+def _schedule(name: str, values: Mapping[str, Any]) -> Schedule:
+    """Return the schedule that a profile states; the spending has to fit its looks."""
+    usual = Schedule()
+    looks = values.get("looks", list(usual.looks))
+    spending = values.get("spending", list(usual.spending))
+    for key, listed, kinds in (("looks", looks, int), ("spending", spending, (int, float))):
+        if not all(isinstance(v, kinds) and not isinstance(v, bool) for v in listed):
+            raise UserError(f"profile {name}: {key} = {listed}: expected {_KEYS[key][1]}")
+    try:
+        return Schedule(tuple(looks), tuple(map(float, spending)))
+    except UserError as error:
+        raise UserError(f"profile {name}: {error}") from None
 
 
 def _gpu(name: str, table: Any) -> Gpu | None:

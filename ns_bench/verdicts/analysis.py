@@ -10,11 +10,11 @@ import pandas as pd
 
 from ns_bench.design.definition import Claim, Design, Study, Weights
 from ns_bench.design.profile import Profile
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import unknown
 from ns_bench.robustness import groups_in
 from ns_bench.verdicts import paper
 from ns_bench.verdicts.judge import Decision, Evidence, chance, interval, judge
-from ns_bench.verdicts.sequential import Schedule
 from ns_bench.verdicts.statistics import (
     Contrast,
     Interval,

@@ -26,10 +26,10 @@ from typing import Literal
 
 import numpy as np
 
+from ns_bench.design.schedule import Schedule
 from ns_bench.verdicts.sequential import (
     EXACT,
     Array,
-    Schedule,
     Walk,
     rejected,
     repeated_interval,

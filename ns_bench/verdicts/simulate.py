@@ -15,9 +15,10 @@ import numpy as np
 
 from ns_bench.arguments import at_least_one, option, parse
 from ns_bench.data.streams import stream_seed
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import exit_code
 from ns_bench.verdicts.judge import Decision, Evidence, judge_studies
-from ns_bench.verdicts.sequential import Array, Schedule
+from ns_bench.verdicts.sequential import Array
 from ns_bench.verdicts.statistics import Kind, Word
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]

@@ -23,11 +23,11 @@ TEXT = [
 def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (runs, curves) as tidy tables, which hold everything a report shows.
 
-    Every arm and seed is a row of runs, whatever its state; so is a teacher that is not done and
-    is no arm itself, its arm being "".
+    Every arm and seed that the plan asks for is a row of runs, whatever its state; so is a
+    teacher that is not done and is no arm itself, its arm being "".
     """
     rows, curves = [], []
-    recipes = design.recipes(range(seeds))
+    recipes = {at: r for at, r in design.recipes(range(seeds)).items() if r.id in plan.runs}
     asked = {recipe.id for recipe in recipes.values()}
     needed: dict[str, int] = {}
     for (_, seed), recipe in recipes.items():

@@ -107,7 +107,7 @@ def test_a_null_effect_is_not_reproduced(tmp_path):
     words = {c.verdict.word for c in analysis_of(store).claims}
     assert "reproduced" not in words
     page = markdown(analysis_of(store))
-    assert "more seeds" in page or "Seeds for a verdict" in page
+    assert "at 8 seeds, a number that was fixed" in page
 
 
 def test_a_missing_run_shows_and_withholds_the_verdict(store):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ns_bench.design.schedule import Schedule
 from ns_bench.verdicts.judge import Evidence, chance, interval, judge, judge_studies
-from ns_bench.verdicts.sequential import Schedule
 
 SHORT = Schedule((6, 8, 12), (0.7, 0.85, 1.0))
 ALPHA = 0.3  # so that a few seeds decide

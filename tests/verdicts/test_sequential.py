@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
-from ns_bench.verdicts.sequential import Schedule, rejected, repeated_interval, walk
+from ns_bench.verdicts.sequential import rejected, repeated_interval, walk
 from ns_bench.verdicts.statistics import paired_contrast
 
 SHORT = Schedule((6, 8, 11), (0.3, 0.6, 1.0))

@@ -13,9 +13,9 @@ import pytest
 
 from ns_bench.design.definition import Arm, Claim, Design, Study, minus
 from ns_bench.design.profile import load_profile
+from ns_bench.design.schedule import Schedule
 from ns_bench.recipe import Recipe
 from ns_bench.verdicts.analysis import analyse
-from ns_bench.verdicts.sequential import Schedule
 
 SMALLEST, TRIALS = 1.0, 200
 # A study's claims: the kind, and the true mean of each contrast.
