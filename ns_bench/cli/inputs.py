@@ -30,6 +30,11 @@ class Setting:
     paths: dict[str, str]
     cluster: Cluster | None
 
+    @property
+    def changed(self) -> dict[str, str]:
+        """The assignments as a report names them."""
+        return {name: str(value) for name, value in self.assignments.items()}
+
 
 def read_setting(options: RunOptions, recipe: Path | None = None) -> Setting:
     """Read what the options name.

@@ -70,6 +70,14 @@ class StudyOptions(RunOptions):
     seeds: int | None = option(
         "seeds 0 to N-1 (default: the profile's)", type=at_least_one, metavar="N"
     )
+    until_decided: bool = option(
+        "go on from look to look of the schedule, with the claims that are open", default=False
+    )
+    max_seeds: int | None = option(
+        "stop --until-decided there (default: the schedule's last look)",
+        type=at_least_one,
+        metavar="N",
+    )
     pilot: int | None = option(
         "run K tuning seeds: how many do claims need?", type=at_least_one, metavar="K"
     )

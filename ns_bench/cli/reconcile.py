@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 
     from ns_bench.tuning.tuned_arms import Tuned
     from ns_bench.verdicts.analysis import Analysis
+    from ns_bench.verdicts.looks import Standing
 
 
 @dataclass(frozen=True)
 class StudyAtScale:
-    """A study in the chosen profile, with its recipes by arm and seed."""
+    """A study in the chosen profile, with its recipes by arm and seed.
+
+    Attributes:
+        seeds: to which its arms go; with --until-decided to the next look.
+        standing: with --until-decided, where it stands under its schedule.
+    """
 
     study: Study
     design: Design
@@ -34,6 +40,7 @@ class StudyAtScale:
     seeds: int
     metrics: tuple[str, ...]
     tuned: "Tuned | None"
+    standing: "Standing | None" = None
 
     @property
     def reported(self) -> list[Recipe]:
@@ -78,6 +85,11 @@ def reconcile(options: StudyOptions) -> int:
     if not options.read_only:
         _take_back(options, request.store, plan)
         queued = _do_missing(request)
+        while queued is None and options.until_decided:
+            request = _next_look(request)
+            if not request.plan().missing:
+                break
+            queued = _do_missing(request)
         if queued is not None:
             return queued
     return max(_conclude(request, study) for study in request.studies)
@@ -89,6 +101,7 @@ def _read(options: StudyOptions) -> Request:
         raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
     if (options.seeds or 0) > TUNING_SEEDS:
         raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
+    _check_until_decided(options)
     setting = read_setting(options, options.recipe)
     metrics = groups(filter(None, map(str.strip, options.metrics.split(","))))
     if options.read_only and not options.runs.is_dir():
@@ -98,6 +111,15 @@ def _read(options: StudyOptions) -> Request:
     names = study_names() if options.study == "all" else [options.study]
     studies = [_at_scale(load_study(name), options, setting, store, metrics) for name in names]
     return Request(options, setting, store, studies)
+
+
+def _check_until_decided(options: StudyOptions) -> None:
+    if options.max_seeds and not options.until_decided:
+        raise UserError(f"--max-seeds {options.max_seeds}: only --until-decided stops there")
+    others = {"--seeds": options.seeds, "--pilot": options.pilot, "--tuned": options.tuned}
+    for flag, value in others.items():
+        if options.until_decided and value is not None:
+            raise UserError(f"--until-decided goes by its schedule: {flag} has no place beside it")
 
 
 def _at_scale(
@@ -116,6 +138,15 @@ def _at_scale(
         best = tuned(study, profile, design, store, options.tuned)
         design = best.design
     measured = groups([*study.metrics, *metrics])
+    if options.until_decided:
+        from ns_bench.verdicts import looks
+
+        changed = setting.changed
+        lines = looks.recorded(store.root, study, profile, changed)
+        looks.require_maximum(lines, options.max_seeds)
+        standing = looks.follow(study, profile, design, store, measured, options.max_seeds, changed)
+        recipes, seeds = standing.recipes, standing.seeds
+        return StudyAtScale(study, design, recipes, seeds, measured, None, standing)
     return StudyAtScale(study, design, design.recipes(asked), seeds, measured, best)
 
 
@@ -136,10 +167,44 @@ def _show(request: Request, plan: Plan) -> None:
     seeds = [len({seed for _, seed in study.recipes}) for study in request.studies]
     for line in plan_lines(request.title, profile, plan, seeds):
         print(line)
+    for study in request.studies:
+        if study.standing is not None:
+            print(_most(request, study, study.standing))
     if cluster is not None:
         from ns_bench.cli import slurm
 
         slurm.show_scripts(request.store, plan, profile, cluster)
+
+
+def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:
+    """Say to which look the runs above lead, and what may come at most."""
+    from ns_bench.verdicts.looks import at_most, schedule_of
+
+    profile = request.setting.profile
+    last = request.options.max_seeds or schedule_of(study.study, profile).maximum
+    more = at_most(study.design, standing, last)
+    plan = make_plan(request.store, [*standing.recipes.values(), *more])
+    minutes = sum(profile.estimate(run.recipe) for run in plan.missing) / 60
+    return (
+        f"{study.study.name}: these lead to the look at {standing.seeds} seeds; with those of "
+        f"later looks, to {last} seeds, at most {len(plan.missing)} runs, about {minutes:,.1f} "
+        "minutes"
+    )
+
+
+def _next_look(request: Request) -> Request:
+    """Judge what is there, put the looks that are complete on record, and see what they ask for."""
+    from ns_bench.execute.provenance import code
+    from ns_bench.verdicts import looks
+
+    setting, store, studies = request.setting, request.store, []
+    for study in request.studies:
+        now = _at_scale(study.study, request.options, setting, store, study.metrics)
+        assert now.standing is not None
+        lines = looks.recorded(store.root, study.study, setting.profile, setting.changed)
+        looks.record(store.root, now.standing, code()["git"], lines)
+        studies.append(now)
+    return replace(request, studies=studies)
 
 
 def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:
@@ -234,11 +299,15 @@ def _analyse(setting: Setting, study: StudyAtScale, plan: Plan) -> "Analysis":
     from ns_bench.verdicts.analysis import Tuning, analyse
     from ns_bench.verdicts.table import collect
 
-    changed = {name: str(value) for name, value in setting.assignments.items()}
+    schedule = study.standing.schedule if study.standing else None
 
     def of(design: Design) -> "Analysis":
         tables = collect(design, plan, study.seeds)
-        return analyse(study.study, setting.profile, design, *tables, study.seeds, changed)
+        return analyse(
+            *(study.study, setting.profile, design, *tables, study.seeds),
+            setting.changed,
+            schedule,
+        )
 
     analysis = of(study.design)
     if study.tuned is not None:

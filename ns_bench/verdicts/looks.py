@@ -27,11 +27,13 @@ class Standing:
 
     Attributes:
         recipes: {(arm, seed): recipe} that were needed so far, those of the next look included.
+        schedule: of its looks.
         seeds: of the look that `recipes` leads to.
         path: the analyses at the looks that are complete, in order.
         open: claims that go on to `seeds`; [] where every claim is decided or stuck.
     """
 
+    schedule: Schedule
     recipes: dict[tuple[str, int], Recipe]
     seeds: int
     path: list[Analysis]
@@ -78,7 +80,7 @@ def follow(
         }
         plan = _plan(store, recipes, metrics)
         if plan.missing:
-            return Standing(recipes, look, path, going)
+            return Standing(schedule, recipes, look, path, going)
         tables = collect(design, plan, look)
         path.append(analyse(study, profile, design, *tables, look, changed, schedule))
         going = [claim for claim in path[-1].claims if _goes_on(claim, look)]
@@ -86,7 +88,7 @@ def follow(
             break
         for claim in going:
             seeds |= dict.fromkeys(_arms(claim), looks[i + 1])
-    return Standing(recipes, look, path, [])
+    return Standing(schedule, recipes, look, path, [])
 
 
 def at_most(design: Design, standing: Standing, maximum: int) -> list[Recipe]:

@@ -58,14 +58,20 @@ def from_store(
     """Analyse a study's runs in a store; None if none is done or failed, unless `empty`."""
     from ns_bench.runs.plan import make_plan
     from ns_bench.runs.store import Store
+    from ns_bench.verdicts import looks
     from ns_bench.verdicts.analysis import analyse
     from ns_bench.verdicts.table import collect
 
+    design, store = study.design(profile), Store(root, read_only=True)
+    if lines := looks.recorded(root, study, profile, {}):
+        last = max(line["look"] for line in lines)
+        standing = looks.follow(study, profile, design, store, groups(study.metrics), last)
+        if standing.path:
+            return standing.path[-1]
     seeds = study.seeds.get(profile.name, profile.seeds)
-    design = study.design(profile)
     recipes = design.recipes(range(seeds)).values()
     wanted = {recipe.id: groups(study.metrics) for recipe in recipes}
-    plan = make_plan(Store(root, read_only=True), recipes, wanted)
+    plan = make_plan(store, recipes, wanted)
     if not empty and not plan.counts().keys() & {"done", "unmeasured", "failed"}:
         return None
     runs, curves = collect(design, plan, seeds)
