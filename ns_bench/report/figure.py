@@ -68,6 +68,7 @@ def inline(analysis: Analysis, page: Page) -> dict[str, str]:
 def stems(analysis: Analysis) -> list[str]:
     """Return the names of the figures' files, without suffix."""
     more = [curves_stem(analysis)] if has_curves(analysis) else []
+    more += [looks_stem(analysis)] if has_looks(analysis) else []
     return [analysis.study.name, *more]
 
 
@@ -80,11 +81,21 @@ def has_curves(analysis: Analysis) -> bool:
     return "validation_top1" in table and bool(table["validation_top1"].notna().any())
 
 
+def looks_stem(analysis: Analysis) -> str:
+    return f"{analysis.study.name}_looks"
+
+
+def has_looks(analysis: Analysis) -> bool:
+    return any(result.path for result in analysis.claims)
+
+
 def save(analysis: Analysis, folder: Path) -> list[Path]:
     """Write the figures in every format; the same results give the same bytes."""
     paths = write(draw(analysis), folder / analysis.study.name)
     if has_curves(analysis):
         paths += write(curves(analysis), folder / curves_stem(analysis))
+    if has_looks(analysis):
+        paths += write(_looks(analysis, WIDTH), folder / looks_stem(analysis))
     return paths
 
 
@@ -258,7 +269,43 @@ def _narrow_curves(analysis: Analysis) -> Figure:
     return _curves(analysis, means, 1 if len(means) <= TOGETHER else 2, NARROW)
 
 
-_PANELS = {"arms": _narrow_arms, "claims": _narrow_claims, "curves": _narrow_curves}
+def _looks(analysis: Analysis, width: float = NARROW) -> Figure:
+    """Draw each claim's path: estimate and repeated interval at every look, by seeds.
+
+    A claim is decided where its interval leaves the line at 0 behind, or the shaded band.
+    """
+    style.theme()
+    drawn = [result for result in analysis.claims if result.path]
+    columns = 1 if width == NARROW else min(len(drawn), 3)
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(width, 2.1 * rows + 0.5))
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for axes in list(grid.flat)[len(drawn) :]:
+        axes.set_visible(False)
+    for axes, result in zip(grid.flat, drawn, strict=False):
+        smallest = result.claim.smallest_effect
+        axes.axhspan(-smallest, smallest, color=BAND, lw=0, zorder=0)
+        axes.axhline(0, color=RULE, lw=0.8, zorder=1)
+        seeds = [contrast.n for contrast in result.path]
+        axes.plot(seeds, [contrast.mean for contrast in result.path], "D-", color=MEAN, ms=4)
+        for contrast in result.path:
+            if math.isfinite(contrast.high - contrast.low):
+                ends = [contrast.low, contrast.high]
+                axes.plot([contrast.n] * 2, ends, color=MEAN, lw=1.4)
+        title = f"{result.claim.text} {analysis.word(result)}"
+        axes.set_title(textwrap.fill(title, 44), fontsize=8, color=INK, loc="left")
+        axes.set_xticks(analysis.schedule.looks)
+        axes.set_ylabel(result.claim.unit, fontsize=8)
+    figure.supxlabel("seeds at each look; shaded: too small to matter", fontsize=9)
+    return style.lay_out(figure)
+
+
+_PANELS = {
+    "arms": _narrow_arms,
+    "claims": _narrow_claims,
+    "curves": _narrow_curves,
+    "looks": _looks,
+}
 
 _Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from ns_bench.files import publish
+from ns_bench.files import publish, publish_json
 from ns_bench.report import blocks as b
 from ns_bench.report import figure, formats, latex
 from ns_bench.report import markdown as md
 from ns_bench.report.sections import arms, claims, cost, labels, robustness, runs, tuned
 from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.sources import SCHEDULE
 
 
 def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
@@ -20,6 +21,8 @@ def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
     figure.save(analysis, folder)
     for name, frame in (("runs", analysis.runs), ("curves", analysis.curves)):
         publish(folder / f"{name}.csv", frame.to_csv(index=False).encode())
+    if len(analysis.schedule.looks) > 1:
+        publish_json(folder / SCHEDULE, vars(analysis.schedule))
     publish(folder / "tables.tex", latex.tables(analysis.title, tables(analysis)).encode())
     page = content(analysis)
     return formats.write(page, folder / "report", figure.inline(analysis, page), refresh=refresh)

@@ -57,6 +57,7 @@ class ClaimResult:
         n: seeds at which every arm of the claim is done.
         p: of the claim, before its correction over the study.
         decision: of the look; None of a claim that cannot be tested, or has no data.
+        path: the contrast at each look up to that one, where there are several.
         chance: that going on to the last look decides an open claim; nan where it does not go on.
         paper: the paper's effect, where it has figures for it.
     """
@@ -69,6 +70,7 @@ class ClaimResult:
     p_holm: float
     verdict: Verdict
     decision: Decision | None
+    path: list[Contrast]
     chance: float
     paper: paper.Effect | None
 
@@ -288,6 +290,13 @@ def _claims(
             contrasts = [_interim(claim, values) for values in found[i]]
         said = _verdict(claim, profile, contrasts, decision, schedule)
         shown = contrasts[said.shown] if contrasts else None
+        path = []
+        if decision is not None and len(schedule.looks) > 1:
+            earlier = [n for n in schedule.looks if n < decision.seeds]
+            steps = [replace(decision, seeds=n) for n in earlier]
+            evidence = family[testable.index(i)]
+            path = [_judged(evidence, step, family, schedule)[said.shown] for step in steps]
+            path += [shown] if shown and decision.seeds else []
         results.append(
             ClaimResult(
                 claim=claim,
@@ -298,6 +307,7 @@ def _claims(
                 p_holm=decision.p_adjusted if decision and contrasts else math.nan,
                 verdict=said,
                 decision=decision if contrasts else None,
+                path=path,
                 chance=_chance(family[testable.index(i)], decision, schedule)
                 if decision
                 else math.nan,

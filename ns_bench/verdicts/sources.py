@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 from ns_bench.arguments import option, positional
 from ns_bench.design.definition import Study, load_study, study_names
 from ns_bench.design.profile import Profile, load_profile, profile_names
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
 from ns_bench.robustness import groups
 
 if TYPE_CHECKING:
     from ns_bench.verdicts.analysis import Analysis
+
+SCHEDULE = "schedule.json"
+"""Beside the tables of a study that ran until it was decided: its looks and their spending."""
 
 TRIAL = "smoke"
 """The profile that is reported only where it is asked for."""
@@ -87,8 +91,20 @@ def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None"
     if not folder.is_dir():
         return None
     runs, curves = read(folder)
-    seeds = max(study.seeds.get(profile.name, profile.seeds), int(runs["seed"].max()) + 1)
-    return analyse(study, profile, study.design(profile), runs, curves, seeds)
+    design, held = study.design(profile), int(runs["seed"].max()) + 1
+    if (folder / SCHEDULE).is_file():
+        schedule = _read_schedule(folder / SCHEDULE)
+        return analyse(study, profile, design, runs, curves, held, None, schedule)
+    seeds = max(study.seeds.get(profile.name, profile.seeds), held)
+    return analyse(study, profile, design, runs, curves, seeds)
+
+
+def _read_schedule(path: Path) -> Schedule:
+    try:
+        stated = json.loads(path.read_bytes())
+        return Schedule(tuple(stated["looks"]), tuple(stated["spending"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a schedule of looks: {error!r}") from None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from fakes import fake_runs
 
-from ns_bench.design.definition import Arm, Design, Study, difference
+from ns_bench.design.definition import Arm, Design, Study, difference, load_study
 from ns_bench.design.profile import load_profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
@@ -14,6 +14,7 @@ from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
 from ns_bench.study import main
 from ns_bench.verdicts import looks
+from ns_bench.verdicts.sources import from_store, from_tables
 
 PROFILE = load_profile("digits")
 PLAN = Schedule((8, 10, 12), (0.4, 0.7, 1.0))
@@ -138,7 +139,7 @@ def test_a_schedule_that_can_decide_nothing_is_refused():
 # --- the command ------------------------------------------------------------------------------
 
 SOURCE = """
-from ns_bench.design.definition import Arm, Design, Study, difference
+from ns_bench.design.definition import Arm, Design, Study, difference, load_study
 from ns_bench.design.schedule import Schedule
 
 def design(profile):
@@ -172,8 +173,18 @@ def test_the_command_goes_on_until_decided_records_and_reports(tmp_path, words, 
     assert [json.loads(line)["look"] for line in before.splitlines()] == [8, 10, 12]
     assert main(words) == 0
     assert record.read_text() == before
-    page = (tmp_path / "runs/reports/made_up-digits/report.md").read_text()
+    report = tmp_path / "runs/reports/made_up-digits"
+    page = (report / "report.md").read_text()
     assert "at all looks (8, 10, 12 seeds)" in page
+    assert page.count("| It is not. | 8 |") == page.count("| It is not. | 12 |") == 1
+    assert page.count("| It is clear. | 8 |") == 1 and "| It is clear. | 10 |" not in page
+    assert (report / "made_up_looks.png").stat().st_size > 10_000
+    # What was published is judged by the same looks.
+    study = load_study(words[0])
+    again = from_tables(study, PROFILE, tmp_path / "runs/reports")
+    stored = from_store(study, PROFILE, tmp_path / "runs")
+    assert again.schedule == stored.schedule == PLAN
+    assert [c.verdict for c in again.claims] == [c.verdict for c in stored.claims]
 
 
 def test_a_dry_run_says_what_the_next_look_costs_and_the_most_at_all(tmp_path, words, capsys):

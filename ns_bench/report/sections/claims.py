@@ -35,6 +35,27 @@ def blocks(analysis: Analysis) -> list[b.Block]:
         b.Picture(name, alt, panels),
         table(analysis),
         _protocol(analysis),
+        *_path(analysis),
+    ]
+
+
+def _path(analysis: Analysis) -> list[b.Block]:
+    """Return the looks so far, of a study that runs until it is decided."""
+    steps = [(result, c) for result in analysis.claims for c in result.path]
+    if not steps:
+        return []
+    name = f"{analysis.study.name}_looks"
+    alt = "Effect of each claim with its interval at every look, by the number of seeds"
+    return [
+        b.Heading("Looks"),
+        b.Picture(name, alt, [b.Panel("looks", f"{alt}; the table has the numbers")]),
+        b.tabulate(
+            "Looks",
+            steps,
+            ("claim", lambda step: step[0].claim.text),
+            ("seeds", lambda step: str(step[1].n)),
+            ("effect, 95 % interval", lambda step: effect(step[1], step[0].claim.unit)),
+        ),
     ]
 
 
