@@ -26,7 +26,7 @@ _sources: dict[str, bytes] = {}
 
 
 def look_in(folder: Path) -> None:
-    """Look for files here, too: the folder of a study, or the copies that a store has."""
+    """Look for files here, too: in the folder of a study file, or in a store's `code`."""
     if folder not in _folders:
         _folders.append(folder)
 
@@ -63,13 +63,13 @@ def reference(text: str) -> str:
 def keep(recipes: Iterable[str], store: Path) -> None:
     """Copy into a store the code that recipes name, given as their canonical JSON."""
     for digits in {name[-12:] for recipe in recipes for name in REFERENCE.findall(recipe)}:
-        copy = _copy(store, digits)
+        copy = store / "code" / f"{digits}.py"
         if digits in _sources and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             publish(copy, _sources[digits])
 
 
-def load(name: str, store: Path | None = None) -> Any:
+def load(name: str) -> Any:
     """Return the object that a reference names.
 
     Raises:
@@ -99,10 +99,6 @@ def _module(stem: str, digits: str) -> Any:
         why = " ".join(str(error).split())
         raise UserError(f"{stem}.py: {type(error).__name__}: {why}") from error
     return module
-
-
-def _copy(store: Path, digits: str) -> Path:
-    return store / "code" / f"{digits}.py"
 
 
 def _defined(content: bytes, text: str) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, Self
 
+from ns_bench import own_code
 from ns_bench.errors import UserError, unknown
 from ns_bench.fields import amendments, build, declared, default, replaced, table
 
@@ -29,6 +30,28 @@ EVALUATIONS = 10
 NO_FILES = ("digits", "glyphs")
 """Data sets that come with installed packages; every other one is in files."""
 
+_ALL = ("threshold", "temperature")
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "pi-model": (),
+    "mean-teacher": (),
+    "uda": _ALL,
+    "fixmatch": ("threshold",),
+    "co-training": ("threshold",),
+}
+"""Methods of `consistency`, with those of its fields that not all of them use; a method of your own
+may use all."""
+
+CODE: dict[str, tuple[str, ...]] = {
+    "model": (),  # of which timm knows the names
+    "consistency.method": tuple(METHODS),
+    "train.criterion": ("cross-entropy",),
+    "noise.labeled.custom": ("",),
+    "noise.unlabeled.custom": ("",),
+}
+"""Fields that may name code of your own (`ns_bench.own_code`), with the names that they know."""
+
 USES: dict[str, Callable[["Recipe"], bool]] = {
     "with a teacher": lambda run: run.teacher is not None,
     "with labeled rows": lambda run: run.batch[0] > 0,
@@ -40,8 +63,8 @@ USES: dict[str, Callable[["Recipe"], bool]] = {
     "of glyphs": lambda run: "glyphs" in (run.data.name, run.data.source),
     "in files": lambda run: run.data.name not in NO_FILES,
     "with a method": lambda run: run.teacher is None and run.consistency.method != "none",
-    "by threshold": lambda run: run.consistency.method in ("uda", "fixmatch", "co-training"),
-    "by UDA": lambda run: run.consistency.method == "uda",
+    "where confident": lambda run: "threshold" in METHODS.get(run.consistency.method, _ALL),
+    "sharpened": lambda run: "temperature" in METHODS.get(run.consistency.method, _ALL),
 }
 """What a field can be `used` for. Unused, it must not split one run into several identities."""
 
@@ -130,6 +153,7 @@ class RowNoise:
     stochastic_depth: float = default(0.2, "drop rate of the last block", "[0, 0.99]", off=0.0)
     flip: bool = default(False, "whether half of the images are mirrored left to right", off=False)
     resized_crop: float = default(0.0, "least share of an image in a crop", "[0, 1]", off=0.0)
+    custom: str = default("", "input noise of your own: mine.py:NAME", off="")
     randaugment_cutout: bool = default(False, "whether Cutout is one of those operations")
 
 
@@ -190,18 +214,16 @@ class Consistency:
 
     The noised view is that of a noisy student (`noise.unlabeled`); the loss is the mean cross
     entropy of the labeled rows and `weight` times the mean loss of the unlabeled ones.
-    `ns_bench.selftrain.consistency` has each method and its source.
+    `ns_bench.selftrain.methods` has each method and its source.
     """
 
-    method: Literal["none", "pi-model", "mean-teacher", "uda", "fixmatch", "co-training"] = default(
-        "none", "how labels are made"
-    )
+    method: str = default("none", "how labels are made, or your own: mine.py:NAME")
     weight: float = default(1.0, "of unlabeled rows, in the end", "[0, 1000000]")
     ramp: float = default(0.0, "share of the steps in which it rises", "[0, 1]")
     threshold: float = default(
-        0.0, "confidence below which is no loss", "[0, 1)", used="by threshold"
+        0.0, "confidence below which is no loss", "[0, 1)", used="where confident"
     )
-    temperature: float = default(1.0, "that sharpens labels", "[0.001, 1000]", used="by UDA")
+    temperature: float = default(1.0, "that sharpens labels", "[0.001, 1000]", used="sharpened")
 
 
 @dataclass(frozen=True)
@@ -225,6 +247,7 @@ class Train:
         "scratch", "first weights", used="with a teacher"
     )
     ratio: int = default(3, "unlabeled for a labeled row", "[1, 1000]", used="with unlabeled rows")
+    criterion: str = default("cross-entropy", "loss of a row with a target; or mine.py:NAME")
     loss: Literal["sum", "mean", "ratio"] = default(
         "mean", "of both kinds", used="with a teacher of both kinds"
     )
@@ -268,6 +291,8 @@ class Recipe:
     def __post_init__(self) -> None:
         # 27 where the field is 27.0 must be the same recipe, however it was made
         vars(self).update(amendments(self))
+        named = {name: own_code.reference(self.field(name)) for name in CODE}
+        vars(self).update(replaced(self, {n: v for n, v in named.items() if self.field(n) != v}))
         _check(self)
         values = {name: HISTORICAL_DEFAULTS[name] for name in idle_fields(self)}
         vars(self).update(replaced(self, {n: v for n, v in values.items() if self.field(n) != v}))
@@ -461,7 +486,13 @@ def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(recipe: Recipe) -> None:
-    """Raise UserError where fields do not go together."""
+    """Raise UserError where fields do not go together, or name what is not known."""
+    for name, known in CODE.items():
+        value = recipe.field(name)
+        if known and value not in known and not own_code.is_reference(value):
+            listed = ", ".join(filter(None, known))
+            words = f"one of {listed}, or" if listed else "code of your own,"
+            raise UserError(f"{name}={value}: expected {words} PATH/mine.py:NAME")
     batch, labeled = recipe.train.batch_size, recipe.data.labeled
     if batch > labeled:
         raise UserError(

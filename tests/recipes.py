@@ -86,6 +86,9 @@ HISTORY: dict[str, Any] = {
     "data.files.labeled.source": "",
     "data.files.test.source": "",
     "data.files.unlabeled.source": "",
+    "train.criterion": "cross-entropy",
+    "noise.labeled.custom": "",
+    "noise.unlabeled.custom": "",
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: stores have
 ids that leave these values out."""
@@ -108,6 +111,7 @@ OTHER: dict[str, Any] = {
             ("stochastic_depth", 0.0),
             ("flip", True),
             ("resized_crop", 0.5),
+            ("custom", "mine.noise@0123456789ab"),
             ("randaugment_cutout", True),
         )
     },
@@ -120,6 +124,7 @@ OTHER: dict[str, Any] = {
     "train.batch_size": 25,
     "train.ratio": 7,
     "train.loss": "sum",
+    "train.criterion": "mine.loss@0123456789ab",
     "train.optimizer": "sgd",
     "train.lr": 0.1,
     "train.momentum": 0.0,

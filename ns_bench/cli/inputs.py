@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ns_bench import own_code
 from ns_bench.cli.options import RunOptions
 from ns_bench.data import catalog
 from ns_bench.design.cost import counted
@@ -54,12 +55,13 @@ def read_setting(options: RunOptions, recipe: Path | None = None) -> Setting:
     return Setting(profile, assignments, _paths(options.data, profile), cluster)
 
 
-def find_data(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> None:
-    """Have the data sets in files that recipes need ready, before any run starts.
+def find_inputs(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -> None:
+    """Have what recipes need ready, before any run starts: data sets in files, your own code.
 
     Raises:
         UserError: one is not there, or not as it is described.
     """
+    own_code.keep((recipe.canonical() for recipe in recipes), store)
     data = [recipe.data for recipe in recipes]
     data += [catalog.source_spec(spec) for spec in data if spec.source]
     specs = [spec for spec in data if spec.name not in NO_FILES]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ns_bench.arguments import parse, words
-from ns_bench.cli.inputs import Setting, find_data, read_setting
+from ns_bench.cli.inputs import Setting, find_inputs, read_setting
 from ns_bench.cli.options import StudyOptions, report_only
 from ns_bench.data import catalog
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
@@ -228,7 +228,7 @@ def _do_missing(request: Request) -> int | None:
     """Do what is missing, or hand it to the cluster: then the exit code while it is at work."""
     plan, setting = request.plan(), request.setting
     if plan.missing:
-        find_data([run.recipe for run in plan.missing], request.options.runs, setting.paths)
+        find_inputs([run.recipe for run in plan.missing], request.options.runs, setting.paths)
     if setting.cluster is not None:
         from ns_bench.cli import slurm
 

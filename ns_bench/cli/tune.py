@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from ns_bench.cli.inputs import Setting, find_data, read_setting
+from ns_bench.cli.inputs import Setting, find_inputs, read_setting
 from ns_bench.cli.options import OBJECTIVES, TRIALS, SearchOptions
 from ns_bench.data import catalog
 from ns_bench.design.definition import load_study, study_names
@@ -42,7 +42,7 @@ def tune(options: SearchOptions) -> int:
         for search in searches:
             search.forgive()
     tasks = driver.advance()
-    find_data([task.run.recipe for task in tasks], options.runs, setting.paths)
+    find_inputs([task.run.recipe for task in tasks], options.runs, setting.paths)
     title = f"search {options.study} · {setting.profile.name}"
     if setting.cluster is not None:
         _on_cluster(title, store, setting.profile, setting.cluster, driver)

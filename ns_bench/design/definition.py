@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ns_bench import own_code
 from ns_bench.design.profile import Profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, unknown
@@ -175,6 +176,7 @@ def load_study(name: str) -> Study:
         raise unknown("study", name, study_names())
     if not path.is_file():
         raise UserError(f"study {name}: there is no such file")
+    own_code.look_in(path.parent)  # what it names may lie beside it
     spec = importlib.util.spec_from_file_location(f"ns_bench_study_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

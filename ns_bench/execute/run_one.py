@@ -20,6 +20,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from ns_bench import own_code
 from ns_bench.arguments import parse, positional
 from ns_bench.data import split
 from ns_bench.data.catalog import sparse_labels
@@ -87,6 +88,7 @@ def run_one(
         Held: another process works on this run. TeacherUnfit, Interrupted, Paused, UserError,
         Diverged, OSError: nothing of what was done before is lost.
     """
+    own_code.look_in(run.path.parent / "code")
     attempt = Attempt(run, progress, should_stop, until)
     parallel.on_leader(attempt.lease.acquire)
     try:

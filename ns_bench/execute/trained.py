@@ -6,6 +6,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import nn
 
+from ns_bench import own_code
 from ns_bench.data import split
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
@@ -21,6 +22,7 @@ def run_in(path: Path) -> Run:
         raise UserError(f"{path} is not a run: its recipe.json cannot be read ({error})") from None
     if run.id != path.name:
         raise UserError(f"{path} holds the recipe of {run.id}: the folder must have its name")
+    own_code.look_in(path.parent / "code")
     return run
 
 

@@ -4,11 +4,11 @@ A and B are each a store of runs or a folder of published tables. Exit codes: 0,
 changed and --fail-on-change was given, 2 bad input.
 """
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ns_bench.arguments import option, parse, positional
 from ns_bench.design.definition import study_names
 from ns_bench.errors import UserError
 from ns_bench.report import blocks as b
@@ -16,17 +16,39 @@ from ns_bench.report.numbers import MISSING, effect
 from ns_bench.verdicts.changes import Change, Comparison, Only, compare
 from ns_bench.verdicts.sources import Source, usual_profiles
 
+_EITHER = "a store of runs, or a folder of published results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What `python -m ns_bench.report compare` is asked."""
+
+    a: Path = positional(_EITHER, type=Path, metavar="A")
+    b: Path = positional(_EITHER, type=Path, metavar="B")
+    study: tuple[str, ...] = option("may be given several times", default=(), metavar="STUDY")
+    profile: tuple[str, ...] = option("may be given several times", default=(), metavar="PROFILE")
+    between: tuple[str, str] | None = option(
+        "A's results in P with B's in Q", nargs=2, metavar=("P", "Q")
+    )
+    out: Path | None = option(
+        "also write compare.md and compare.html there", type=Path, metavar="DIR"
+    )
+    fail_on_change: bool = option("exit code 1 if a verdict changed", default=False)
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parse(
+        CompareOptions,
+        arguments,
+        prog="python -m ns_bench.report compare",
+        description="Show which verdicts, effects, runs and recipes differ between A and B.",
+    )
     if options.between and options.profile:
         raise UserError("--between names both profiles already: --profile has no place beside it")
-    pairs = (
-        [tuple(options.between)]
-        if options.between
-        else [(name, name) for name in dict.fromkeys(options.profile or usual_profiles())]
-    )
+    pairs = [(name, name) for name in dict.fromkeys(options.profile or usual_profiles())]
+    if options.between:
+        pairs = [options.between]
     sources = Source(options.a), Source(options.b)
     comparison = compare(*sources, options.study or study_names(), pairs)
     _show(comparison)
@@ -34,23 +56,6 @@ def run(arguments: Sequence[str]) -> int:
         for path in write(comparison, options.out):
             print(f"comparison: {path}")
     return 1 if options.fail_on_change and comparison.changed else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ns_bench.report compare",
-        description="Show which verdicts, effects, runs and recipes differ between A and B.",
-    )
-    add = parser.add_argument
-    either = "a store of runs, or a folder of published results"
-    add("a", type=Path, metavar="A", help=either)
-    add("b", type=Path, metavar="B", help=either)
-    add("--study", action="append", metavar="STUDY", help="may be given several times")
-    add("--profile", action="append", metavar="PROFILE", help="may be given several times")
-    add("--between", nargs=2, metavar=("P", "Q"), help="A's results in P with B's in Q")
-    add("--out", type=Path, metavar="DIR", help="also write compare.md and compare.html there")
-    add("--fail-on-change", action="store_true", help="exit code 1 if a verdict changed")
-    return parser
 
 
 def content(comparison: Comparison) -> b.Page:

@@ -231,8 +231,8 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
     axes.axvline(0, color=RULE, lw=0.8, zorder=-1)
     axes.set_ylim(-max(top, 1), 0.3)
     axes.set_yticks([])
-    one = all(result.claim.metric == "top1" for result in analysis.claims)
-    label = f"effect on {'test top-1' if one else 'what it is about'}; shaded: too small to matter"
+    top1 = all(result.claim.metric == "top1" for result in analysis.claims)
+    label = f"effect on {'test top-1' if top1 else 'what it is about'}; shaded: too small to matter"
     if any(result.paper is not None for result in analysis.claims):
         label += "\nopen: the paper's, in points of ImageNet top-1"
     axes.set_xlabel(label)

@@ -68,12 +68,12 @@ def _target(span: Span) -> str:
 
 def _options(table: Table) -> list[dict[str, Any]]:
     """Return a table's filters: their names, values, and the numbers of the values in each row."""
-    found = []
+    options = []
     for name, rows in table.filters.items():
         values = sorted(set().union(*rows))
         numbers = [" ".join(str(i) for i, v in enumerate(values) if v in row) for row in rows]
-        found.append({"name": name, "options": values, "rows": numbers})
-    return found
+        options.append({"name": name, "options": values, "rows": numbers})
+    return options
 
 
 _WIDTH, _ROW, _EDGE = 240.0, 14.0, 8.0

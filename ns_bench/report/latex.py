@@ -12,16 +12,16 @@ HEAD = """\
 """
 
 
-def tables(title: str, found: Sequence[Table]) -> str:
+def tables(title: str, contents: Sequence[Table]) -> str:
     """Return every table as a float, one below the other."""
     head = HEAD.format(title=" ".join(escape(title).split()))
-    return head + "\n".join(table(item) for item in found)
+    return head + "\n".join(table(item) for item in contents)
 
 
-def table(found: Table) -> str:
+def table(content: Table) -> str:
     """Return a table; a column of long words is a paragraph."""
-    every: list[Sequence[Text]] = [found.header, *found.rows]
-    columns = [[row[i] for row in every] for i in range(len(found.header))]
+    lines: list[Sequence[Text]] = [content.header, *content.rows]
+    columns = [[line[i] for line in lines] for i in range(len(content.header))]
     wide = [_wide(column) for column in columns]
     share = min(0.6 / max(sum(wide), 1), 0.25)
     layout = "".join(
@@ -33,12 +33,12 @@ def table(found: Table) -> str:
             f"{{\\raggedright {_line(c)}\\par}}" if w else _line(c)
             for c, w in zip(r, wide, strict=True)
         ]
-        for r in every
+        for r in lines
     ]
-    lines = [
+    parts = [
         "\\begin{table}",
         "  \\centering\\scriptsize\\setlength{\\tabcolsep}{2.5pt}",
-        f"  \\caption{{{escape(found.title)}}}",
+        f"  \\caption{{{escape(content.title)}}}",
         f"  \\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
         "    \\toprule",
         f"    {' & '.join(rows[0])} \\\\",
@@ -49,7 +49,7 @@ def table(found: Table) -> str:
         "\\end{table}",
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join(parts)
 
 
 def _wide(column: Sequence[Text]) -> bool:

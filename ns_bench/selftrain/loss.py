@@ -1,7 +1,11 @@
 """Losses of rows that have targets, and what each row weighs in a batch."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from ns_bench import own_code
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -11,6 +15,16 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         logits: [..., rows, classes]; targets: distributions, [rows, classes].
     """
     return -(targets * logits.log_softmax(-1)).sum(-1)
+
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""Returns each row's loss, float32 [..., rows], of logits and targets as `cross_entropy`."""
+
+
+def criterion_of(name: str) -> Criterion:
+    """Return the loss of rows that have targets by the name that `train.criterion` takes."""
+    criterion: Criterion = cross_entropy if name == "cross-entropy" else own_code.load(name)
+    return criterion
 
 
 def distilled_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ns_bench import own_code
 from ns_bench.data.split import Dataset
 from ns_bench.recipe import Recipe, RowNoise
-from ns_bench.selftrain.loss import cross_entropy, distilled_loss
+from ns_bench.selftrain.loss import criterion_of, distilled_loss
 from ns_bench.selftrain.models import Normalise, build
 from ns_bench.selftrain.noise import weak
 
@@ -53,7 +54,8 @@ class Batch(NamedTuple):
 
 
 class Method:
-    """Every row's loss is the cross entropy with its target: Noisy Student, and labels alone.
+    """Every row has a target, and its loss is the cross entropy with that, or the criterion that
+    `train.criterion` names: Noisy Student, and labels alone.
 
     Attributes:
         online: unlabeled rows are labeled in each step, from another view of them.
@@ -66,6 +68,7 @@ class Method:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.criterion = criterion_of(recipe.train.criterion)
         self.weighting: str = recipe.train.loss
 
     def network(self, data: Dataset) -> nn.Module:
@@ -79,7 +82,7 @@ class Method:
             logits: float32 [rows of `batch.images`, classes].
             average: the averaged network's on `batch.labeler_images`.
         """
-        return cross_entropy(logits, batch.targets)
+        return self.criterion(logits, batch.targets)
 
     def _build(self, data: Dataset, *names: str) -> nn.Module:
         recipe, channels = self.recipe, data.labeled.images.shape[1]
@@ -144,7 +147,7 @@ class Consistency(Method):
         if self.detached:
             labeler = labeler.detach()
         unlabeled = self.unlabeled_loss(logits[labeled:rows], labeler)
-        supervised = cross_entropy(logits[:labeled], batch.targets[:labeled])
+        supervised = self.criterion(logits[:labeled], batch.targets[:labeled])
         return torch.cat([supervised, self.weight(batch.step) * unlabeled])
 
     def weight(self, step: int) -> float:
@@ -268,7 +271,9 @@ def method_of(recipe: Recipe, distilled: Tensor | None = None) -> Method:
     """
     if distilled is not None:
         return Distillation(recipe, distilled)
-    return METHODS[recipe.consistency.method](recipe)
+    name = recipe.consistency.method
+    method: type[Method] = METHODS[name] if name in METHODS else own_code.load(name)
+    return method(recipe)
 
 
 def network(recipe: Recipe, data: Dataset) -> nn.Module:

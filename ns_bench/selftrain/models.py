@@ -13,6 +13,7 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from ns_bench import own_code
 from ns_bench.data.streams import stream_seed
 from ns_bench.errors import UserError, unknown
 
@@ -127,7 +128,7 @@ class NoisedNet(nn.Module):
                     setattr(parent, name, row_drop)
                     self.drop_paths.append(row_drop)
         self.drop_features: Callable[[Tensor], Tensor] | None = None
-        heads = net.get_classifier()
+        heads = net.get_classifier() if hasattr(net, "get_classifier") else ()
         for head in heads if isinstance(heads, tuple) else (heads,):
             head.register_forward_pre_hook(self._dropout)
 
@@ -183,8 +184,9 @@ def build(
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
     Args:
-        name: one of `MICRO`, `NANO`, `SMALL` or `RESNET`, or any name that `timm.create_model`
-            takes (never pretrained).
+        name: one of `MICRO`, `NANO`, `SMALL` or `RESNET`, any name that `timm.create_model`
+            takes (never pretrained), or a function of your own that takes channels and classes
+            (`ns_bench.own_code`).
         channels: of the input images.
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
@@ -203,6 +205,8 @@ def build(
             return NoisedNet(_small(*SMALL[name], channels, classes))
         if name in RESNET:
             return NoisedNet(_resnet(RESNET[name], channels, classes))
+        if own_code.is_reference(name):
+            return NoisedNet(own_code.load(name)(channels, classes))
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *NANO, *SMALL, *RESNET, *timm.list_models()])
         options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ns_bench import own_code
 from ns_bench.recipe import NO_NOISE, RowNoise
 from ns_bench.selftrain.randaugment import cutout, randaugment
 from ns_bench.selftrain.scale.row_random import Draws, draws_of
@@ -15,7 +16,7 @@ def augment(images: Tensor, noise: RowNoise, source: torch.Generator | Draws) ->
 
     A resized crop first, as in the official code for large images. RandAugment, then cutout, then
     the padded crop: the order of the official small-image code, which mirrors nothing, for it knows
-    digits alone; mirroring comes last.
+    digits alone; then mirroring, and a noise of your own (`custom`) last.
     """
     draws = draws_of(source, images)
     if noise.resized_crop:
@@ -29,6 +30,8 @@ def augment(images: Tensor, noise: RowNoise, source: torch.Generator | Draws) ->
         images = padded_crop(images, noise.crop_padding, draws)
     if noise.flip:
         images = mirrored(images, draws)
+    if noise.custom:
+        images = own_code.load(noise.custom)(images, draws)
     return images
 
 

@@ -221,34 +221,26 @@ def label(weights: Weights) -> str:
 
 
 def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSummary]:
-    summaries = []
-    base = top1[design.baseline].to_numpy()
     seconds = runs.groupby("arm")["seconds"].mean().to_dict() if "seconds" in runs else {}
-    for arm in design.arms:
-        every = top1[arm.name].to_numpy()
-        values = every[~np.isnan(every)]
-        is_baseline = arm.name == design.baseline
-        paired = every - base
-        paired = paired[~np.isnan(paired)]
-        difference = None if is_baseline or not len(paired) else paired_contrast(paired)
-        summaries.append(
-            ArmSummary(
-                name=arm.name,
-                is_baseline=is_baseline,
-                paper=arm.paper,
-                n=len(values),
-                interval=mean_interval(values) if len(values) else None,
-                difference=difference,
-                p_holm=math.nan,
-                training_seconds=seconds.get(arm.name, math.nan),
-            )
+    values = {name: top1[name].dropna().to_numpy() for name in top1}
+    others = [arm.name for arm in design.arms if arm.name != design.baseline]
+    differences = {name: (top1[name] - top1[design.baseline]).dropna() for name in others}
+    contrasts = {name: paired_contrast(d.to_numpy()) for name, d in differences.items() if len(d)}
+    p = holm([contrasts[name].p if name in contrasts else math.nan for name in others])
+    p_holm = dict(zip(others, p.tolist(), strict=True))
+    return [
+        ArmSummary(
+            name=arm.name,
+            is_baseline=arm.name == design.baseline,
+            paper=arm.paper,
+            n=len(values[arm.name]),
+            interval=mean_interval(values[arm.name]) if len(values[arm.name]) else None,
+            difference=contrasts.get(arm.name),
+            p_holm=p_holm.get(arm.name, math.nan),
+            training_seconds=seconds.get(arm.name, math.nan),
         )
-    others = [i for i, arm in enumerate(summaries) if not arm.is_baseline]
-    found = (summaries[i].difference for i in others)
-    corrected = holm([d.p if d else math.nan for d in found])
-    for i, p in zip(others, corrected, strict=True):
-        summaries[i] = replace(summaries[i], p_holm=float(p))
-    return summaries
+        for arm in design.arms
+    ]
 
 
 def by_seed(claim: Claim, values: pd.DataFrame) -> list[pd.Series]:

@@ -61,15 +61,17 @@ def effect(study: str, weights: Mapping[str, float]) -> Effect:
     Raises:
         UserError: an arm has no top-1 in the table.
     """
-    found: dict[str, list[PaperRow]] = {}
+    versions: dict[str, list[PaperRow]] = {}
     for row in rows(study):
         if row.metric == "top1" and row.value is not None:
-            found.setdefault(row.arm, []).append(row)
+            versions.setdefault(row.arm, []).append(row)
     chosen = {}
     for arm in weights:
-        if arm not in found:
-            raise unknown(f"arm of the paper's {study}", arm, found)
-        chosen[arm] = min(found[arm], key=lambda row: _PREFERRED.get(row.version, len(_PREFERRED)))
+        if arm not in versions:
+            raise unknown(f"arm of the paper's {study}", arm, versions)
+        chosen[arm] = min(
+            versions[arm], key=lambda row: _PREFERRED.get(row.version, len(_PREFERRED))
+        )
     value = sum(weight * float(chosen[arm].value or 0) for arm, weight in weights.items())
     return Effect(
         value=round(value, 6) + 0.0,  # 78.8 - 78.1 is .7, and nothing is -0

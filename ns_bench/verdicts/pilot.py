@@ -46,16 +46,17 @@ def needs(design: Design, tables: Mapping[str, pd.DataFrame], seeds: int) -> lis
         seeds: the study's own number, for which `detectable` is computed.
     """
     claims = [claim for claim in design.claims if not claim.untestable]
-    found = []
+    most = []
     for claim in claims:
-        mine = []
-        by_contrast = by_seed(claim, tables[claim.metric])
-        for weights, values in zip(claim.contrasts, by_contrast, strict=False):
-            if len(values) > 1:
-                mine.append(_need(claim, label(weights), values.to_numpy(), len(claims), seeds))
-        if mine:
-            found.append(max(mine, key=lambda need: (need.seeds or math.inf, need.sd)))
-    return found
+        by_contrast = zip(claim.contrasts, by_seed(claim, tables[claim.metric]), strict=False)
+        contrasts = [
+            _need(claim, label(weights), values.to_numpy(), len(claims), seeds)
+            for weights, values in by_contrast
+            if len(values) > 1
+        ]
+        if contrasts:
+            most.append(max(contrasts, key=lambda need: (need.seeds or math.inf, need.sd)))
+    return most
 
 
 def _need(claim: Claim, contrast: str, values: np.ndarray, family: int, seeds: int) -> Need:
@@ -92,23 +93,23 @@ def _value(run: Run, metric: str) -> float:
     result = run.result()
     values = dict(result.test) if result else {}
     for group in run.wanted:
-        if (found := run.measured(group)) is not None:
-            values |= {f"{group}_{name}": value for name, value in found.values.items()}
+        if (measured := run.measured(group)) is not None:
+            values |= {f"{group}_{name}": value for name, value in measured.values.items()}
     return values.get(metric, math.nan)
 
 
-def lines(found: Iterable[Need], seeds: int) -> list[str]:
+def lines(needs: Iterable[Need], seeds: int) -> list[str]:
     """Return the needs as text, one claim a line."""
-    said = []
-    for need in found:
+    texts = []
+    for need in needs:
         unit = need.claim.unit
         seen = "nothing, too few for the correction"
         if math.isfinite(need.detectable):
             seen = f"{need.detectable:.2f} {unit}"
         wanted = "more than 1000" if need.seeds is None else str(need.seeds)
-        said.append(
+        texts.append(
             f"{need.claim.text}\n    {need.contrast}: sd {need.sd:.2f} {unit} over {need.n} tuning "
             f"seeds; {seeds} seeds find {seen}; smallest effect of interest "
             f"{need.claim.smallest_effect:g}: {wanted} seeds"
         )
-    return said
+    return texts

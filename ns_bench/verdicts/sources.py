@@ -133,8 +133,8 @@ class Source:
     def analysis(self, study: Study, profile: Profile) -> "Analysis | None":
         if not self.is_store:
             return from_tables(study, profile, self.root)
-        found = from_store(study, profile, self.root)
-        return found or from_tables(study, profile, self.root / "reports")
+        analysis = from_store(study, profile, self.root)
+        return analysis or from_tables(study, profile, self.root / "reports")
 
     def recipe(self, run_id: str) -> dict[str, Any] | None:
         """Return a run's recipe as plain data, or None where there is none to be read."""

@@ -136,9 +136,9 @@ def _chain(run: Run) -> dict[str, object]:
 def _measured(run: Run) -> dict[str, float]:
     columns: dict[str, float] = {}
     for group in run.wanted:
-        if (found := run.measured(group)) is not None:
-            columns |= {f"test_{group}_{name}": value for name, value in found.values.items()}
-            columns[f"{group}_seconds"] = found.seconds
+        if (measured := run.measured(group)) is not None:
+            columns |= {f"test_{group}_{name}": value for name, value in measured.values.items()}
+            columns[f"{group}_seconds"] = measured.seconds
     return columns
 
 
