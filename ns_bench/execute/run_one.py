@@ -47,7 +47,7 @@ from ns_bench.selftrain.algorithm import teach
 from ns_bench.selftrain.evaluate import evaluate, predict
 from ns_bench.selftrain.pseudo import quality
 from ns_bench.selftrain.scale import parallel
-from ns_bench.selftrain.train import NO_LESSON, Diverged, Machine, train
+from ns_bench.selftrain.train import NO_LESSON, Diverged, Lesson, Machine, train
 
 
 class Interrupted(Exception):
@@ -212,14 +212,12 @@ def _train(
     def finish() -> Result:
         for name, content in artifacts.items():
             publish(run.path / name, content)
-        # Only now, when nothing trains any more, may the hidden labels be looked at.
-        truth = split.hidden_labels(recipe.data, recipe.seed, run.path.parent)
         result = Result(
             id=run.id,
             recipe=recipe.to_dict(),
             test=evaluate(net, data.test),
             validation=evaluate(net, data.validation),
-            pseudo=None if lesson.labels is None else quality(lesson.labels, truth),
+            pseudo=_quality(run, lesson),
             artifacts={
                 name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
                 for name, content in artifacts.items()
@@ -230,13 +228,7 @@ def _train(
             seconds=seconds,
             images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
             resumed=attempt.checkpoint.attempts,
-            provenance={
-                **provenance(device),
-                "processes": parallel.world(),
-                "compiled": execution.compile,
-                # more than 1: batch statistics are those of a part of the batch
-                "parts": attempt.parts,
-            },
+            provenance=_provenance(machine, attempt.parts),
             data=data.facts,
         )
         attempt.lease.renew()  # whoever took over publishes; this process must not do so too
@@ -246,6 +238,25 @@ def _train(
         return result
 
     return parallel.on_leader(finish)
+
+
+def _quality(run: Run, lesson: Lesson) -> dict[str, Any] | None:
+    """Compare pseudo-labels with the hidden truth: only now, when nothing trains any more, may that
+    be looked at."""
+    if lesson.labels is None:
+        return None
+    truth = split.hidden_labels(run.recipe.data, run.recipe.seed, run.path.parent)
+    return quality(lesson.labels, truth)
+
+
+def _provenance(machine: Machine, parts: int) -> dict[str, Any]:
+    """Return where and with what a run was trained.
+
+    Args:
+        parts: of its batches; with more than one, batch statistics are those of a part.
+    """
+    how = {"processes": parallel.world(), "compiled": machine.compiled, "parts": parts}
+    return {**provenance(machine.device), **how}
 
 
 def _artifacts(recipe: Recipe, net: torch.nn.Module, data: split.Dataset) -> dict[str, bytes]:

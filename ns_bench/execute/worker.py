@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,7 +48,7 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
 
     import torch
 
-    from ns_bench.execute.run_one import Interrupted, Paused, TeacherUnfit, run_one
+    import ns_bench.execute.run_one  # noqa: F401  what a run needs, before it is ready
 
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -69,35 +70,42 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
         except (EOFError, OSError):
             return
         gc.collect()  # a network and its hooks are a cycle: free the last run's before the next
-        run = Run(Recipe.from_dict(values), Path(path), wanted)
+        _do(
+            Run(Recipe.from_dict(values), Path(path), wanted),
+            send,
+            device=device,
+            execution=execution,
+            should_stop=lambda: stop,
+            until=until,
+        )
+
+
+def _do(run: Run, send: Callable[[Message], None], **options: Any) -> None:
+    """Do one run and tell how it ended; `options` are `run_one`'s."""
+    from ns_bench.execute.run_one import Interrupted, Paused, TeacherUnfit, run_one
+
+    def progress(images: int, fresh: int) -> None:
+        send(Message("progress", "", images, fresh))
+
+    try:
+        run_one(run, progress=progress, **options)
+        send(Message("done"))
+    except Paused:
+        send(Message("paused"))
+    except Interrupted:
+        send(Message("stopped"))
+    except Held as holder:
+        send(Message("held", str(holder)))
+    except TeacherUnfit as reason:
+        send(Message("unfit", str(reason)))
+    except Exception as error:
+        if storage_full(error):
+            send(Message("full", str(error)))
+            return
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         try:
-            run_one(
-                run,
-                device=device,
-                execution=execution,
-                progress=lambda *counts: send(Message("progress", "", *counts)),
-                should_stop=lambda: stop,
-                until=until,
-            )
-            send(Message("done"))
-        except Paused:
-            send(Message("paused"))
-        except Interrupted:
-            send(Message("stopped"))
-        except Held as holder:
-            send(Message("held", str(holder)))
-        except TeacherUnfit as reason:
-            send(Message("unfit", str(reason)))
-        except Exception as error:
-            if storage_full(error):
-                send(Message("full", str(error)))
-                continue
-            text = (
-                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            )
-            try:
-                run.fail(text, traceback.format_exc())
-            except OSError as unwritable:
-                send(Message("full", str(unwritable)))
-                continue
-            send(Message("failed", text))
+            run.fail(text, traceback.format_exc())
+        except OSError as unwritable:
+            send(Message("full", str(unwritable)))
+            return
+        send(Message("failed", text))
