@@ -233,7 +233,7 @@ def _do_missing(request: Request) -> int | None:
         from ns_bench.cli import slurm
 
         report = WriteReport(words(report_only(request.options)))
-        return slurm.reconcile(
+        return slurm.submit(
             request.options, request.store, request.plan, setting, request.title, report
         )
     if plan.missing:

@@ -1,4 +1,4 @@
-"""The study command on a SLURM cluster: reconcile, status, cancel, logs."""
+"""The study command on a SLURM cluster: submit, status, cancel, logs."""
 
 import sys
 import time
@@ -35,7 +35,7 @@ REFRESH_SECONDS = 5.0
 _TO_DO = ("missing", "partial", "unmeasured")
 
 
-def reconcile(
+def submit(
     options: StudyOptions,
     store: Store,
     look: Callable[[], Plan],
