@@ -27,9 +27,9 @@ class Dimension:
     """
 
     name: str
-    low: float | None = None
-    high: float | None = None
-    step: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
+    step: int | float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
     when: tuple[tuple[str, Any], ...] = ()

@@ -9,9 +9,10 @@ from typing import Any
 from ns_bench.design.definition import Design, Study
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError, unknown
+from ns_bench.fields import build
 from ns_bench.runs.store import Store
 from ns_bench.tuning.sampler import check
-from ns_bench.tuning.space import Dimension, changes, for_arm, varied_fields
+from ns_bench.tuning.space import changes, for_arm, varied_fields
 from ns_bench.tuning.trials import Search, Settings, best_of
 
 
@@ -123,21 +124,11 @@ def _settings(path: Path) -> Settings | None:
     """Return the settings in a search's file; None where it cannot be read."""
     try:
         identity = json.loads(path.read_bytes())["search"]
-        space = [
-            Dimension(
-                **{
-                    **values,
-                    "choices": tuple(values["choices"]),
-                    "when": tuple(map(tuple, values["when"])),
-                }
-            )
-            for values in identity["space"]
-        ]
-        rest = {k: v for k, v in identity.items() if k not in ("schema", "arm")}
-        objectives = tuple(identity["objectives"])
-        return Settings(**{**rest, "space": tuple(space), "objectives": objectives})
-    except (OSError, ValueError, KeyError, TypeError):
+        values = {name: identity[name] for name in identity if name not in ("schema", "arm")}
+        settings: Settings = build(Settings, values, "")
+    except (OSError, ValueError, LookupError, TypeError, UserError):
         return None
+    return settings
 
 
 def _choice(search: Search | None) -> Choice:
