@@ -4,7 +4,7 @@ The paper has all of ImageNet's labels. Here it is the profile's number, a quart
 times as many.
 """
 
-from ns_bench.data.catalog import check, classes_of
+from ns_bench.data.catalog import check, describe
 from ns_bench.design.definition import Arm, Claim, Design, Study, difference, untestable
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
@@ -24,7 +24,7 @@ def pair(profile: Profile, factor: float) -> tuple[Recipe, Recipe]:
     small, fields = profile.rungs[0], {}
     if factor != 1:  # else these are the runs of other studies
         data = profile.supervised(small).data
-        classes = classes_of(data)
+        classes = describe(data).classes
         labels = int(factor * data.labeled) // classes * classes
         fields = {"data__labeled": labels, **profile.shortened(data.labeled / labels)}
     teacher = profile.supervised(small, **fields)

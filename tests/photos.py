@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ns_bench.data.arrays import SetArrays, set_arrays
+from ns_bench.data.catalog import describe
 from ns_bench.recipe import Data, Recipe
 
 WORDS = ["blue", "green", "red"]
@@ -16,7 +18,8 @@ WORDS = ["blue", "green", "red"]
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
-    """A cache of its own, and no network."""
+    """A cache of its own, no network, and sets of the hub that a test may describe anew."""
+    describe.cache_clear()
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
@@ -55,6 +58,11 @@ def parquet(folder: Path, found: Mapping[str, Any]) -> Path:
     for split, rows in found.items():
         rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return folder
+
+
+def decoded(data: Data, store: Path) -> SetArrays:
+    """Return the whole set, as it is noted in `store`."""
+    return set_arrays(describe(data).file_set, store)
 
 
 def spec(**fields: Any) -> Data:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ns_bench import own_code
 from ns_bench.cli.options import RunOptions
-from ns_bench.data import catalog
+from ns_bench.data.catalog import describe
 from ns_bench.design.cost import counted
 from ns_bench.design.profile import Profile, dotted, load_profile
 from ns_bench.errors import UserError, unknown
@@ -62,11 +62,9 @@ def find_inputs(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -
         UserError: one is not there, or not as it is described.
     """
     own_code.keep((recipe.canonical() for recipe in recipes), store)
-    data = [recipe.data for recipe in recipes]
-    data += [catalog.source_spec(spec) for spec in data if spec.source]
-    specs = [spec for spec in data if spec.name not in NO_FILES]
-    if specs:
-        from ns_bench.data.sets import prepare
+    specs = [recipe.data for recipe in recipes]
+    if any(describe(spec).file_sets for spec in specs):
+        from ns_bench.data.prepare import prepare
 
         prepare(specs, store, paths)
 
@@ -98,7 +96,8 @@ def _paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
     """
     data = Recipe.of(profile.fields).data
     used, pools = data.name, {data.source, profile.other_pool} - {"", *NO_FILES}
-    known = [*catalog.sources_of(data), *sorted(pools)]
+    files = describe(data).file_set
+    known = [*(files.names if files else []), *sorted(pools)]
     paths = dict(profile.paths)
     for text in texts:
         name, equals, path = text.partition("=")

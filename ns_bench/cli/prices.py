@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from ns_bench.cli.columns import aligned
-from ns_bench.data import catalog
-from ns_bench.design.cost import TRAINING, Shape, flops, network, shape_of, storage
+from ns_bench.data.catalog import describe
+from ns_bench.design.cost import TRAINING, Shape, flops, network, shape_of, sparse_labels, storage
 from ns_bench.design.profile import Profile
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan, longest_chain
@@ -96,7 +96,7 @@ def _disk(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
     labels = sum(
         known[run.id].labels
         for run in runs
-        if run.id in known and (run.id in teachers or not catalog.sparse_labels(run.recipe.data))
+        if run.id in known and (run.id in teachers or not sparse_labels(run.recipe.data))
     )
     yield (
         f"disk: {_bytes(weights + labels + unknown)}: weights {_bytes(weights)}, labels of the "
@@ -105,8 +105,9 @@ def _disk(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
         + f"; and while they run up to {_bytes(checkpoint)} of checkpoint each"
     )
     data = runs[0].recipe.data
-    if decoded := catalog.decoded_bytes(data):
-        yield f"data: {_bytes(decoded)}, '{data.name}' decoded once"
+    files = describe(data).file_set
+    if files is not None and files.pixels:
+        yield f"data: {_bytes(files.decoded_bytes)}, '{data.name}' decoded once"
 
 
 def _hours(seconds: float) -> str:

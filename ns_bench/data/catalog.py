@@ -11,24 +11,22 @@ from ns_bench.recipe import NO_FILES, Data, Files, Part, Recipe
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Of a whole data set: images and classes, None where there are as many as asked for.
+class PackagedSet:
+    """A data set that comes with an installed package, its images grey.
 
-    `test` and `unlabeled` are images in splits of their own, None where there is no such split.
+    `images` and `classes` are None where there are as many as asked for.
     """
 
     images: int | None
     classes: int | None
     out_of_domain: bool = False
-    test: int | None = None
-    unlabeled: int | None = None
 
 
-CATALOG = {
-    "digits": Facts(images=1797, classes=10),
-    "glyphs": Facts(images=None, classes=None, out_of_domain=True),
+PACKAGED = {
+    "digits": PackagedSet(images=1797, classes=10),
+    "glyphs": PackagedSet(images=None, classes=None, out_of_domain=True),
 }
-"""By the name that `data.name` takes: sets that come with installed packages."""
+"""By the name that `data.name` takes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class HubSet:
 @cache
 def hub_sets() -> dict[str, HubSet]:
     """Return the data sets on the hub by the name that `data.name` takes."""
-    found = {}
+    sets = {}
     for path in sorted((Path(__file__).parent / "sets").glob("*.toml")):
         values = tomllib.loads(path.read_text())
         labeled, test, unlabeled = (
@@ -70,18 +68,137 @@ def hub_sets() -> dict[str, HubSet]:
         )
         hub, config = values["hub"], values.get("config", "")
         folder, means = values.get("folder", ""), values.get("means", False)
-        found[path.stem] = HubSet(hub, config, values["pixels"], files, folder, means)
-    return found
+        sets[path.stem] = HubSet(hub, config, values["pixels"], files, folder, means)
+    return sets
 
 
-def files_of(spec: Data) -> Files | None:
-    """Return what is in the files of a data set; None for one that comes with a package.
+@dataclass(frozen=True)
+class FileSet:
+    """A data set in files, with the side to which its images are resized, once.
+
+    Attributes:
+        pixels: 0 where images of many sizes are not resized once but decoded when they are needed.
+    """
+
+    name: str
+    files: Files
+    pixels: int
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Its splits by what they are for: labeled, and test and unlabeled where there are such."""
+        files = self.files
+        parts = {"labeled": files.labeled, "test": files.test, "unlabeled": files.unlabeled}
+        return {name: part for name, part in parts.items() if part.split}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the data sets that its splits are from, its own first."""
+        others = [part.source for part in self.parts.values() if part.source]
+        return list(dict.fromkeys([self.name, *others]))
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What its images take when they are decoded once."""
+        images = sum(part.images for part in self.parts.values())
+        return images * self.files.channels * self.pixels**2
+
+
+@dataclass(frozen=True)
+class WholeSet:
+    """A whole data set, however many of its rows a recipe asks for.
+
+    Attributes:
+        channels: 3 (colour) or 1 (grey).
+        side: of the images that a network sees, unless it has a resolution of its own; 0 where they
+            are of many sizes and not resized once.
+        images: that labeled and validation rows are drawn from, and test rows and the pool where
+            these have no split of their own; None where there are as many as asked for.
+        test: images in a test split of its own; None without one.
+        unlabeled: images in a split or another data set that the pool is from; None without one.
+        out_of_domain: whether a pool can have images that show none of the classes.
+        file_set: its files; None for a set that comes with a package.
+        pool_file_set: the files of another set that the pool is from; None without such.
+    """
+
+    classes: int
+    channels: int
+    side: int
+    images: int | None
+    test: int | None = None
+    unlabeled: int | None = None
+    out_of_domain: bool = False
+    file_set: FileSet | None = None
+    pool_file_set: FileSet | None = None
+
+
+@dataclass(frozen=True)
+class Description(WholeSet):
+    """A data set with the rows that a recipe asks for.
+
+    Attributes:
+        takes_all: whether every image that validation and test rows leave is a labeled one.
+        pool: images in the unlabeled pool. Exact unless `imbalance` thins a finite set, where it
+            depends on the seed by a few images, or images of the pool are also test or validation
+            images, which are left out.
+    """
+
+    takes_all: bool = False
+    pool: int = 0
+
+    @property
+    def file_sets(self) -> list[FileSet]:
+        """The sets in files that it needs."""
+        return [files for files in (self.file_set, self.pool_file_set) if files is not None]
+
+
+@cache
+def describe(spec: Data) -> Description:
+    """Return what is known of the data that a recipe asks for.
 
     Raises:
-        UserError: unknown data set, or a description of one's own that cannot be.
+        UserError: unknown data set, a description of one's own that cannot be, or parts that do
+            not fit into it.
     """
+    whole = _whole_set(spec)
+    if spec.source:
+        whole = _with_pool_of_source(spec, whole)
+    rows = spec.labeled + spec.validation + (spec.test if whole.test is None else 0)
+    takes_all = whole.unlabeled is not None and rows == whole.images
+    if not takes_all:
+        _check_stratified(spec, whole.classes)
+    _check_kind_of_pool(spec, whole)
+    return Description(**vars(whole), takes_all=takes_all, pool=_pool(spec, whole))
+
+
+def _whole_set(spec: Data) -> WholeSet:
+    files = _files(spec)
+    if files is None:
+        known = PACKAGED[spec.name]
+        return WholeSet(
+            classes=known.classes or spec.glyphs.classes,
+            channels=1,
+            side=spec.glyphs.pixels if spec.name == "glyphs" else 8,
+            images=known.images,
+            out_of_domain=known.out_of_domain,
+        )
+    hub = hub_sets().get(spec.name)
+    file_set = FileSet(spec.name, files, spec.pixels or (hub.pixels if hub else 0))
+    return WholeSet(
+        classes=files.classes,
+        channels=files.channels,
+        side=file_set.pixels,
+        images=files.labeled.images,
+        test=files.test.images if files.test.split else None,
+        unlabeled=files.unlabeled.images if files.unlabeled.split else None,
+        file_set=file_set,
+    )
+
+
+def _files(spec: Data) -> Files | None:
+    """Return what is in the files of a data set; None for one that comes with a package."""
     own = spec.files != Files()
-    if spec.name in NO_FILES or spec.name in CATALOG:
+    if spec.name in NO_FILES or spec.name in PACKAGED:
         return None
     if spec.name in hub_sets():
         known, pool = hub_sets()[spec.name].files, spec.files.unlabeled
@@ -96,7 +213,7 @@ def files_of(spec: Data) -> Files | None:
         _check_part("unlabeled", pool)
         return replace(known, unlabeled=pool)
     if not own:
-        raise unknown("data set", spec.name, [*CATALOG, *hub_sets()])
+        raise unknown("data set", spec.name, [*PACKAGED, *hub_sets()])
     _check_own(spec)
     return spec.files
 
@@ -127,132 +244,32 @@ def _check_part(name: str, part: Part) -> None:
         )
 
 
-def sources_of(spec: Data) -> list[str]:
-    """Return the names of the sets that its parts are from, its own first; [] without files."""
-    files = files_of(spec)
-    if files is None:
-        return []
-    parts = (files.labeled, files.test, files.unlabeled)
-    return list(dict.fromkeys([spec.name, *(part.source for part in parts if part.source)]))
-
-
-def pixels_of(spec: Data) -> int:
-    """Return the side of the images of a data set in files; 0 if they are not resized once."""
-    if spec.pixels or spec.name not in hub_sets():
-        return spec.pixels
-    return hub_sets()[spec.name].pixels
-
-
-def side_of(spec: Data) -> int:
-    """Return the side of the images that a network sees, unless it has a resolution of its own."""
-    if files_of(spec) is not None:
-        return pixels_of(spec)
-    return spec.glyphs.pixels if spec.name == "glyphs" else 8
-
-
-def channels_of(spec: Data) -> int:
-    """Return the channels of the images."""
-    files = files_of(spec)
-    return 1 if files is None else files.channels
-
-
-def decoded_bytes(spec: Data) -> int:
-    """Return what the images of a set in files take when they are decoded once; 0 for others."""
-    files = files_of(spec)
-    if files is None:
-        return 0
-    images = files.labeled.images + files.test.images + files.unlabeled.images
-    return images * files.channels * pixels_of(spec) ** 2
-
-
-WHOLE_LOGITS = 4e9
-"""Bytes of a pool's logits, float16 [pool, classes], up to which all of them are stored."""
-
-TOP = 10
-"""Classes kept of each image, four bytes each, where they are not."""
-
-SHARD = 100_000
-"""Images of which the labels are in one file, at most: what is lost by a kill while labelling."""
-
-
-def sparse_labels(spec: Data) -> bool:
-    """Whether the pool is so large that of its labels the top classes are stored, in shards."""
-    return 2.0 * pool_size(spec) * classes_of(spec) > WHOLE_LOGITS
-
-
-def facts(spec: Data) -> Facts:
-    """Return what is known of the data set, its pool that of its source.
-
-    Raises:
-        UserError: there is none of this name, or its pool cannot be from that source.
-    """
-    files = files_of(spec)
-    if files is None:
-        known = CATALOG[spec.name]
-    else:
-        known = Facts(
-            images=files.labeled.images,
-            classes=files.classes,
-            test=files.test.images if files.test.split else None,
-            unlabeled=files.unlabeled.images if files.unlabeled.split else None,
-        )
-    if not spec.source:
-        return known
-    if spec.source not in (names := [*CATALOG, *hub_sets()]):
+def _with_pool_of_source(spec: Data, whole: WholeSet) -> WholeSet:
+    """Return the set with the pool of `spec.source`, at the same side of images."""
+    if spec.source not in (names := [*PACKAGED, *hub_sets()]):
         raise unknown("data set for data.source:", spec.source, names)
     if spec.source == spec.name:
         raise UserError(f"data.source={spec.source}: expected another data set than data.name")
-    if not side_of(spec):
+    if not whole.side:
         raise UserError(f"data.source={spec.source}: expected data.pixels with it, for both sets")
-    other = facts(source_spec(spec))
-    if other.images is None:
-        own = pool_size(replace(spec, source="", imbalance=1.0))
-        return replace(known, unlabeled=spec.unlabeled or own)
-    return replace(known, unlabeled=other.unlabeled or other.images)
+    other = _whole_set(Data(name=spec.source, pixels=whole.side))
+    images = other.unlabeled or other.images
+    if images is None:  # as many as asked for, or as the pool would have without a source
+        images = spec.unlabeled or describe(replace(spec, source="", imbalance=1.0)).pool
+    return replace(whole, unlabeled=images, pool_file_set=other.file_set)
 
 
-def source_spec(spec: Data) -> Data:
-    """Return the data set that the pool of `spec` is from, at the same side of images."""
-    if spec.source in hub_sets():
-        return Data(name=spec.source, pixels=side_of(spec))
-    return Data(name=spec.source, unlabeled=spec.unlabeled, glyphs=spec.glyphs)
-
-
-def classes_of(spec: Data) -> int:
-    """Return the number of classes."""
-    return facts(spec).classes or spec.glyphs.classes
-
-
-def class_shares(classes: int, imbalance: float) -> list[float]:
-    """Return the sizes of a pool's classes, most frequent first, as shares of the first."""
-    return [imbalance ** (-i / max(classes - 1, 1)) for i in range(classes)]
-
-
-def takes_all(spec: Data) -> bool:
-    """Whether every image that validation and test rows leave is a labeled one."""
-    known = facts(spec)
-    test = 0 if known.test is not None else spec.test
-    return known.unlabeled is not None and spec.labeled + spec.validation + test == known.images
-
-
-def pool_size(spec: Data) -> int:
-    """Return how many images the unlabeled pool has.
-
-    Exact unless `imbalance` thins a finite set, where it depends on the seed by a few images, or
-    images of the pool are also test or validation images, which are left out.
-
-    Raises:
-        UserError: unknown data set, or parts that do not fit into it.
-    """
-    known = facts(spec)
-    classes = classes_of(spec)
-    if spec.labeled % classes and not takes_all(spec):
+def _check_stratified(spec: Data, classes: int) -> None:
+    if spec.labeled % classes:
         raise UserError(
             f"data.labeled={spec.labeled}: expected a multiple of the {classes} classes of "
             f"'{spec.name}', since the labeled set is class-stratified"
         )
-    if spec.out_of_domain and not known.out_of_domain:
-        having = " and ".join(name for name, other in CATALOG.items() if other.out_of_domain)
+
+
+def _check_kind_of_pool(spec: Data, whole: WholeSet) -> None:
+    if spec.out_of_domain and not whole.out_of_domain:
+        having = " and ".join(name for name, other in PACKAGED.items() if other.out_of_domain)
         raise UserError(
             f"data.out_of_domain={spec.out_of_domain:g}: '{spec.name}' has no images out of "
             f"domain; {having} has"
@@ -262,48 +279,60 @@ def pool_size(spec: Data) -> int:
             f"data.source={spec.source}: expected data.out_of_domain=0 and data.imbalance=1 with "
             "it, since that pool is taken as it is"
         )
-    if known.images is None and not spec.source:
+
+
+def _pool(spec: Data, whole: WholeSet) -> int:
+    """Return how many images the unlabeled pool has."""
+    if whole.images is None and whole.unlabeled is None:
         if not spec.unlabeled:
             raise UserError(
                 f"data.unlabeled=0: '{spec.name}' has as many images as asked for; expected the "
                 "number in the pool"
             )
         return spec.unlabeled
-    if known.unlabeled is not None and known.unlabeled < spec.unlabeled:
-        wanted = f" (data.unlabeled={spec.unlabeled})"
-        of = spec.source or spec.name
-        raise UserError(f"the pool of '{of}' has only {known.unlabeled} images{wanted}")
-    if known.images is None:
-        return spec.unlabeled or known.unlabeled or 0
-    if known.test is not None and spec.test > known.test:
+    if whole.unlabeled is not None and whole.unlabeled < spec.unlabeled:
         raise UserError(
-            f"data.test={spec.test}: the test split of '{spec.name}' has {known.test} images"
+            f"the pool of '{spec.source or spec.name}' has only {whole.unlabeled} images "
+            f"(data.unlabeled={spec.unlabeled})"
         )
-    asked = {"data.labeled": spec.labeled, "data.validation": spec.validation}
-    if known.test is None:
-        asked["data.test"] = spec.test
-    *first, last = [f"{name}={count}" for name, count in asked.items()]
+    left = 0 if whole.images is None else _left(spec, whole, whole.images)
+    pool = spec.unlabeled or (left if whole.unlabeled is None else whole.unlabeled)
+    return round(pool * sum(class_shares(whole.classes, spec.imbalance)) / whole.classes)
+
+
+def _left(spec: Data, whole: WholeSet, images: int) -> int:
+    """Return how many of the `images` are in none of the labeled, validation and test rows."""
+    rows = {"data.labeled": spec.labeled, "data.validation": spec.validation}
+    if whole.test is None:
+        rows["data.test"] = spec.test
+    elif spec.test > whole.test:
+        raise UserError(
+            f"data.test={spec.test}: the test split of '{spec.name}' has {whole.test} images"
+        )
+    left = images - sum(rows.values())
+    *first, last = [f"{name}={count}" for name, count in rows.items()]
     parts = f"{', '.join(first)} and {last}"
-    pool = known.images - sum(asked.values())
-    wanted = f" (data.unlabeled={spec.unlabeled})" if spec.unlabeled else ""
-    if known.unlabeled is not None:
-        if pool < 0:
-            raise UserError(f"{parts} are more than the {known.images} images of '{spec.name}'")
-        pool = known.unlabeled
-    elif pool < max(spec.unlabeled, 1):
-        left = f"only {pool} images for the" if pool > 0 else "no"
+    if whole.unlabeled is not None:
+        if left < 0:
+            raise UserError(f"{parts} are more than the {images} images of '{spec.name}'")
+    elif left < max(spec.unlabeled, 1):
+        only = f"only {left} images for the" if left > 0 else "no"
+        wanted = f" (data.unlabeled={spec.unlabeled})" if spec.unlabeled else ""
         raise UserError(
-            f"{parts} leave {left} unlabeled pool{wanted} in the {known.images} images of "
-            f"'{spec.name}'"
+            f"{parts} leave {only} unlabeled pool{wanted} in the {images} images of '{spec.name}'"
         )
-    pool = spec.unlabeled or pool
-    return round(pool * sum(class_shares(classes, spec.imbalance)) / classes)
+    return left
+
+
+def class_shares(classes: int, imbalance: float) -> list[float]:
+    """Return the sizes of a pool's classes, most frequent first, as shares of the first."""
+    return [imbalance ** (-i / max(classes - 1, 1)) for i in range(classes)]
 
 
 def check(recipe: Recipe) -> None:
     """Raise UserError if the data of a recipe or of its teachers cannot be had as asked for."""
-    pool = pool_size(recipe.data)
-    if not (side_of(recipe.data) or recipe.train.resolution):
+    known = describe(recipe.data)
+    if not (known.side or recipe.train.resolution):
         raise UserError(
             f"data.pixels=0 and train.resolution=0: expected the side of the images of "
             f"'{recipe.data.name}': data.pixels, if they are to be resized once, train.resolution, "
@@ -312,8 +341,8 @@ def check(recipe: Recipe) -> None:
     if recipe.teacher is not None:
         check(recipe.teacher)
     size = recipe.batch[1]
-    if size > pool:
+    if size > known.pool:
         raise UserError(
             f"train.batch_size={recipe.train.batch_size} x train.ratio={recipe.train.ratio}: "
-            f"a batch of {size} unlabeled rows is larger than the pool ({pool})"
+            f"a batch of {size} unlabeled rows is larger than the pool ({known.pool})"
         )

@@ -12,21 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ns_bench import recipe
-from ns_bench.data import glyphs, sets
-from ns_bench.data.catalog import (
-    class_shares,
-    classes_of,
-    facts,
-    pool_size,
-    source_spec,
-    takes_all,
-)
-from ns_bench.data.pictures import Pictures
-from ns_bench.data.sets import Arrays, Table
+from ns_bench.data import glyphs
+from ns_bench.data.arrays import SetArrays, SplitArrays, set_arrays
+from ns_bench.data.catalog import class_shares, describe
+from ns_bench.data.convert import hashes
+from ns_bench.data.lazy import LazyImages
 from ns_bench.data.streams import stream
 from ns_bench.errors import UserError
 
-Images = Tensor | Pictures
+Images = Tensor | LazyImages
 """In memory, or decoded when they are needed."""
 
 
@@ -56,7 +50,7 @@ class Dataset:
     """One seed's split.
 
     `mean` and `std` ([C, 1, 1], float32, in units of 0-255) are those of the pixels that may be
-    trained on: labeled and unlabeled rows, never validation or test; of images that stream, of
+    trained on: labeled and unlabeled rows, never validation or test; of lazy images, of
     thumbnails of labeled rows. `facts` of a set in files are
     for its result: its fingerprint, how many images of the pool were the same as a test or
     validation image and left out, and how many of the whole set could not be read.
@@ -99,13 +93,13 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
     a stream of its own.
 
     Args:
-        store: where the files of a set in files are noted; see `ns_bench.data.sets`.
+        store: where the files of a set in files are noted; see `ns_bench.data.prepare`.
         resolution: side to which every image is resized, see `Dataset.resized`.
 
     Raises:
         UserError: unknown data set, or parts that do not fit into it, or files that are not there.
     """
-    parts = _parts(spec, seed, store)
+    parts = _full_split(spec, seed, store)
     if parts.small is not None:
         mean, std = _exact_moments(parts.small)
     elif parts.facts:
@@ -114,7 +108,7 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
         mean, std = _moments(parts)
 
     return Dataset(
-        classes=classes_of(spec),
+        classes=describe(spec).classes,
         labeled=parts.labeled,
         unlabeled=Unlabeled(parts.unlabeled.images),
         validation=parts.validation,
@@ -127,7 +121,7 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
 
 def _resized(images: Images, side: int) -> Images:
     """Resize uint8 images [N, C, H, W] to [N, C, side, side]."""
-    if isinstance(images, Pictures):
+    if isinstance(images, LazyImages):
         return replace(images, side=side)
     if side == images.shape[-1]:
         return images
@@ -142,11 +136,11 @@ def hidden_labels(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> T
     An image out of domain has -1; None is a pool of which nothing is known. Nothing that trains may
     call this; tests permute what it returns and expect the same student.
     """
-    truth = _parts(spec, seed, store).unlabeled.labels
+    truth = _full_split(spec, seed, store).unlabeled.labels
     return truth if (truth >= 0).any() else None
 
 
-class _Parts(NamedTuple):
+class _FullSplit(NamedTuple):
     """A seed's split with the labels of every part, the pool's too."""
 
     labeled: Labeled
@@ -154,7 +148,7 @@ class _Parts(NamedTuple):
     validation: Labeled
     test: Labeled
     facts: dict[str, Any]
-    small: Tensor | None = None  # thumbnails of labeled rows, where images stream
+    small: Tensor | None = None  # thumbnails of labeled rows, where images are lazy
 
 
 def _pixels(part: Labeled) -> Tensor:
@@ -162,50 +156,52 @@ def _pixels(part: Labeled) -> Tensor:
     return part.images
 
 
-def _parts(spec: recipe.Data, seed: int, store: Path) -> _Parts:
-    pool_size(spec)
+def _full_split(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
+    known = describe(spec)
     if spec.name == "glyphs":
         return _drawn(spec, seed, store)
-    if spec.name in SOURCES:
-        whole = Arrays(_table(SOURCES[spec.name]()), None, None, "", 0)
+    if known.file_set is None:
+        whole = SetArrays(_split_arrays(LOADERS[spec.name]()))
     else:
-        whole = sets.arrays(spec, store)
+        whole = set_arrays(known.file_set, store)
     if spec.source:
-        whole = replace(whole, unlabeled=_source(spec, seed, store, whole.labeled.images.shape[1:]))
+        shape = whole.labeled.images.shape[1:]
+        whole = replace(whole, unlabeled=_pool_of_source(spec, seed, store, shape))
     return _split(whole, spec, seed)
 
 
-def _source(spec: recipe.Data, seed: int, store: Path, shape: tuple[int, ...]) -> Table:
+def _pool_of_source(
+    spec: recipe.Data, seed: int, store: Path, shape: tuple[int, ...]
+) -> SplitArrays:
     """Return every image that the data set `spec.source` has for a pool, or as many as are drawn.
 
     Labels are kept where both sets show the same classes, for diagnostics; else they are -1.
     """
-    other = source_spec(spec)
+    known = describe(spec)
     if spec.source == "glyphs":
-        count = facts(spec).unlabeled or 0
-        labels = torch.arange(count) % spec.glyphs.classes
-        found = _table(_glyphs(spec.glyphs, "source", labels, seed))
-    elif spec.source in SOURCES:
-        found = _table(SOURCES[spec.source]())
+        labels = torch.arange(known.unlabeled or 0) % spec.glyphs.classes
+        pool = _split_arrays(_glyphs(spec.glyphs, "source", labels, seed))
+    elif known.pool_file_set is None:
+        pool = _split_arrays(LOADERS[spec.source]())
     else:
-        whole = sets.arrays(other, store)
-        found = whole.unlabeled or whole.labeled
-    if found.images.shape[1:] != shape:
-        ours, theirs = ("x".join(map(str, s)) for s in (shape, found.images.shape[1:]))
+        whole = set_arrays(known.pool_file_set, store)
+        pool = whole.unlabeled or whole.labeled
+    if pool.images.shape[1:] != shape:
+        expected, actual = ("x".join(map(str, s)) for s in (shape, pool.images.shape[1:]))
         raise UserError(
-            f"data.source={spec.source}: its images are {theirs} (channels, height, width), "
-            f"expected {ours} as '{spec.name}' has"
+            f"data.source={spec.source}: its images are {actual} (channels, height, width), "
+            f"expected {expected} as '{spec.name}' has"
         )
     alike = {spec.name, spec.source} == {"digits", "glyphs"} and spec.glyphs.classes == 10
-    return found if alike else replace(found, labels=np.full_like(found.labels, -1))
+    return pool if alike else replace(pool, labels=np.full_like(pool.labels, -1))
 
 
-def _table(part: Labeled) -> Table:
+def _split_arrays(part: Labeled) -> SplitArrays:
     images = _pixels(part).numpy()
-    return Table(images, part.labels.numpy(), sets.hashes(images))
+    return SplitArrays(images, part.labels.numpy(), hashes(images))
 
 
-def _moments(parts: _Parts) -> tuple[Tensor, Tensor]:
+def _moments(parts: _FullSplit) -> tuple[Tensor, Tensor]:
     train = torch.cat([_pixels(parts.labeled), _pixels(parts.unlabeled)]).float()
     return train.mean((0, 2, 3)), train.std((0, 2, 3))
 
@@ -225,8 +221,8 @@ def _exact_moments(*parts: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.sqrt().float()
 
 
-def _split(whole: Arrays, spec: recipe.Data, seed: int) -> _Parts:
-    classes, source = classes_of(spec), whole.labeled
+def _split(whole: SetArrays, spec: recipe.Data, seed: int) -> _FullSplit:
+    classes, source = describe(spec).classes, whole.labeled
     order = torch.randperm(len(source.labels), generator=stream(seed, "split"))
     if whole.test is None:
         test_source, test, order = source, order[: spec.test], order[spec.test :]
@@ -261,24 +257,24 @@ def _split(whole: Arrays, spec: recipe.Data, seed: int) -> _Parts:
         "duplicates_left_out": left_out,
         "unreadable": whole.unreadable,
     }
-    return _Parts(
+    return _FullSplit(
         _take(source, rest[chosen]),
         _take(pool_source, pool),
         _take(source, validation),
         _take(test_source, test),
         facts if whole.fingerprint else {},
-        None if source.pictures is None else _thumbnails(source, rest[chosen]),
+        None if source.lazy is None else _thumbnails(source, rest[chosen]),
     )
 
 
 def _stratified(labels: Tensor, spec: recipe.Data, seed: int) -> Tensor:
     """Return which of the rows, bool [N], are labeled ones: the first of each class, or all."""
-    if takes_all(spec):
+    known = describe(spec)
+    if known.takes_all:
         return torch.ones(len(labels), dtype=torch.bool)
-    classes = classes_of(spec)
-    per_class = spec.labeled // classes
+    per_class = spec.labeled // known.classes
     # rank of each remaining row within its class, in permuted order
-    one_hot = torch.nn.functional.one_hot(labels, classes)
+    one_hot = torch.nn.functional.one_hot(labels, known.classes)
     if int(one_hot.sum(0).min()) < per_class:
         raise UserError(
             f"data.labeled={spec.labeled}: seed {seed} leaves a class fewer than {per_class} "
@@ -288,15 +284,15 @@ def _stratified(labels: Tensor, spec: recipe.Data, seed: int) -> Tensor:
     return rank < per_class
 
 
-def _thumbnails(source: Table, rows: Tensor) -> Tensor:
+def _thumbnails(source: SplitArrays, rows: Tensor) -> Tensor:
     """Return thumbnails of at most 65,536 rows."""
     return torch.from_numpy(source.images[rows[:65536].numpy()])
 
 
-def _take(source: Table, rows: Tensor) -> Labeled:
+def _take(source: SplitArrays, rows: Tensor) -> Labeled:
     index = rows.numpy()
-    if source.pictures is not None:
-        return Labeled(source.pictures[index], torch.from_numpy(source.labels[index]))
+    if source.lazy is not None:
+        return Labeled(source.lazy[index], torch.from_numpy(source.labels[index]))
     # indexing copies what was mapped from disk
     return Labeled(torch.from_numpy(source.images[index]), torch.from_numpy(source.labels[index]))
 
@@ -326,7 +322,7 @@ def _glyphs(look: recipe.Glyphs, part: str, labels: Tensor, seed: int) -> Labele
     return Labeled(drawn, labels)
 
 
-def _drawn(spec: recipe.Data, seed: int, store: Path) -> _Parts:
+def _drawn(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
     """Draw every part: classes in equal numbers, but for a pool that is to be imbalanced.
 
     Drawn anew for every run: 10,000 images take less time than reading them from a disk would.
@@ -338,13 +334,13 @@ def _drawn(spec: recipe.Data, seed: int, store: Path) -> _Parts:
 
     labeled = part("labeled", spec.labeled)
     if spec.source:
-        other = _source(spec, seed, store, labeled.images.shape[1:])
+        other = _pool_of_source(spec, seed, store, labeled.images.shape[1:])
         order = torch.randperm(len(other.labels), generator=stream(seed, "split", "unlabeled"))
         pool = _take(other, order[: spec.unlabeled or None])
     else:
         pool = _drawn_pool(spec, seed)
     validation, test = part("validation", spec.validation), part("test", spec.test)
-    return _Parts(labeled, pool, validation, test, {})
+    return _FullSplit(labeled, pool, validation, test, {})
 
 
 def _drawn_pool(spec: recipe.Data, seed: int) -> Labeled:
@@ -380,5 +376,5 @@ def _digits() -> Labeled:
     return Labeled(images, rows[:, -1].long())
 
 
-SOURCES: dict[str, Callable[[], Labeled]] = {"digits": _digits}
+LOADERS: dict[str, Callable[[], Labeled]] = {"digits": _digits}
 """Loaders of sets in packages by their name: every image with its label, in a fixed order."""

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ns_bench.data import catalog
-from ns_bench.recipe import EVALUATIONS, Recipe
+from ns_bench.data.catalog import describe
+from ns_bench.recipe import EVALUATIONS, Data, Recipe
 
 TABLE = Path(__file__).parent / "flops.csv"
 COLUMNS = ("model", "side", "channels", "classes", "forward_flops", "parameters")
@@ -21,6 +21,15 @@ each for the gradients of inputs and of weights)."""
 
 COPIES = 4
 """Sets of weights in a checkpoint: weights, their average, RMSProp's two."""
+
+WHOLE_LOGITS = 4e9
+"""Bytes of a pool's logits, float16 [pool, classes], up to which all of them are stored."""
+
+TOP = 10
+"""Classes kept of each image, four bytes each, where they are not."""
+
+SHARD = 100_000
+"""Images of which the labels are in one file, at most: what is lost by a kill while labelling."""
 
 
 class Shape(NamedTuple):
@@ -43,9 +52,9 @@ class Network:
 
 def shape_of(recipe: Recipe) -> Shape:
     """Return what a recipe's network looks like from outside."""
-    side = recipe.train.resolution or catalog.side_of(recipe.data)
-    channels, classes = catalog.channels_of(recipe.data), catalog.classes_of(recipe.data)
-    return Shape(recipe.model, side, channels, classes)
+    data = describe(recipe.data)
+    side = recipe.train.resolution or data.side
+    return Shape(recipe.model, side, data.channels, data.classes)
 
 
 @cache
@@ -86,7 +95,7 @@ def flops(recipe: Recipe) -> float | None:
         return None
     data = recipe.data
     # Validation rows once more at the end.
-    once = catalog.pool_size(data) + data.test + (EVALUATIONS + 1) * data.validation
+    once = describe(data).pool + data.test + (EVALUATIONS + 1) * data.validation
     return net.forward * (TRAINING * recipe.passes + once)
 
 
@@ -106,6 +115,12 @@ def storage(recipe: Recipe) -> Storage | None:
     if net is None:
         return None
     weights = 4.0 * net.parameters
-    sparse = catalog.sparse_labels(recipe.data)
-    image = 4.0 * catalog.TOP if sparse else 2.0 * catalog.classes_of(recipe.data)
-    return Storage(weights, image * catalog.pool_size(recipe.data), COPIES * weights)
+    data = describe(recipe.data)
+    image = 4.0 * TOP if sparse_labels(recipe.data) else 2.0 * data.classes
+    return Storage(weights, image * data.pool, COPIES * weights)
+
+
+def sparse_labels(data: Data) -> bool:
+    """Whether a pool is so large that of its labels the top classes are stored, in shards."""
+    known = describe(data)
+    return 2.0 * known.pool * known.classes > WHOLE_LOGITS

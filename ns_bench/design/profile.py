@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ns_bench.data.catalog import facts, pool_size
+from ns_bench.data.catalog import describe
 from ns_bench.design import cost
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, unknown
@@ -109,18 +109,18 @@ class Profile:
     @property
     def pool(self) -> int:
         """Images in the unlabeled pool."""
-        return pool_size(Recipe.of(self.fields).data)
+        return describe(Recipe.of(self.fields).data).pool
 
     @property
     def other_images(self) -> int:
         """Images that a pool from `other_pool` has, and the profile's own has as well."""
         fields = {**self.fields, "data.source": self.other_pool, "data.unlabeled": 0}
-        return min(self.pool, pool_size(Recipe.of(fields).data))
+        return min(self.pool, describe(Recipe.of(fields).data).pool)
 
     @property
     def out_of_domain(self) -> bool:
         """Whether its data set has images out of domain."""
-        return facts(Recipe.of(self.fields).data).out_of_domain
+        return describe(Recipe.of(self.fields).data).out_of_domain
 
     def base(self, field: str) -> Any:
         """Return the value of a dotted field in this profile's small students."""

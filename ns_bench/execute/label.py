@@ -26,8 +26,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ns_bench.data import catalog
 from ns_bench.data.split import Images
+from ns_bench.design import cost
 from ns_bench.errors import UserError
 from ns_bench.execute.trained import dataset_of, network_of, run_in
 from ns_bench.files import Corrupt, publish, seal, unseal
@@ -54,7 +54,7 @@ def pool_labels(
     run: Run, pool: Images, classes: int, labeler: Labeler, alive: Callable[[], None]
 ) -> Sparse:
     """Return the labels of a whole pool, from its shards; arguments and errors are `shards`'s."""
-    one = sparse(torch.zeros(1, classes), catalog.TOP)
+    one = sparse(torch.zeros(1, classes), cost.TOP)
     size = (len(pool), one.classes.shape[1])
     kinds, logs = one.classes.new_empty(size), one.log_probabilities.new_empty(size)
     for shard in shards(run, pool, classes, labeler, alive):
@@ -85,7 +85,7 @@ def shards(
     result = run.result()
     if result is None:
         raise UserError(f"{run.id} is not done: it has no weights to label with")
-    model, of = result.artifacts[MODEL]["sha256"], -(-len(pool) // catalog.SHARD)
+    model, of = result.artifacts[MODEL]["sha256"], -(-len(pool) // cost.SHARD)
     left, network = list(range(of)), None
     while left:
         others = []
@@ -93,7 +93,7 @@ def shards(
             alive()
             rows = bounds(len(pool), number, of)
             path = run.path / "labels" / f"{number:05d}-of-{of:05d}"
-            shape = (rows.stop - rows.start, min(catalog.TOP, classes))
+            shape = (rows.stop - rows.start, min(cost.TOP, classes))
             read = partial(_read, path, model, shape, classes)
             labels, fresh = read(), False
             if labels is None:
@@ -121,7 +121,7 @@ def _alive(lease: Lease, alive: Callable[[], None]) -> None:
 
 
 def _label(net: nn.Module, images: Images, classes: int, alive: Callable[[], None]) -> Sparse:
-    labels = predict_sparse(net, images, catalog.TOP, classes, alive)
+    labels = predict_sparse(net, images, cost.TOP, classes, alive)
     if not labels.log_probabilities.isfinite().all():
         raise Diverged("the teacher's output on the pool is not finite")
     return labels
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         run = run_in(options.run_dir.resolve())
-        if not catalog.sparse_labels(run.recipe.data):
+        if not cost.sparse_labels(run.recipe.data):
             raise UserError(f"the pool of {run.id} is small: its logits are stored already")
         data = dataset_of(run)
 

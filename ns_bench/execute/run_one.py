@@ -23,7 +23,7 @@ import torch
 from ns_bench import own_code
 from ns_bench.arguments import parse, positional
 from ns_bench.data import split
-from ns_bench.data.catalog import sparse_labels
+from ns_bench.design.cost import sparse_labels
 from ns_bench.errors import UserError
 from ns_bench.execute.checkpoint import CHECKPOINT_SECONDS, Checkpointer
 from ns_bench.execute.execution import PLAIN, Execution

@@ -77,7 +77,7 @@ class Rows:
             index = self.index(step).to(self.images.device, non_blocking=True)
             return index, self.images[index]
         if self._ahead is None or self._ahead[0] != step:
-            self._ahead = step, self.images.stream(self.index, start=step)
+            self._ahead = step, self.images.batches(self.index, start=step)
         batches = self._ahead[1]
         self._ahead = step + 1, batches
         return next(batches)

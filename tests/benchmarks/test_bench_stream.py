@@ -20,7 +20,7 @@ from PIL import Image
 from timm.data import create_dataset, create_loader
 from torch import Tensor
 
-from ns_bench.data.pictures import Pictures, cells_of
+from ns_bench.data.lazy import LazyImages, encoded_column
 
 IMAGES, BATCH, WORKERS, SIDE = 768, 64, 2, 224
 ROUNDS = 3
@@ -88,7 +88,7 @@ def test_ratio_to_timm(benchmark, jpegs, arrow) -> None:
             yield images
 
     rows = np.arange(IMAGES)
-    pictures = Pictures(cells_of(arrow, "image"), rows, SIDE, workers=WORKERS)
+    pictures = LazyImages(encoded_column(arrow, "image"), rows, SIDE, workers=WORKERS)
     exact, our_cpu = cost(lambda: pictures.split(BATCH))
     timms, timm_cpu = cost(theirs)
     benchmark.pedantic(lambda: list(pictures.split(BATCH)), rounds=1)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from photos import alone, parquet  # noqa: F401 (no network)
+from photos import alone, decoded, parquet  # noqa: F401 (no network)
 from PIL import Image
 
-from ns_bench.data import idx, sets
-from ns_bench.data.catalog import CATALOG, hub_sets, pool_size
+from ns_bench.data import idx
+from ns_bench.data.catalog import PACKAGED, describe, hub_sets
 from ns_bench.data.decode import decode
-from ns_bench.data.sets import arrays, prepare
+from ns_bench.data.prepare import cache_folder, prepare
 from ns_bench.data.split import load
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Files, Part
@@ -161,7 +161,7 @@ def test_parquet_and_idx_files_are_the_same_set(small, tmp_path):
     parquet(tmp_path / "copy", {split: idx.open_split(small, split) for split in ("train", "test")})
     prepare([SPEC], tmp_path / "one", {})
     prepare([SPEC], tmp_path / "two", {"fashion": str(tmp_path / "copy")})
-    one, two = (arrays(SPEC, tmp_path / name) for name in ("one", "two"))
+    one, two = (decoded(SPEC, tmp_path / name) for name in ("one", "two"))
     assert one.fingerprint == two.fingerprint
     assert np.array_equal(one.labeled.images, two.labeled.images)
 
@@ -180,11 +180,11 @@ def test_pixels_are_means_of_four_rounded_halves_up(small, tmp_path):
     raw = idx.read(small / "train-images-idx3-ubyte.gz", 3).astype(int)
     sums = raw[:, ::2, ::2] + raw[:, 1::2, ::2] + raw[:, ::2, 1::2] + raw[:, 1::2, 1::2]
     prepare([SPEC], tmp_path / "runs", {})
-    read = arrays(SPEC, tmp_path / "runs").labeled.images[:, 0]
+    read = decoded(SPEC, tmp_path / "runs").labeled.images[:, 0]
     assert np.array_equal(read, (sums + 2) // 4)
     assert (sums % 4 == 2).any()
     untouched = Data("fashion", labeled=20, validation=10, test=24)
-    assert np.array_equal(arrays(untouched, tmp_path / "runs").labeled.images[:, 0], raw)
+    assert np.array_equal(decoded(untouched, tmp_path / "runs").labeled.images[:, 0], raw)
 
 
 def test_only_sets_that_say_so_are_shrunk_to_means(tmp_path):
@@ -201,7 +201,7 @@ def test_too_few_labels_are_refused(small, tmp_path):
     path.write_bytes(gzip.compress(packed(np.zeros(59))))
     with pytest.raises(UserError, match="it has 59 labels, expected 60 as there are images in"):
         prepare([SPEC], tmp_path / "runs", {})
-    assert not [p for p in sets.cache_folder().glob("*") if not p.name.startswith(".")]
+    assert not [p for p in cache_folder().glob("*") if not p.name.startswith(".")]
 
 
 def test_images_without_labels_are_refused(small, tmp_path):
@@ -235,7 +235,7 @@ def test_the_packages_files_are_fashion_mnist():
 @installed
 def test_the_real_set_is_read_and_split(tmp_path):
     data = Data("fashion", labeled=1000, validation=5000, test=10_000, pixels=14)
-    assert not hub_sets().keys() & CATALOG.keys() and pool_size(data) == 54_000
+    assert not hub_sets().keys() & PACKAGED.keys() and describe(data).pool == 54_000
     split = load(data, 1000, tmp_path / "runs")
     assert len(split.test) == 10_000 and split.labeled.images.shape == (1000, 1, 14, 14)
     assert len(split.unlabeled) == 54_000 - split.facts["duplicates_left_out"]

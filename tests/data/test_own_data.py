@@ -202,7 +202,7 @@ unlabeled = { split = "extra", images = 500 }
 
 def test_ten_classes_that_are_somewhere_else(tmp_path):
     """Real digits as images in folders, found through --profile and --data, and learnt."""
-    digits = split.SOURCES["digits"]()
+    digits = split.LOADERS["digits"]()
     start = 0
     for part, count in {"train": 600, "test": 200, "extra": 500}.items():
         for number in range(start, start + count):

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ns_bench.data.catalog import CATALOG, Facts, check, pool_size
-from ns_bench.data.split import SOURCES, Dataset, Images, Labeled, Unlabeled, hidden_labels, load
+from ns_bench.data.catalog import PACKAGED, PackagedSet, check, describe
+from ns_bench.data.split import LOADERS, Dataset, Images, Labeled, Unlabeled, hidden_labels, load
 from ns_bench.data.streams import stream, stream_seed
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
@@ -51,8 +51,8 @@ def same(one: Dataset, other: Dataset) -> bool:
 
 
 def add_source(monkeypatch: pytest.MonkeyPatch, name: str, images: Tensor, labels: Tensor) -> None:
-    monkeypatch.setitem(CATALOG, name, Facts(len(images), int(labels.max()) + 1))
-    monkeypatch.setitem(SOURCES, name, lambda: Labeled(images, labels))
+    monkeypatch.setitem(PACKAGED, name, PackagedSet(len(images), int(labels.max()) + 1))
+    monkeypatch.setitem(LOADERS, name, lambda: Labeled(images, labels))
 
 
 # --- sizes and contents ---------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_sizes_that_do_not_fit_are_refused_in_one_line(labeled, validation, test
     rest = labels[order[test + validation :]]
     scarcest = int(rest.bincount(minlength=10).min())
     if len(rest) > labeled and scarcest >= labeled // 10:
-        assert len(load(spec, seed).unlabeled) == len(rest) - labeled == pool_size(spec)
+        assert len(load(spec, seed).unlabeled) == len(rest) - labeled == describe(spec).pool
         return
     with pytest.raises(UserError) as caught:
         load(spec, seed)
@@ -371,24 +371,29 @@ def test_a_class_that_is_scarce_at_a_seed(monkeypatch):
 
 
 def test_the_catalog_tells_the_truth():
-    finite = {name: known for name, known in CATALOG.items() if known.images is not None}
-    assert finite.keys() == SOURCES.keys()
+    finite = {name: known for name, known in PACKAGED.items() if known.images is not None}
+    assert finite.keys() == LOADERS.keys()
     for name, facts in finite.items():
-        source = SOURCES[name]()
-        assert facts == Facts(len(source), int(source.labels.max()) + 1)
+        source = LOADERS[name]()
+        assert facts == PackagedSet(len(source), int(source.labels.max()) + 1)
         assert source.labels.unique().tolist() == list(range(present(facts.classes)))
 
 
-def test_a_plan_is_checked_without_torch():
-    code = "import sys, ns_bench.data.catalog; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["catalog", "prepare"])
+def test_a_plan_is_checked_without_torch(module):
+    code = f"import sys, ns_bench.data.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_size_of_the_pool_is_known_before():
-    assert pool_size(DIGITS) == 1147
-    assert pool_size(Data(labeled=1000, validation=0, test=796)) == 1
+    assert describe(DIGITS).pool == 1147
+    assert describe(Data(labeled=1000, validation=0, test=796)).pool == 1
     with pytest.raises(UserError, match="leave no unlabeled pool"):
-        pool_size(Data(labeled=1000, validation=0, test=797))
+        describe(Data(labeled=1000, validation=0, test=797))
+
+
+def test_a_data_set_is_described_once():
+    assert describe(Data()) is describe(Data(labeled=50))
 
 
 def test_check_looks_at_batches_and_teachers():
@@ -452,7 +457,7 @@ def test_glyphs_have_the_sizes_asked_for():
     assert data.classes == 25
     assert data.test.images.shape == (100, 1, 12, 12)
     assert data.labeled.labels.bincount(minlength=25).tolist() == [2] * 25
-    assert pool_size(spec) == 300
+    assert describe(spec).pool == 300
 
 
 def test_glyphs_of_one_seed_are_the_same_and_of_another_are_not():
@@ -499,19 +504,19 @@ def test_an_imbalanced_pool_of_glyphs():
 )
 def test_glyphs_that_are_refused(fields, message):
     with pytest.raises(UserError) as caught:
-        pool_size(glyphs_of(**fields))
+        describe(glyphs_of(**fields))
     assert str(caught.value).startswith(message)
 
 
 def test_digits_have_no_images_out_of_domain():
     with pytest.raises(UserError, match="'digits' has no images out of domain; glyphs has"):
-        pool_size(Recipe.of({"data.out_of_domain": 0.5}).data)
+        describe(Recipe.of({"data.out_of_domain": 0.5}).data)
 
 
 def test_a_pool_larger_than_the_set():
     message = "leave only 1147 images for the unlabeled pool \\(data.unlabeled=1200\\) in the 1797"
     with pytest.raises(UserError, match=message):
-        pool_size(Recipe.of({"data.unlabeled": 1200}).data)
+        describe(Recipe.of({"data.unlabeled": 1200}).data)
 
 
 # --- a pool of another data set -------------------------------------------------------------
@@ -528,10 +533,18 @@ def test_only_the_pool_is_of_the_other_set():
 
 def test_a_pool_of_the_other_set_is_the_seeds_and_of_the_size_asked_for():
     spec = Data(source="glyphs", unlabeled=300)
-    assert pool_size(spec) == len(load(spec, 0).unlabeled) == 300
+    assert describe(spec).pool == len(load(spec, 0).unlabeled) == 300
     assert same(load(spec, 0), load(spec, 0))
     one, two = (keys(load(spec, seed).unlabeled.images) for seed in (0, 1))
     assert sum((one & two).values()) < 30
+
+
+def test_a_pool_that_is_drawn_may_be_larger_than_what_the_set_would_leave():
+    spec = Data(source="glyphs", unlabeled=2000)
+    assert describe(spec).pool == len(load(spec, 0).unlabeled) == 2000
+    everything_labeled = Data(source="glyphs", labeled=1290, validation=7, test=500, unlabeled=99)
+    assert describe(everything_labeled).takes_all
+    assert describe(everything_labeled).pool == 99
 
 
 def test_the_truth_of_a_pool_is_known_where_both_sets_show_the_same_classes():
@@ -544,9 +557,9 @@ def test_the_truth_of_a_pool_is_known_where_both_sets_show_the_same_classes():
 def test_a_pool_of_digits_for_glyphs():
     spec = glyphs_of(source="digits", unlabeled=500)
     data = load(spec, 0)
-    assert pool_size(spec) == len(data.unlabeled) == 500
+    assert describe(spec).pool == len(data.unlabeled) == 500
     assert not set(keys(data.unlabeled.images)) - set(keys(everything()[0]))
-    assert pool_size(glyphs_of(source="digits", unlabeled=0)) == 1797
+    assert describe(glyphs_of(source="digits", unlabeled=0)).pool == 1797
     assert len(load(glyphs_of(source="digits", unlabeled=0), 0).unlabeled) == 1797
 
 
@@ -565,7 +578,7 @@ def test_a_pool_of_digits_for_glyphs():
 )
 def test_pools_that_are_refused(spec, message):
     with pytest.raises(UserError, match=message):
-        pool_size(spec)
+        describe(spec)
 
 
 def test_a_pool_of_images_of_another_size_is_refused():

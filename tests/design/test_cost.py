@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from ns_bench.data.catalog import pool_size
+from ns_bench.data.catalog import describe
 from ns_bench.design import cost
 from ns_bench.design.cost import Shape, network, shape_of
 from ns_bench.design.profile import Gpu, load_profile, profile_names
@@ -78,7 +78,7 @@ def test_the_backward_pass_takes_twice_the_forward_pass():
 def test_flops_and_storage_of_a_run():
     recipe = Recipe(teacher=Recipe())
     net = network(Shape("micro-b0", 8, 1, 10))
-    pool = pool_size(recipe.data)
+    pool = describe(recipe.data).pool
     assert recipe.images == 60_000
     evaluated = 500 + (EVALUATIONS + 1) * 100
     assert cost.flops(recipe) == net.forward * (3 * 60_000 + pool + evaluated)

@@ -132,12 +132,12 @@ def test_the_data(students):
     data = student.data
     assert data.labeled + data.validation == 1_281_167  # the training images of ILSVRC 2012
     assert data.test == 50_000
-    assert catalog.classes_of(data) == 1000
-    assert catalog.takes_all(data)
+    assert catalog.describe(data).classes == 1000
+    assert catalog.describe(data).takes_all
     # 130M rows an epoch after balancing, of a pool that is the user's; it is planned for 100M
     assert student.pseudo.per_class * 1000 == 130_000_000
-    assert catalog.pool_size(data) == 100_000_000
-    assert catalog.sources_of(data) == ["imagenet", "pool"]
+    assert catalog.describe(data).pool == 100_000_000
+    assert catalog.describe(data).file_set.names == ["imagenet", "pool"]
 
 
 @pytest.mark.parametrize(("model", "epochs"), [(B[0], 700), (B[7], 350)])
@@ -199,7 +199,7 @@ def test_imagenet_mini_is_a_tenth_of_it_at_64_pixels(students):
         own = with_model(mini, model)
         student, large = own.student("small", own.supervised("small")), students[model]
         assert student.data.pixels == 64 and student.train.resolution == 0
-        assert catalog.pool_size(student.data) == 1_281_167 - 25_000 - 128_000
+        assert catalog.describe(student.data).pool == 1_281_167 - 25_000 - 128_000
         assert large.steps / student.steps == pytest.approx(10, rel=0.02)
         assert student.noise == large.noise
         differing = {

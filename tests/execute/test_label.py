@@ -23,7 +23,7 @@ from builders import present
 from fakes import contents
 from processes import python, said
 
-from ns_bench.data import catalog
+from ns_bench.design import cost
 from ns_bench.errors import UserError
 from ns_bench.execute.label import main, shards
 from ns_bench.execute.local import execute
@@ -40,7 +40,7 @@ POOL = 1147
 QUICK = {"train.epochs": 40, "train.ema": 0.9, "train.lr": 0.02}
 TEACHER = Recipe.of(QUICK)
 STUDENT = Recipe.of({**QUICK, "train.epochs": 2}, TEACHER)
-CONSTANTS = "WHOLE_LOGITS, catalog.SHARD, catalog.TOP = 8e3, {}, 3"
+CONSTANTS = "WHOLE_LOGITS, cost.SHARD, cost.TOP = 8e3, {}, 3"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store with a finished teacher whose pool is large."""
     root = tmp_path_factory.mktemp("labels") / "runs"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalog, "WHOLE_LOGITS", 8e3)
+        patch.setattr(cost, "WHOLE_LOGITS", 8e3)
         run_one(Store(root).run(TEACHER))
     return root
 
@@ -59,8 +59,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], No
 
     def images(count: int) -> None:
         for name, value in (("WHOLE_LOGITS", 8e3), ("SHARD", count), ("TOP", 3)):
-            monkeypatch.setattr(catalog, name, value)
-        constants = f"from ns_bench.data import catalog\ncatalog.{CONSTANTS.format(count)}\n"
+            monkeypatch.setattr(cost, name, value)
+        constants = f"from ns_bench.design import cost\ncost.{CONSTANTS.format(count)}\n"
         (tmp_path / "site").mkdir(exist_ok=True)
         (tmp_path / "site" / "sitecustomize.py").write_text(constants)
 
@@ -325,7 +325,7 @@ def test_runs_that_the_command_refuses(store, monkeypatch, capsys, tmp_path):
         (teacher.path, "is small: its logits are stored already"),
     ):
         if path == teacher.path:
-            monkeypatch.setattr(catalog, "WHOLE_LOGITS", 4e9)
+            monkeypatch.setattr(cost, "WHOLE_LOGITS", 4e9)
         with pytest.raises(SystemExit) as stop:
             main([str(path)])
         line = capsys.readouterr().err
@@ -340,7 +340,7 @@ def test_sizes_of_shards(store, monkeypatch):
     pool = dataset_of(teacher).unlabeled.images
     many = list(shards(teacher, pool, 10, never))
     for images, of in ((POOL, 1), (POOL - 1, 2)):
-        monkeypatch.setattr(catalog, "SHARD", images)
+        monkeypatch.setattr(cost, "SHARD", images)
         assert here(teacher) == [True] * of
         few = list(shards(teacher, pool, 10, never))
         for field in ("classes", "log_probabilities"):

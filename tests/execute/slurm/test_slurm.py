@@ -452,7 +452,7 @@ def test_the_labels_of_a_large_pool_are_made_by_jobs(slurm, tmp_path):
     """
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        "from ns_bench.data import catalog\ncatalog.WHOLE_LOGITS, catalog.SHARD = 8e3, 20\n"
+        "from ns_bench.design import cost\ncost.WHOLE_LOGITS, cost.SHARD = 8e3, 20\n"
     )
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     env = {**slurm, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ns_bench.data import catalog
+from ns_bench.design.cost import sparse_labels
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
 from ns_bench.recipe import PseudoLabels, Recipe
@@ -206,6 +206,6 @@ def test_a_student_has_the_same_targets_from_sparse_labels(kind, temperature, se
 
 
 def test_digits_and_imagenet_are_on_either_side():
-    assert not catalog.sparse_labels(Recipe().data)
-    assert not catalog.sparse_labels(load_profile("imagenet-mini").supervised("small").data)
-    assert catalog.sparse_labels(load_profile("imagenet").supervised("small").data)
+    assert not sparse_labels(Recipe().data)
+    assert not sparse_labels(load_profile("imagenet-mini").supervised("small").data)
+    assert sparse_labels(load_profile("imagenet").supervised("small").data)

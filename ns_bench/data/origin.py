@@ -15,7 +15,7 @@ from ns_bench.recipe import Files
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """A data set on the hub, or in the folder `path`."""
 
     name: str
@@ -75,11 +75,11 @@ class Source:
         for folder in self._inside(path):
             if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
                 with self._readable(split):
-                    found = datasets.load_from_disk(str(folder))
-                there: dict[Any, Any] = found if isinstance(found, dict) else {"train": found}
-                if split not in there:
-                    raise unknown(f"split of {self}:", split, there)
-                return there[split]
+                    saved = datasets.load_from_disk(str(folder))
+                splits: dict[Any, Any] = saved if isinstance(saved, dict) else {"train": saved}
+                if split not in splits:
+                    raise unknown(f"split of {self}:", split, splits)
+                return splits[split]
             if idx.images_file(folder, split):
                 if mapped:
                     raise UserError(f"{self}: idx files are decoded once, expected data.pixels")
@@ -90,12 +90,12 @@ class Source:
                     continue
                 # hub copies have train-00000-of-00001.parquet, converters name them SET-train
                 word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-])")
-                mine = [str(f) for f in shards if word.search(f.relative_to(folder).as_posix())]
-                if not mine:
+                chosen = [str(f) for f in shards if word.search(f.relative_to(folder).as_posix())]
+                if not chosen:
                     raise unknown(f"split of {self}:", split, {f.stem for f in shards})
                 with self._readable(split):
                     return datasets.load_dataset(
-                        kind, data_files={split: mine}, split=split, streaming=not mapped
+                        kind, data_files={split: chosen}, split=split, streaming=not mapped
                     )
             if (folder / split).is_dir():
                 with self._readable(split):
@@ -125,8 +125,8 @@ class Source:
         """Return the name of the column of images, where there is just one."""
         import datasets
 
-        found = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-        return found[0] if len(found) == 1 else None
+        names = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+        return names[0] if len(names) == 1 else None
 
     def _inside(self, path: Path) -> Iterator[Path]:
         """Yield the folder of the configuration, as copies of the hub have it, and the folder."""

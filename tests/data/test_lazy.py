@@ -1,6 +1,7 @@
 """Images that are decoded when they are needed: the same ones from any step, in any process."""
 
 import io
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from ns_bench.data import catalog, split
+from ns_bench.data import split
 from ns_bench.data.decode import decode
-from ns_bench.data.pictures import Pictures, cells_of
-from ns_bench.data.sets import prepare
+from ns_bench.data.lazy import LazyImages, encoded_column
+from ns_bench.data.prepare import prepare
+from ns_bench.design import cost
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError
 from ns_bench.execute.label import main
@@ -56,8 +58,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> datasets.Dataset:
     return datasets.load_from_disk(str(folder))
 
 
-def pictures(table: datasets.Dataset, workers: int = 0, side: int = 16) -> Pictures:
-    return Pictures(cells_of(table, "image"), np.arange(len(table)), side, workers=workers)
+def pictures(table: datasets.Dataset, workers: int = 0, side: int = 16) -> LazyImages:
+    return LazyImages(encoded_column(table, "image"), np.arange(len(table)), side, workers=workers)
 
 
 def step_rows(step: int) -> Tensor:
@@ -70,23 +72,41 @@ def expected(number: int, side: int = 16) -> Tensor:
 
 
 def test_a_batch_has_the_rows_of_its_step(table):
-    stream = pictures(table).stream(step_rows)
+    batches = pictures(table).batches(step_rows)
     for step in range(3):
-        index, images = next(stream)
+        index, images = next(batches)
         assert torch.equal(index, step_rows(step))
         assert images.shape == (6, 3, 16, 16) and images.dtype == torch.uint8
         assert torch.equal(images, torch.stack([expected(int(row)) for row in index]))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing_and_a_stream_begins_anywhere(table, workers):
-    here, there = pictures(table).stream(step_rows), pictures(table, workers).stream(step_rows)
+def test_workers_change_nothing_and_batches_begin_anywhere(table, workers):
+    here, there = pictures(table).batches(step_rows), pictures(table, workers).batches(step_rows)
     first = [next(here) for _ in range(5)]
     for (index, images), (other_index, other_images) in zip(first, there, strict=False):
         assert torch.equal(index, other_index) and torch.equal(images, other_images)
-    late = pictures(table, workers).stream(step_rows, start=3)
+    late = pictures(table, workers).batches(step_rows, start=3)
     assert torch.equal(next(late)[1], first[3][1])
     assert torch.equal(next(late)[1], first[4][1])
+
+
+def test_a_daemonic_process_may_decode_in_workers_and_stays_daemonic(table):
+    """As those of the local pool are, which may start no children by themselves."""
+    answer, asked = multiprocessing.Pipe(duplex=False)
+
+    def work() -> None:
+        batches = pictures(table, workers=1).batches(step_rows)
+        index, _ = next(batches)
+        asked.send((index.tolist(), multiprocessing.current_process().daemon))
+        batches.close()
+
+    process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    process.start()
+    asked.close()
+    assert answer.recv() == (step_rows(0).tolist(), True)
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_parts_and_orders_are_lazy(table):
@@ -109,7 +129,7 @@ def test_images_may_be_files_or_in_the_table(kind, tmp_path: Path):
     cell = {"bytes": None, "path": str(place)} if kind == "files" else {"bytes": jpeg(7)}
     features = datasets.Features({"jpg": datasets.Image()})
     set_ = datasets.Dataset.from_dict({"jpg": [cell]}, features=features)
-    (images,) = Pictures(cells_of(set_, "jpg"), np.arange(1), 16, workers=0).split(1)
+    (images,) = LazyImages(encoded_column(set_, "jpg"), np.arange(1), 16, workers=0).split(1)
     assert torch.equal(images[0], expected(7))
 
 
@@ -128,7 +148,7 @@ def test_a_damaged_image_is_named(table):
             return [{"bytes": jpeg(row)[: 200 if row == 3 else None]} for row in rows]
 
     for workers in (0, 1):
-        damaged = Pictures(Damaged(), np.arange(5), 16, workers=workers)
+        damaged = LazyImages(Damaged(), np.arange(5), 16, workers=workers)
         with pytest.raises(UserError, match="image 3 could be read before") as caught:
             list(damaged.split(2))
         assert "\n" not in str(caught.value)
@@ -248,7 +268,7 @@ def test_rows_that_stream_are_those_in_memory(folder, workers):
     """Labeled and unlabeled rows keep their own epochs, whatever the step a run goes on from."""
     store, profile = store_of(folder)
     data = split.load(profile.supervised("small").data, 0, store, resolution=12)
-    assert isinstance(data.unlabeled.images, Pictures)
+    assert isinstance(data.unlabeled.images, LazyImages)
     lazy = replace(data.unlabeled.images, workers=workers)
     held = torch.cat(list(replace(lazy, workers=0).split(31)))
     targets, order = torch.rand(31, 3), torch.tensor([*range(31), 5, 5])
@@ -282,8 +302,8 @@ def test_runs_on_images_that_stream(folder):
 
 def test_a_large_pool_that_streams(folder, monkeypatch):
     """Made small here. Its teacher sees it at another resolution than the student."""
-    monkeypatch.setattr(catalog, "WHOLE_LOGITS", 0)
-    monkeypatch.setattr(catalog, "SHARD", 10)
+    monkeypatch.setattr(cost, "WHOLE_LOGITS", 0)
+    monkeypatch.setattr(cost, "SHARD", 10)
     store, profile = store_of(folder)
     runs = Store(store)
     teacher = profile.supervised("large", train__epochs=20, train__ema=0.9)

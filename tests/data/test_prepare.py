@@ -20,6 +20,7 @@ from photos import (
     WORDS,
     alone,  # noqa: F401 (each test has a cache of its own, and no network)
     coloured,
+    decoded,
     parquet,
     photos,
     spec,
@@ -27,10 +28,11 @@ from photos import (
 )
 from PIL import Image
 
-from ns_bench.data import sets
-from ns_bench.data.catalog import CATALOG, check, files_of, hub_sets, pool_size, sources_of
+from ns_bench.data import convert
+from ns_bench.data.catalog import PACKAGED, check, describe, hub_sets
+from ns_bench.data.convert import hashes
 from ns_bench.data.decode import decode
-from ns_bench.data.sets import arrays, hashes, prepare
+from ns_bench.data.prepare import cache_folder, prepare
 from ns_bench.data.split import Images, hidden_labels, load
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
@@ -52,7 +54,7 @@ def refused(spec: Data, path: Path, tmp_path: Path) -> str:
     with pytest.raises(UserError) as caught:
         prepare([spec], tmp_path / "runs", {spec.name: str(path)})
     assert "\n" not in str(caught.value)
-    left = [p.name for p in sets.cache_folder().glob("*")]
+    left = [p.name for p in cache_folder().glob("*")]
     assert not [name for name in left if not name.startswith(".")], left
     assert not (tmp_path / "runs").exists()
     return str(caught.value)
@@ -63,7 +65,7 @@ def refused(spec: Data, path: Path, tmp_path: Path) -> str:
 
 def test_sets_of_the_hub_are_described():
     assert sorted(hub_sets()) == HUB
-    assert not hub_sets().keys() & CATALOG.keys()
+    assert not hub_sets().keys() & PACKAGED.keys()
     for known in hub_sets().values():
         files = known.files
         assert known.hub.count("/") == 1
@@ -83,7 +85,8 @@ def test_profiles_of_hub_sets_are_planned_without_data(name, pool):
     assert profile.pool == pool
     teacher = profile.supervised("small")
     check(profile.student("large", teacher))
-    assert teacher.data.test == present(files_of(teacher.data)).test.images  # the whole of it
+    files = present(describe(teacher.data).file_set).files
+    assert teacher.data.test == files.test.images  # the whole of it
 
 
 def test_svhn_is_the_official_recipe():
@@ -130,13 +133,13 @@ def test_descriptions_that_are_refused(fields, said):
     elif fields.get("name") == "cifar10":
         fields = {**fields, "files__labeled__images": 0, "files__labeled__split": ""}
     with pytest.raises(UserError) as caught:
-        pool_size(spec(**fields))
+        describe(spec(**fields))
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_unknown_set_names_the_nearest():
     with pytest.raises(UserError, match=r"data set 'cifar11': did you mean 'cifar10'\?"):
-        pool_size(Data(name="cifar11"))
+        describe(Data(name="cifar11"))
 
 
 # --- reading --------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ def test_every_kind_of_copy_is_the_same_data(kind, tmp_path):
     else:
         {"parquet": parquet, "tree": tree}[kind](place, found)
     prepare([spec(**POOL)], tmp_path / "runs", {"photos": str(place)})
-    read = arrays(spec(**POOL), tmp_path / "runs")
+    read = decoded(spec(**POOL), tmp_path / "runs")
     assert read.labeled.images.shape == (60, 3, 8, 8)
     assert read.labeled.labels.dtype == np.int64
     unlabeled = present(read.unlabeled)
@@ -203,7 +206,7 @@ def test_a_set_is_decoded_once(tmp_path, monkeypatch, capsys):
     place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
     prepare([spec()], tmp_path / "runs", {"photos": str(place)})
     assert "is read once" in capsys.readouterr().err
-    monkeypatch.setattr(sets, "decode", None)
+    monkeypatch.setattr(convert, "decode", None)
     prepare([spec(), spec(labeled=9)], tmp_path / "runs", {})  # where it is has been noted
     prepare([spec()], tmp_path / "others", {"photos": str(place)})
     assert len(load(spec(), 0, tmp_path / "others").labeled) == 12
@@ -214,7 +217,7 @@ def test_a_run_decodes_what_is_no_longer_there(tmp_path):
     place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
     prepare([spec()], tmp_path / "runs", {"photos": str(place)})
     before = load(spec(), 0, tmp_path / "runs")
-    for folder in sets.cache_folder().glob("photos-*"):
+    for folder in cache_folder().glob("photos-*"):
         for file in folder.iterdir():
             file.unlink()
     again = load(spec(), 0, tmp_path / "runs")
@@ -252,7 +255,7 @@ def noted(tmp_path: Path, data: Data, **counts: int) -> Path:
 def test_parts_come_from_their_splits(tmp_path):
     data = spec(**POOL, unlabeled=20, test=18)
     store = noted(tmp_path, data, train=60, test=24, extra=30)
-    whole = arrays(data, store)
+    whole = decoded(data, store)
     one, other = load(data, 0, store), load(data, 1, store)
     train, test, extra = (
         {image.tobytes() for image in present(table).images}
@@ -274,7 +277,7 @@ def test_parts_come_from_their_splits(tmp_path):
 def test_without_a_pool_of_its_own_the_rest_is_the_pool(tmp_path):
     store = noted(tmp_path, spec(), train=60, test=24)
     split = load(spec(), 3, store)
-    assert len(split.unlabeled) == 60 - 12 - 9 == pool_size(spec())
+    assert len(split.unlabeled) == 60 - 12 - 9 == describe(spec()).pool
     parts = [*keys(split.labeled.images), *keys(split.validation.images)]
     assert len({*parts, *keys(split.unlabeled.images)}) == 60
     assert present(hidden_labels(spec(), 3, store)).bincount().sum() == 39
@@ -379,8 +382,8 @@ def foreign_pool(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["parquet", "webdataset", "folder"])
 def test_a_pool_from_elsewhere(kind, tmp_path):
     data = spec(**FOREIGN)
-    assert sources_of(data) == ["photos", "web"]
-    assert pool_size(data) == 30
+    assert describe(data).file_set.names == ["photos", "web"]
+    assert describe(data).pool == 30
     places = {
         "photos": str(tree(tmp_path / "photos", photos({"train": 60, "test": 24}))),
         "web": str(foreign_pool(tmp_path / "web", kind)),
@@ -425,7 +428,7 @@ def test_pools_from_elsewhere_that_are_refused(tmp_path):
         ({"files__unlabeled__source": "../web"}, "data.files.unlabeled.source=../web: expected"),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
-            pool_size(spec(**{**FOREIGN, **fields}))
+            describe(spec(**{**FOREIGN, **fields}))
     hub = spec(**{**FOREIGN, "files__unlabeled__source": "owner/web"})
     assert "hf download owner/web" in refused(hub, place, tmp_path)
 
@@ -494,7 +497,7 @@ def test_a_few_unreadable_images_are_left_out_and_counted(tmp_path):
     (place / "train" / "red" / "002.png").write_bytes(b"no image")
     (place / "extra" / "007.png").write_bytes(b"")
     prepare([data], tmp_path / "runs", {"photos": str(place)})
-    read = arrays(data, tmp_path / "runs")
+    read = decoded(data, tmp_path / "runs")
     assert (len(read.labeled.images), len(read.labeled.labels), read.unreadable) == (149, 149, 2)
     split = load(data, 0, tmp_path / "runs")
     assert split.facts["unreadable"] == 2
@@ -519,6 +522,30 @@ def test_many_unreadable_images_are_named(tmp_path):
 # --- what is refused ------------------------------------------------------------------------
 
 
+def test_many_labels_that_are_words_are_numbered_in_their_order(tmp_path):
+    """Of 400 classes, shuffled; in a pool there are words that are no class, and none at all."""
+    words = [f"n{number:05d}" for number in range(400)]
+    order = np.random.default_rng(0).permutation(800)
+    labels = {
+        "train": [words[number % 400] for number in order],
+        "extra": [words[399], "stranger", None, words[0]],
+    }
+    schema = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    (tmp_path / "photos").mkdir()
+    for split, column in labels.items():
+        images = [coloured(np.random.default_rng(row), row % 3) for row in range(len(column))]
+        rows = datasets.Dataset.from_dict({"image": images, "label": column}, features=schema)
+        rows.to_parquet(tmp_path / "photos" / f"{split}-00000-of-00001.parquet")
+    sizes = {"files__classes": 400, "files__labeled__images": 800, "labeled": 400}
+    pool = {**POOL, "files__unlabeled__images": 4}
+    no_test = {"files__test__split": "", "files__test__images": 0}
+    data = spec(**sizes, **pool, **no_test)
+    prepare([data], tmp_path / "runs", {"photos": str(tmp_path / "photos")})
+    whole = decoded(data, tmp_path / "runs")
+    assert whole.labeled.labels.tolist() == (order % 400).tolist()
+    assert whole.unlabeled.labels.tolist() == [399, -1, -1, 0]
+
+
 def test_wrong_columns_splits_and_sizes(tmp_path):
     place = tmp_path / "photos"
     photos({"train": 60, "test": 24}).save_to_disk(place)
@@ -531,7 +558,7 @@ def test_wrong_columns_splits_and_sizes(tmp_path):
             "split 'train' has 60 images, its description says 66 (data.files.labeled.images)",
         ),
         (
-            {"files__test__images": 20},
+            {"files__test__images": 20, "test": 20},
             "split 'test' has 24 images, its description says 20 (data.files.test.images)",
         ),
         ({"files__classes": 4}, "3 classes (blue, green, red), the description says 4"),
