@@ -197,12 +197,12 @@ def _whole_set(spec: Data) -> WholeSet:
 
 def _files(spec: Data) -> Files | None:
     """Return what is in the files of a data set; None for one that comes with a package."""
-    own = spec.files != Files()
+    described = spec.files != Files()
     if spec.name in NO_FILES or spec.name in PACKAGED:
         return None
     if spec.name in hub_sets():
         known, pool = hub_sets()[spec.name].files, spec.files.unlabeled
-        if not own:
+        if not described:
             return known
         if spec.files != Files(unlabeled=pool) or not pool.source:
             raise UserError(
@@ -212,7 +212,7 @@ def _files(spec: Data) -> Files | None:
             )
         _check_part("unlabeled", pool)
         return replace(known, unlabeled=pool)
-    if not own:
+    if not described:
         raise unknown("data set", spec.name, [*PACKAGED, *hub_sets()])
     _check_own(spec)
     return spec.files

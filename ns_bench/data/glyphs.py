@@ -369,14 +369,15 @@ def _blends(
     """Return mixtures of two rendered images, each with all its own draws."""
     width = _width(pixels)
     draws = _draw(rows, 4 + 2 * width, generator)
-    own, other = draws[:, 4:].split(width, dim=1)
+    shown_draws, other_draws = draws[:, 4:].split(width, dim=1)
     share, kind, label, step = draws[:, :4].double().unbind(1)
     labels = _choose(label, classes)
     others = (labels + 1 + _choose(step, classes - 1)) % classes
-    glyphs = torch.where(kind < 0.5, _class_glyphs(others, other), _foreign_glyphs(step, classes))
-    mine = _render(_class_glyphs(labels, own), own, pixels, difficulty)
-    theirs = _render(glyphs, other, pixels, difficulty)
-    return mine.sub_(theirs).mul_(_column(share)).add_(theirs)
+    second = _class_glyphs(others, other_draws)
+    glyphs = torch.where(kind < 0.5, second, _foreign_glyphs(step, classes))
+    shown = _render(_class_glyphs(labels, shown_draws), shown_draws, pixels, difficulty)
+    other = _render(glyphs, other_draws, pixels, difficulty)
+    return shown.sub_(other).mul_(_column(share)).add_(other)
 
 
 def _texture(rows: int, pixels: int, generator: torch.Generator) -> Tensor:

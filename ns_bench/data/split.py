@@ -228,8 +228,8 @@ def _split(whole: SetArrays, spec: recipe.Data, seed: int) -> _FullSplit:
         test_source, test, order = source, order[: spec.test], order[spec.test :]
     else:
         test_source = whole.test
-        every = torch.randperm(len(test_source.labels), generator=stream(seed, "split", "test"))
-        test = every[: spec.test]
+        test = torch.randperm(len(test_source.labels), generator=stream(seed, "split", "test"))
+        test = test[: spec.test]
     validation, rest = order[: spec.validation], order[spec.validation :]
     chosen = _stratified(torch.tensor(source.labels[rest.numpy()]), spec, seed)
     if whole.unlabeled is None:

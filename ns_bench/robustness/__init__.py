@@ -65,5 +65,5 @@ def groups(names: Iterable[str]) -> tuple[str, ...]:
 
 def groups_in(columns: Iterable[str]) -> tuple[str, ...]:
     """Return the groups that a table of runs has columns of, `test_GROUP_...`."""
-    found = tuple(columns)
-    return tuple(g for g in GROUPS if any(c.startswith(f"test_{g}_") for c in found))
+    names = tuple(columns)
+    return tuple(g for g in GROUPS if any(name.startswith(f"test_{g}_") for name in names))

@@ -34,8 +34,8 @@ def gray(images: Tensor) -> Tensor:
 
 def normal(images: Tensor, generator: torch.Generator, channels: int | None = None) -> Tensor:
     """Draw standard normal numbers for images, in their shape or with so many channels."""
-    batch, own, height, width = images.shape
-    return torch.randn(batch, channels or own, height, width, generator=generator)
+    batch, depth, height, width = images.shape
+    return torch.randn(batch, channels or depth, height, width, generator=generator)
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -93,7 +93,7 @@ def _corruption(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dict
 
 def _perturbation(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dict[str, float]:
     """Flip probability by sequence, and their mean."""
-    found = {}
+    probability = {}
     for name in PERTURBATIONS:
         labels = []
         for at, images in enumerate(dataset.test.images.split(_CHUNK)):
@@ -103,8 +103,8 @@ def _perturbation(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> di
                 sequence.append(predict(net, frame).argmax(1))
                 tick()
             labels.append(torch.stack(sequence))
-        found[name] = flips(torch.cat(labels, 1), name)
-    return {"flips": sum(found.values()) / len(found), **found}
+        probability[name] = flips(torch.cat(labels, 1), name)
+    return {"flips": sum(probability.values()) / len(probability), **probability}
 
 
 def _adversarial(net: nn.Module, dataset: Dataset, seed: int, tick: Tick) -> dict[str, float]:

@@ -42,8 +42,8 @@ class Lease:
         """Return the living holder's {"host", "pid", "started", "token"}, or None."""
         try:
             age = time.time() - self._file.stat().st_mtime
-            found = json.loads(self._file.read_bytes())
-            holder = {name: found[name] for name in ("host", "pid", "started", "token")}
+            entry = json.loads(self._file.read_bytes())
+            holder = {name: entry[name] for name in ("host", "pid", "started", "token")}
             if holder["host"] == socket.gethostname():
                 alive = process_started(holder["pid"]) == holder["started"]
             else:
@@ -60,16 +60,16 @@ class Lease:
             if holder is not None and holder["token"] != self._token:
                 raise Held(f"held by process {holder['pid']} on {holder['host']}")
             pid = os.getpid()
-            mine = {"host": socket.gethostname(), "pid": pid, "started": process_started(pid)}
-            publish_json(self._file, {**mine, "token": self._token})
+            entry = {"host": socket.gethostname(), "pid": pid, "started": process_started(pid)}
+            publish_json(self._file, {**entry, "token": self._token})
 
     def renew(self) -> None:
         """Show that the holder is alive; raises Held if another has taken over meanwhile."""
         try:
-            mine = json.loads(self._file.read_bytes())["token"] == self._token
+            token = json.loads(self._file.read_bytes())["token"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            mine = False
-        if not mine:
+            token = None
+        if token != self._token:
             raise Held("another process took over this run")
         os.utime(self._file)
 

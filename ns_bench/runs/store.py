@@ -152,7 +152,7 @@ class Run:
             try:
                 teacher = self.teacher._recorded()
             except Corrupt:
-                teacher = None  # its own finding, when it is looked at
+                teacher = None  # reported when the teacher itself is looked at
             if teacher and teacher.artifacts[LOGITS]["sha256"] != result.teacher_logits:
                 raise Corrupt("its teacher has been trained again since, with other logits")
         return result
@@ -198,12 +198,12 @@ class Run:
         """
         result = self._recorded()
         try:
-            found = json.loads((self.path / f"measured-{group}.json").read_bytes())
-            if result is None or found["model"] != result.artifacts[MODEL]["sha256"]:
+            entry = json.loads((self.path / f"measured-{group}.json").read_bytes())
+            if result is None or entry["model"] != result.artifacts[MODEL]["sha256"]:
                 return None
-            values = {str(name): float(value) for name, value in found["values"].items()}
-            whole = found["version"] == GROUPS[group] and all(map(math.isfinite, values.values()))
-            return Measured(values, float(found["seconds"])) if whole and values else None
+            values = {str(name): float(value) for name, value in entry["values"].items()}
+            whole = entry["version"] == GROUPS[group] and all(map(math.isfinite, values.values()))
+            return Measured(values, float(entry["seconds"])) if whole and values else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
