@@ -118,8 +118,9 @@ class Data:
 
     Labeled rows are as many of each class; or, where they are as many as the other parts leave of
     the set, all of them. An unlabeled pool of 0 is all that the other parts leave; from another
-    `source`, as many. In an imbalanced pool the other classes lie between the most frequent and the
-    rarest on an exponential; which class is which is the seed's.
+    `source`, as many. With `out_of_domain` only that share is from the source, which has to be
+    `glyphs`. In an imbalanced pool the other classes lie between the most frequent and the rarest
+    on an exponential; which class is which is the seed's.
     """
 
     name: str = default("digits", "data set")

@@ -41,12 +41,12 @@ def design(profile: Profile) -> Design:
     claims = [
         difference(no_worse, whole["soft"].name, whole["hard"].name, effect, kind="not worse")
     ]
-    if not profile.out_of_domain:
+    mixed = profile.mixed_pool(OUT_OF_DOMAIN)
+    if not mixed:
         why = "the data set has no images out of domain, and too few that the teacher is unsure of"
         claims += [untestable(text, why) for text in (every_bin, unsure_hurts, more)]
         return Design([supervised, *whole.values()], supervised.name, claims)
 
-    mixed = {"data__out_of_domain": OUT_OF_DOMAIN}
     stranger = Arm("supervised, mixed pool", profile.supervised(small, **mixed))
     arms = {
         (kind, low): Arm(

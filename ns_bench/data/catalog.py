@@ -253,10 +253,18 @@ def _with_pool_of_source(spec: Data, whole: WholeSet) -> WholeSet:
     if not whole.side:
         raise UserError(f"data.source={spec.source}: expected data.pixels with it, for both sets")
     other = _whole_set(Data(name=spec.source, pixels=whole.side))
+    if spec.out_of_domain and shows_other_classes(spec):
+        return replace(whole, out_of_domain=True)
     images = other.unlabeled or other.images
     if images is None:  # as many as asked for, or as the pool would have without a source
         images = spec.unlabeled or describe(replace(spec, source="", imbalance=1.0)).pool
     return replace(whole, unlabeled=images, pool_file_set=other.file_set)
+
+
+def shows_other_classes(spec: Data) -> bool:
+    """Whether a pool can be mixed from the set's own images and those of `spec.source`, which show
+    none of its classes: glyphs, of which there are as many as asked for, in anything but digits."""
+    return spec.source == "glyphs" and spec.name != "digits"
 
 
 def _check_stratified(spec: Data, classes: int) -> None:
@@ -272,9 +280,10 @@ def _check_kind_of_pool(spec: Data, whole: WholeSet) -> None:
         having = " and ".join(name for name, other in PACKAGED.items() if other.out_of_domain)
         raise UserError(
             f"data.out_of_domain={spec.out_of_domain:g}: '{spec.name}' has no images out of "
-            f"domain; {having} has"
+            f"domain; {having} has, and with data.source=glyphs every set but digits"
         )
-    if spec.source and (spec.out_of_domain or spec.imbalance > 1):
+    mixed = spec.out_of_domain and not shows_other_classes(spec)
+    if spec.source and (mixed or spec.imbalance > 1):
         raise UserError(
             f"data.source={spec.source}: expected data.out_of_domain=0 and data.imbalance=1 with "
             "it, since that pool is taken as it is"

@@ -166,8 +166,24 @@ def _full_split(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
         whole = set_arrays(known.file_set, store)
     if spec.source:
         shape = whole.labeled.images.shape[1:]
-        whole = replace(whole, unlabeled=_pool_of_source(spec, seed, store, shape))
+        other = _pool_of_source(spec, seed, store, shape)
+        if spec.out_of_domain:
+            return _mixed(_split(whole, spec, seed), other, spec.out_of_domain, seed)
+        whole = replace(whole, unlabeled=other)
     return _split(whole, spec, seed)
+
+
+def _mixed(parts: _FullSplit, strangers: SplitArrays, share: float, seed: int) -> _FullSplit:
+    """Return the split with this share of its pool replaced by strangers, all shuffled.
+
+    A row's place tells nothing of where it is from.
+    """
+    own = parts.unlabeled
+    foreign = round(share * len(own))
+    order = torch.randperm(len(own), generator=stream(seed, "split", "mixed"))
+    images = torch.cat([_pixels(own)[foreign:], torch.from_numpy(strangers.images[:foreign])])
+    labels = torch.cat([own.labels[foreign:], torch.from_numpy(strangers.labels[:foreign])])
+    return parts._replace(unlabeled=Labeled(images[order], labels[order]))
 
 
 def _pool_of_source(
@@ -179,7 +195,8 @@ def _pool_of_source(
     """
     known = describe(spec)
     if spec.source == "glyphs":
-        labels = torch.arange(known.unlabeled or 0) % spec.glyphs.classes
+        mixed = round(spec.out_of_domain * known.pool)
+        labels = torch.arange(mixed or known.unlabeled or 0) % spec.glyphs.classes
         pool = _split_arrays(_glyphs(spec.glyphs, "source", labels, seed))
     elif known.pool_file_set is None:
         pool = _split_arrays(LOADERS[spec.source]())

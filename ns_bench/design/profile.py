@@ -117,10 +117,17 @@ class Profile:
         fields = {**self.fields, "data.source": self.other_pool, "data.unlabeled": 0}
         return min(self.pool, describe(Recipe.of(fields).data).pool)
 
-    @property
-    def out_of_domain(self) -> bool:
-        """Whether its data set has images out of domain."""
-        return describe(Recipe.of(self.fields).data).out_of_domain
+    def mixed_pool(self, share: float) -> dict[str, Any]:
+        """Return the fields of a recipe of whose pool this share is out of domain: images of the
+        data set itself, if it has such, or of `other_pool`; {} where neither can be."""
+        for source in ("", self.other_pool):
+            fields = {"data.out_of_domain": share, "data.source": source}
+            try:
+                describe(Recipe.of({**self.fields, **fields}).data)
+            except UserError:
+                continue
+            return {name.replace(".", "__"): value for name, value in fields.items() if value}
+        return {}
 
     def base(self, field: str) -> Any:
         """Return the value of a dotted field in this profile's small students."""

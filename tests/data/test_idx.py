@@ -2,10 +2,12 @@
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from photos import alone, decoded, parquet  # noqa: F401 (no network)
@@ -15,9 +17,9 @@ from ns_bench.data import idx
 from ns_bench.data.catalog import PACKAGED, describe, hub_sets
 from ns_bench.data.decode import decode
 from ns_bench.data.prepare import cache_folder, prepare
-from ns_bench.data.split import load
+from ns_bench.data.split import hidden_labels, load
 from ns_bench.errors import UserError
-from ns_bench.recipe import Data, Files, Part
+from ns_bench.recipe import Data, Files, Glyphs, Part
 
 DEBIAN = Path(hub_sets()["fashion"].folder)
 
@@ -217,6 +219,38 @@ def test_a_set_of_ones_own_can_be_in_idx_files(tmp_path):
     own = Data("letters", labeled=20, validation=10, test=24, pixels=28, files=files)
     prepare([own], tmp_path / "runs", {"letters": str(clothes(tmp_path / "letters"))})
     assert load(own, 0, tmp_path / "runs").test.images.shape == (24, 1, 28, 28)
+
+
+def test_part_of_the_pool_can_be_glyphs(small, tmp_path):
+    clothes(small)
+    spec = replace(SPEC, source="glyphs", out_of_domain=0.4, glyphs=Glyphs(pixels=14))
+    mixed, whole = (load(data, 3, tmp_path / "runs") for data in (spec, SPEC))
+    assert describe(spec).pool == len(mixed.unlabeled) == len(whole.unlabeled) == 30
+    for part in ("labeled", "validation", "test"):
+        assert torch.equal(getattr(mixed, part).images, getattr(whole, part).images)
+    truth = hidden_labels(spec, 3, tmp_path / "runs")
+    assert (truth == -1).sum() == 12
+    assert 0 < (truth[:15] == -1).sum() < 12  # shuffled
+    clothing = {image.numpy().tobytes() for image in whole.unlabeled.images}
+    own = [image.numpy().tobytes() in clothing for image in mixed.unlabeled.images]
+    assert torch.equal(torch.tensor(own), truth >= 0)
+    again = load(spec, 3, tmp_path / "runs")
+    assert torch.equal(again.unlabeled.images, mixed.unlabeled.images)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"out_of_domain": 0.4}, "glyphs has, and with data.source=glyphs every set but digits"),
+        ({"out_of_domain": 0.4, "source": "digits"}, "'fashion' has no images out of domain"),
+        ({"out_of_domain": 0.4, "source": "glyphs", "imbalance": 3.0}, "data.imbalance=1 with it"),
+        ({"name": "digits", "out_of_domain": 0.4, "source": "glyphs"}, "'digits' has no images"),
+    ],
+)
+def test_mixed_pools_that_are_refused(fields, line):
+    with pytest.raises(UserError) as caught:
+        describe(replace(SPEC, **fields))
+    assert line in str(caught.value)
 
 
 # --- the real one ---------------------------------------------------------------------------

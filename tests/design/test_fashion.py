@@ -2,7 +2,7 @@
 
 import pytest
 
-from ns_bench.data.catalog import check
+from ns_bench.data.catalog import check, describe
 from ns_bench.design.cost import network, shape_of
 from ns_bench.design.definition import load_study
 from ns_bench.design.profile import load_profile
@@ -40,6 +40,16 @@ def test_its_pool_does_for_every_ratio_imbalance_and_another_domain(name):
     thinned = {"data__imbalance": 50.0}
     check(profile.student("small", profile.supervised("small", **thinned), **thinned))
     assert profile.other_images == profile.pool
+
+
+def test_half_of_its_pool_can_be_glyphs():
+    profile = load_profile("fashion")
+    mixed = profile.mixed_pool(0.5)
+    assert mixed == {"data__out_of_domain": 0.5, "data__source": "glyphs"}
+    data = profile.supervised("small", **mixed).data
+    assert data.glyphs.pixels == 14 and describe(data).pool == profile.pool
+    claims = load_study("soft_vs_hard").design(profile).claims
+    assert not [claim for claim in claims if claim.untestable]
 
 
 @pytest.mark.parametrize("kind", ["labeled", "unlabeled"])

@@ -200,4 +200,6 @@ def test_facts_of_a_profile():
     profile = load_profile("digits", {"train.epochs": "7"})
     assert (profile.base("train.epochs"), profile.base("train.ratio")) == (7, 3)
     assert profile.pool == 1797 - 50 - 100 - 500
-    assert not profile.out_of_domain
+    assert profile.mixed_pool(0.5) == {}  # the glyphs of its other pool are digits, too
+    assert load_profile("cifar10").mixed_pool(0.5) == {}  # nor are STL-10's classes others
+    assert load_profile("glyphs").mixed_pool(0.5) == {"data__out_of_domain": 0.5}
