@@ -53,7 +53,8 @@ class Dataset:
     trained on: labeled and unlabeled rows, never validation or test; of lazy images, of
     thumbnails of labeled rows. `facts` of a set in files are
     for its result: its fingerprint, how many images of the pool were the same as a test or
-    validation image and left out, and how many of the whole set could not be read.
+    validation image and left out, how many labeled ones are and stay, and how many of the whole set
+    could not be read.
     """
 
     classes: int
@@ -269,18 +270,20 @@ def _split(whole: SetArrays, spec: recipe.Data, seed: int) -> _FullSplit:
                 "thin it by"
             )
         pool = pool[_thinned(truth, classes, spec.imbalance, seed)]
+    labeled = rest[chosen]
     facts = {
         "fingerprint": whole.fingerprint,
         "duplicates_left_out": left_out,
+        "duplicates_labeled": int(np.isin(source.hashes[labeled.numpy()], seen).sum()),
         "unreadable": whole.unreadable,
     }
     return _FullSplit(
-        _take(source, rest[chosen]),
+        _take(source, labeled),
         _take(pool_source, pool),
         _take(source, validation),
         _take(test_source, test),
         facts if whole.fingerprint else {},
-        None if source.lazy is None else _thumbnails(source, rest[chosen]),
+        None if source.lazy is None else _thumbnails(source, labeled),
     )
 
 

@@ -324,6 +324,22 @@ def test_duplicates_of_test_and_validation_are_left_out_of_the_pool(tmp_path):
         assert not seen & set(keys(split.unlabeled.images))
 
 
+def test_labeled_images_that_are_also_test_images_stay_and_are_counted(tmp_path):
+    found = photos({"train": 60, "test": 24})
+    place = tree(tmp_path / "photos", found)
+    for number, image in enumerate(sorted((place / "test").glob("*/*.png"))[:21]):
+        word = image.parent.name
+        (place / "train" / word / f"copy-{number}.png").write_bytes(image.read_bytes())
+    data = spec(files__labeled__images=81, labeled=45, validation=9)
+    prepare([data], tmp_path / "runs", {"photos": str(place)})
+    for seed in range(3):
+        split = load(data, seed, tmp_path / "runs")
+        tested = set(keys(split.test.images))
+        both = [image for image in keys(split.labeled.images) if image in tested]
+        assert split.facts["duplicates_labeled"] == len(both) > 0
+        assert len(split.labeled) == 45
+
+
 @patient
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
 def test_hashes_tell_images_apart(values):
