@@ -84,14 +84,6 @@ _PREFERRED = {"v4": 0, "v2": 1}
 
 
 def _row(record: dict[str, str]) -> PaperRow:
-    return PaperRow(
-        study=record["study"],
-        arm=record["arm"],
-        metric=record["metric"],
-        value=float(record["value"]) if record["value"] else None,
-        unit=record["unit"],
-        version=record["version"],
-        source=record["source"],
-        verified=_TRUTH[record["verified"]],
-        note=record["note"],
-    )
+    words = {name: text for name, text in record.items() if name not in ("value", "verified")}
+    value = float(record["value"]) if record["value"] else None
+    return PaperRow(**words, value=value, verified=_TRUTH[record["verified"]])

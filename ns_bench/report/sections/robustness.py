@@ -1,6 +1,6 @@
 """What was measured beside top-1: corruptions, perturbations, attacks, images out of domain."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -47,62 +47,59 @@ def _summary(analysis: Analysis) -> str:
 
 def _corruption(analysis: Analysis) -> list[b.Block]:
     overlapping = ", ".join(f"{name} ({why})" for name, why in OVERLAPPING.items())
-    names = (*CORRUPTIONS, *EXTRA)
-    summary = {
-        "top-1": "corruption_top1",
-        "drop": "corruption_drop",
-        "drop, overlapping": "corruption_overlapping_drop",
-        "drop, others": "corruption_other_drop",
-        "calibration error": "corruption_ece",
-    }
     fifteen = _names("corruption", CORRUPTIONS)
     return [
-        *_titled(
-            _by_arm(
-                analysis,
-                "Corruptions by arm",
-                summary,
-                ("mCE", lambda arm: points(_relative(analysis, arm.name, fifteen, 100))),
-            ),
+        *_by_arm(
+            analysis,
+            "Corruptions by arm",
             "means over 15 corruptions in the manner of ImageNet-C at 5 severities (Hendrycks and "
             "Dietterich 2019). A drop is clean top-1 minus corrupted top-1; mCE is the mean of the "
             "CE below. RandAugment overlaps some of them (the paper's footnote 4); counted as "
             f"overlapping are {overlapping}.",
+            {
+                "top-1": "corruption_top1",
+                "drop": "corruption_drop",
+                "drop, overlapping": "corruption_overlapping_drop",
+                "drop, others": "corruption_other_drop",
+                "calibration error": "corruption_ece",
+            },
+            ("mCE", lambda arm: points(_relative(analysis, arm.name, fifteen.values(), 100))),
         ),
-        *_titled(
-            _by_arm(
-                analysis,
-                "Top-1 by severity",
-                {f"severity {s}": f"corruption_severity_{s}" for s in SEVERITIES},
-            ),
+        *_by_arm(
+            analysis,
+            "Top-1 by severity",
             "means over the 15 corruptions.",
+            {f"severity {s}": f"corruption_severity_{s}" for s in SEVERITIES},
         ),
-        *_titled(
-            _relative_table(analysis, "Error by corruption (CE)", "corruption", names, 100),
+        *_by_metric(
+            analysis,
+            "Error by corruption (CE)",
             "means over severities. The last four are ImageNet-C's validation corruptions and in "
             "no mean; frost is drawn, not photographed; saturate changes no grey image.",
+            _names("corruption", [*CORRUPTIONS, *EXTRA]),
+            100,
         ),
     ]
 
 
 def _perturbation(analysis: Analysis) -> list[b.Block]:
     names = _names("perturbation", PERTURBATIONS)
-    title = "Flip probability by perturbation (FR)"
     return [
-        *_titled(
-            _by_arm(
-                analysis,
-                "Perturbations by arm",
-                {"flip probability": "perturbation_flips"},
-                ("mFR", lambda arm: points(_relative(analysis, arm.name, names, 0))),
-            ),
+        *_by_arm(
+            analysis,
+            "Perturbations by arm",
             "in the manner of ImageNet-P, how often the predicted class changes from one frame of "
             "a sequence to the next (noise: from the clean first frame). mFR is the mean of the "
             "FR below.",
+            {"flip probability": "perturbation_flips"},
+            ("mFR", lambda arm: points(_relative(analysis, arm.name, names.values(), 0))),
         ),
-        *_titled(
-            _relative_table(analysis, title, "perturbation", PERTURBATIONS, 0),
+        *_by_metric(
+            analysis,
+            "Flip probability by perturbation (FR)",
             "means over images and frames.",
+            names,
+            0,
         ),
     ]
 
@@ -110,24 +107,27 @@ def _perturbation(analysis: Analysis) -> list[b.Block]:
 def _adversarial(analysis: Analysis) -> list[b.Block]:
     fgsm = {f"FGSM {e}" if e else "clean": f"adversarial_fgsm_{e}" for e in EPSILONS}
     pgd = {f"PGD {e}": f"adversarial_pgd_{e}" for e in PGD_EPSILONS}
-    return _titled(
-        _by_arm(analysis, "Top-1 under attack", {**fgsm, **pgd}),
+    return _by_arm(
+        analysis,
+        "Top-1 under attack",
         "by the largest change of a pixel, in 255ths of its range. FGSM takes one step, PGD ten "
         "from a random start. One-step figures are no measure of true adversarial robustness.",
+        fgsm | pgd,
     )
 
 
 def _out_of_domain(analysis: Analysis) -> list[b.Block]:
-    columns = {
-        "AUROC": "out_of_domain_auroc",
-        "confidence, out of domain": "out_of_domain_confidence",
-        "confidence, test": "out_of_domain_confidence_in_domain",
-        "calibration error, test": "ece",
-    }
-    return _titled(
-        _by_arm(analysis, "Images out of domain", columns),
+    return _by_arm(
+        analysis,
+        "Images out of domain",
         "AUROC is how often the largest probability is higher on a test image than on a drawn "
         "character that is no class; 50 is chance.",
+        {
+            "AUROC": "out_of_domain_auroc",
+            "confidence, out of domain": "out_of_domain_confidence",
+            "confidence, test": "out_of_domain_confidence_in_domain",
+            "calibration error, test": "ece",
+        },
     )
 
 
@@ -139,17 +139,17 @@ _GROUPS: dict[str, Callable[[Analysis], list[b.Block]]] = {
 }
 
 
-def _titled(table: b.Table, note: str) -> list[b.Block]:
-    return [b.Paragraph([b.Span(table.title, bold=True), f": {note}"]), table]
-
-
 def _by_arm(
-    analysis: Analysis, title: str, columns: dict[str, str], *more: b.Column[ArmSummary]
-) -> b.Table:
+    analysis: Analysis,
+    title: str,
+    note: str,
+    columns: dict[str, str],
+    *more: b.Column[ArmSummary],
+) -> list[b.Block]:
     """Return a row an arm: {heading: metric} as mean and interval, then the other columns."""
     tables = {heading: analysis.values(metric) for heading, metric in columns.items()}
     first = next(iter(tables.values()))
-    return b.tabulate(
+    table = b.tabulate(
         title,
         analysis.arms,
         ("arm", lambda arm: arm.name),
@@ -157,6 +157,11 @@ def _by_arm(
         *((heading, _mean(values)) for heading, values in tables.items()),
         *more,
     )
+    return _titled(table, note)
+
+
+def _titled(table: b.Table, note: str) -> list[b.Block]:
+    return [b.Paragraph([b.Span(table.title, bold=True), f": {note}"]), table]
 
 
 def _mean(table: pd.DataFrame) -> Callable[[ArmSummary], str]:
@@ -168,29 +173,30 @@ def _mean(table: pd.DataFrame) -> Callable[[ArmSummary], str]:
     return cell
 
 
-def _relative_table(
-    analysis: Analysis, title: str, group: str, names: Sequence[str], whole: float
-) -> b.Table:
+def _by_metric(
+    analysis: Analysis, title: str, note: str, metrics: Mapping[str, str], whole: float
+) -> list[b.Block]:
     """Return a row a corruption or sequence: each arm's mean, and relative to the baseline's."""
 
-    def cells(arm: str) -> Callable[[str], str]:
-        def cell(name: str) -> str:
-            metric = f"{group}_{name}"
-            mean = _amount(analysis, metric, whole)[arm].mean()
-            return f"{points(mean)} ({points(_relative(analysis, arm, [metric], whole))})"
+    def cells(arm: str) -> Callable[[tuple[str, str]], str]:
+        def cell(metric: tuple[str, str]) -> str:
+            mean = _amount(analysis, metric[1], whole)[arm].mean()
+            return f"{points(mean)} ({points(_relative(analysis, arm, metric[1:], whole))})"
 
         return cell
 
-    return b.tabulate(
+    table = b.tabulate(
         title,
-        names,
-        ("", lambda name: name.replace("_", " ")),
+        metrics.items(),
+        ("", lambda metric: metric[0].replace("_", " ")),
         *((arm.name, cells(arm.name)) for arm in analysis.arms),
     )
+    return _titled(table, note)
 
 
-def _names(group: str, names: Iterable[str]) -> list[str]:
-    return [f"{group}_{name}" for name in names]
+def _names(group: str, names: Iterable[str]) -> dict[str, str]:
+    """Return {name: its metric}."""
+    return {name: f"{group}_{name}" for name in names}
 
 
 def _amount(analysis: Analysis, metric: str, whole: float) -> pd.DataFrame:
@@ -199,7 +205,7 @@ def _amount(analysis: Analysis, metric: str, whole: float) -> pd.DataFrame:
     return whole - values if whole else values
 
 
-def _relative(analysis: Analysis, arm: str, metrics: Sequence[str], whole: float) -> float:
+def _relative(analysis: Analysis, arm: str, metrics: Iterable[str], whole: float) -> float:
     """Return the mean over `metrics` of 100 times the arm's mean amount over the baseline's."""
     ratios = []
     for metric in metrics:
