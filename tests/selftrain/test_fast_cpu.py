@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from ns_bench.selftrain.consistency import CoTraining
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
@@ -14,7 +15,6 @@ from ns_bench.data.split import load
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain import fast_cpu
 from ns_bench.selftrain import train as training
-from ns_bench.selftrain.consistency import CoTraining
 from ns_bench.selftrain.fast_cpu import fast, folded
 from ns_bench.selftrain.models import NoisedNet, build, freeze, network
 
