@@ -32,9 +32,9 @@ def blocks(analysis: Analysis) -> list[b.Block]:
             ("hours", lambda row: _hours(row[1])),
         ),
         b.Paragraph(
-            "Sums over the runs that are done, each run once. Hours are of GPUs where a run had "
-            "one, else of processor cores: seconds times threads. Teachers that are no arm "
-            "themselves are not in it. Energy is not measured."
+            "Sums over finished runs; a run that two arms share counts once. Hours are GPU-hours "
+            "of runs on a GPU, and core-hours (seconds times threads) of the others. Teachers "
+            "that are not an arm themselves are left out. Energy is not measured."
         ),
     ]
 
@@ -68,7 +68,8 @@ def _budget(analysis: Analysis) -> list[b.Block]:
             ("seconds in all", lambda item: points(item[1]["chain_seconds"])),
         ),
         b.Paragraph(
-            "Gradient steps and images of one training, then with its teachers, theirs and so on "
-            "(in all); means over seeds. Labelling images and evaluation are in the seconds alone."
+            'Gradient steps and images of one training; "in all" adds those of its teacher, of '
+            "the teacher's teacher and so on. Means over seeds. The time to label images and to "
+            "evaluate is part of the seconds."
         ),
     ]

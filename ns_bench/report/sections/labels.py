@@ -39,15 +39,15 @@ def blocks(analysis: Analysis) -> list[b.Block]:
         *((heading, _balance(column)) for heading, column in balance.items()),
     )
     note = (
-        "Classes: shares of the rarest and of the most frequent predicted class, before and "
-        "after selection and balancing. "
+        " The last two columns are the shares of the rarest and of the most frequent predicted "
+        "class: in the whole pool, then after selection and balancing."
     )
     if all(row[-1] == MISSING for row in table.rows):  # results from before it was stored
         table, note = table.without(*balance), ""
     return [
         b.Heading(title),
         table,
-        b.Paragraph(f"Means over seeds. {note}"),
+        b.Paragraph(f"Means over seeds.{note}"),
         *_calibration(analysis),
     ]
 
@@ -93,6 +93,6 @@ def _calibration(analysis: Analysis) -> list[b.Block]:
     rows: list[list[b.Text]] = [[", ".join(names), *cells] for cells, names in arms.items()]
     note = (
         f"{title}: over the pools of all seeds, before selection. A calibrated teacher is right as "
-        "often as it is sure."
+        "often as its confidence says."
     )
     return [b.Paragraph(note), b.Table(title, header, rows)]

@@ -38,10 +38,11 @@ def tables(analysis: Analysis) -> list[b.Table]:
 def _summary(analysis: Analysis) -> str:
     seconds = [analysis.runs[f"{group}_seconds"].mean() for group in analysis.metrics]
     return (
-        "Of the test images, by the averaged weights after the last step; every draw is the seed's "
-        "and the same for all arms. Means over seeds with 95 % t-intervals, in %. Relative figures "
-        f"(CE, FR) are 100 times an arm's mean over that of {analysis.baseline}, at the seeds that "
-        f"both have. Measuring took {sum(seconds):.0f} s a run on average."
+        "Measured on the test images, with the averaged weights after the last step. Random draws "
+        "depend on the seed alone: all arms see the same. Means over seeds with 95 % t-intervals, "
+        "in %. Relative values (CE, FR) are an arm's mean in percent of the mean of "
+        f"{analysis.baseline}, at the seeds that both have. Measuring took {sum(seconds):.0f} s a "
+        "run on average."
     )
 
 
@@ -74,8 +75,8 @@ def _corruption(analysis: Analysis) -> list[b.Block]:
         *_by_metric(
             analysis,
             "Error by corruption (CE)",
-            "means over severities. The last four are ImageNet-C's validation corruptions and in "
-            "no mean; frost is drawn, not photographed; saturate changes no grey image.",
+            "means over severities. The last four are ImageNet-C's validation corruptions and are "
+            "in no mean; frost is drawn, not photographed; saturate changes no grey image.",
             _names("corruption", [*CORRUPTIONS, *EXTRA]),
             100,
         ),

@@ -23,11 +23,11 @@ def blocks(analysis: Analysis) -> list[b.Block]:
 def _held(analysis: Analysis) -> str:
     spec = analysis.profile.fields
     return (
-        f"A seed is end to end: it sets the split, the teacher's and the student's initial "
-        f"weights, the order of rows and every draw of noise; arms of one seed share all of "
-        f"these and are compared in pairs. Held: {spec['data.labeled']} labels, "
+        "What varies is the seed. It sets the split, the teacher's and the student's initial "
+        "weights, the order of rows and every draw of noise; arms of one seed share all of these "
+        f"and are compared in pairs. What is held: {spec['data.labeled']} labels, "
         f"{spec['data.validation']} validation and {spec['data.test']} test rows, and the recipe. "
-        "The test rows are read once, by the averaged weights after the last step."
+        "The test rows are used once, by the averaged weights after the last step."
         f"{_files(analysis.runs)}"
     )
 
@@ -43,8 +43,8 @@ def _files(runs: pd.DataFrame) -> str:
         return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
     return (
-        f" Left out of the pool, since they are also test or validation images (equal pixels): "
-        f"{most('data_duplicates_left_out')} images a seed. Unreadable images of the whole set: "
+        " Images left out of the pool because they are also test or validation images (equal "
+        f"pixels): {most('data_duplicates_left_out')} a seed. Unreadable images of the whole set: "
         f"{most('data_unreadable')}. Fingerprint of the data: "
         f"{', '.join(sorted(set(done['data_fingerprint'])))}."
     )
@@ -102,7 +102,9 @@ def _commands(analysis: Analysis) -> list[b.Block]:
     more = [group for group in analysis.metrics if group not in analysis.study.metrics]
     changed += f" --metrics {','.join(more)}" if more else ""
     again: list[b.Block] = [
-        b.Paragraph("This report again, from its own tables, in the folder above its own:"),
+        b.Paragraph(
+            "Write this report again from its tables; run this in the folder above this one:"
+        ),
         b.Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),
     ]
     if analysis.tuning:

@@ -35,10 +35,10 @@ def _summary(analysis: Analysis, tuning: Tuning) -> b.Text:
     else:
         what = f"It changed none of the {len(analysis.claims)} verdicts."
     return [
-        f"Every arm has the best of {trials} trials of its own search, ",
+        f"Every arm has the best recipe of {trials} trials in its search, ",
         b.Span(tuning.tuned.search, code=True),
-        ", each with the same space, sampler and number of trials, scored on validation rows of "
-        "tuning seeds. The seeds of this report are others, the same for both columns. ",
+        ". All searches have the same space, sampler and number of trials; their scores are of "
+        "validation rows of tuning seeds. This report has other seeds, the same in both columns. ",
         b.Span(what, bold=True),
     ]
 
