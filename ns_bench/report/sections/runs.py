@@ -102,9 +102,7 @@ def _commands(analysis: Analysis) -> list[b.Block]:
     more = [group for group in analysis.metrics if group not in analysis.study.metrics]
     changed += f" --metrics {','.join(more)}" if more else ""
     again: list[b.Block] = [
-        b.Paragraph(
-            "Write this report again from its tables; run this in the folder above this one:"
-        ),
+        b.Paragraph("Write this report again from its tables, in the folder above this one:"),
         b.Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),
     ]
     if analysis.tuning:
