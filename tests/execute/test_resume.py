@@ -19,8 +19,7 @@ import torch
 from fakes import contents
 
 from ns_bench.design.profile import load_profile
-from ns_bench.execute import run_one as run_module
-from ns_bench.execute import worker
+from ns_bench.execute import checkpoint, worker
 from ns_bench.execute.execution import PLAIN
 from ns_bench.execute.run_one import run_one
 from ns_bench.files import publish, seal, unseal
@@ -234,8 +233,8 @@ def test_checkpoints_are_a_share_of_the_time(tmp_path, monkeypatch, share, least
         written.append(path.name)
         publish(path, content)
 
-    monkeypatch.setattr(run_module, "publish", watched)
-    monkeypatch.setattr(run_module, "WRITING_SHARE", share)
+    monkeypatch.setattr(checkpoint, "publish", watched)
+    monkeypatch.setattr(checkpoint, "WRITING_SHARE", share)
     recipe = load_profile("smoke").supervised("small", train__epochs=40)
     run_one(Store(tmp_path).run(recipe), checkpoint_seconds=0.001)
     assert least <= written.count(CHECKPOINT) <= most
