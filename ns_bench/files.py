@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import secrets
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ns_bench.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -21,6 +24,23 @@ def folder(name: str) -> Path:
     """Return the folder `name`: shipped in an installed wheel, else at the checkout's top level."""
     shipped = _PACKAGE / "_share" / name
     return shipped if shipped.is_dir() else _PACKAGE.parent / name
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Args:
+        what: the file in messages.
+
+    Raises:
+        UserError: it cannot be read, or is not TOML in UTF-8.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{what} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # of either, and of a path with a zero byte
+        raise UserError(f"{what} is not TOML: {' '.join(str(error).split())}") from None
 
 
 class Corrupt(Exception):

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 from ns_bench import own_code
 from ns_bench.errors import UserError, unknown
-from ns_bench.fields import amendments, build, declared, default, replaced, table
+from ns_bench.fields import amendments, build, declared, default, flat, replaced, table
 
 SCHEMA = 1
 """Version of the recipe format; part of every id."""
@@ -377,11 +377,11 @@ class Recipe:
             UserError: unknown field (names the nearest), or a value of the wrong type or range.
         """
         start = cls()
-        return dataclasses.replace(start, **replaced(start, _read(fields)), teacher=teacher)
+        return dataclasses.replace(start, **replaced(start, read_fields(fields)), teacher=teacher)
 
     def set(self, fields: Mapping[str, Any]) -> Self:
         """Return a copy with dotted fields replaced; see `of`. The teacher keeps its own values."""
-        return dataclasses.replace(self, **replaced(self, _read(fields)))
+        return dataclasses.replace(self, **replaced(self, read_fields(fields)))
 
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
@@ -442,6 +442,12 @@ moves by a changed default (say `before=`) or by a new field at its old meaning.
 
 _GETTERS = {name: operator.attrgetter(name) for name in declared(Recipe)}
 
+
+def dotted(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables of recipe fields as {dotted field: value}."""
+    return flat(tables, leaf=lambda name, _: name in HISTORICAL_DEFAULTS)
+
+
 NO_NOISE: dict[str, Any] = {
     name: field.off for name, field in declared(RowNoise).items() if field.off is not None
 }
@@ -474,15 +480,19 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     )
 
 
-def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted fields with text read as their types."""
+def read_fields(fields: Mapping[str, Any], *, text: bool = True) -> dict[str, Any]:
+    """Return dotted fields as they were declared, read from `text` where that is allowed.
+
+    Raises:
+        UserError: unknown field (names the nearest), or a value of the wrong type or range.
+    """
     values = {}
     for name, value in fields.items():
         if name.split(".")[0] in ("teacher", "seed"):
             raise UserError(f"'{name}' is not set by hand: studies and --seeds give it")
         if name not in _FIELDS:
             raise unknown("field", name, _FIELDS)
-        values[name] = _FIELDS[name].read(value, text=True)
+        values[name] = _FIELDS[name].read(value, text=text)
     return values
 
 

@@ -1,6 +1,5 @@
 """What the options of a command name, read: profile, data, cluster and store."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,11 @@ from ns_bench import own_code
 from ns_bench.cli.options import RunOptions
 from ns_bench.data.catalog import describe
 from ns_bench.design.cost import counted
-from ns_bench.design.profile import Profile, dotted, load_profile
+from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError, unknown
 from ns_bench.execute.slurm.cluster import Cluster, load_cluster
-from ns_bench.recipe import NO_FILES, Recipe
+from ns_bench.files import read_toml
+from ns_bench.recipe import NO_FILES, Recipe, dotted
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,4 @@ def _paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:
 
 def _read_recipe(path: Path | None) -> dict[str, Any]:
     """Return {field: value} of a TOML file of recipe fields; {} without one."""
-    if path is None:
-        return {}
-    try:
-        return dotted(tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise UserError(f"--recipe {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--recipe {path} is not TOML: {error}") from None
+    return {} if path is None else dotted(read_toml(path, f"--recipe {path}"))

@@ -1,6 +1,5 @@
 """The scale at which studies run: data, models, training, number of seeds, from a TOML file."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +8,19 @@ from typing import Any
 from ns_bench.data.catalog import describe
 from ns_bench.design import cost
 from ns_bench.design.schedule import Schedule
-from ns_bench.errors import UserError, unknown
-from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
+from ns_bench.errors import UserError, located, unknown
+from ns_bench.fields import build, convert, default, needed, table
+from ns_bench.files import read_toml
+from ns_bench.recipe import Recipe, dotted, read_fields
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A named GPU: the TFLOP/s that such training gets out of it, and who measured that."""
+    """A named GPU, and who measured what such training gets out of it."""
 
-    name: str
-    tflops: float
-    source: str
+    name: str = needed("of the GPU")
+    tflops: float = needed("TFLOP/s of training", "(0, 1000000]")
+    source: str = needed("who measured that")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Profile:
     smallest_effect: float
     verdict: bool = True
     machine: str = ""
-    step_seconds: dict[str, list[float]] = field(default_factory=dict)
+    step_seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
     gpu: "Gpu | None" = None
     run_megabytes: float = 1.0
     space: dict[str, Any] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class Profile:
             work = cost.flops(recipe)
             if work is not None:
                 return work / (1e12 * self.gpu.tflops)
-        slowest = max(self.step_seconds.values(), default=[0.01, 0.0005])
+        slowest = max(self.step_seconds.values(), default=(0.01, 0.0005))
         step, image = self.step_seconds.get(recipe.model, slowest)
         return step * recipe.steps + image * recipe.passes
 
@@ -135,33 +136,47 @@ class Profile:
         return self.student(small, self.supervised(small)).field(field)
 
 
+@dataclass(frozen=True)
+class _Estimate:
+    machine: str = default("", "what the seconds were measured on")
+    step_seconds: dict[str, tuple[float, float]] = default(
+        {}, "{model: [seconds a step, seconds an image]}", "[0, 1000000]"
+    )
+    run_megabytes: float = default(1.0, "that a run takes in the store", "[0, 1e9]")
+    gpu: Gpu | None = default(None, "for models without step_seconds")
+
+
+@dataclass(frozen=True)
+class _Files:
+    path: str = default("", "where the files of the data set are, seen from the profile's folder")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A profile's file. Every entry can also come from the profile that it extends."""
+
+    title: str = default("", "one line")
+    seeds: int = default(1, "reporting seeds (0, 1, ...) of a study", "[1, 1000]")
+    smallest_effect: float = default(1.0, "on test top-1 that matters, in points", "[0, 100]")
+    verdict: bool = default(True, "whether claims are judged")
+    looks: tuple[int, ...] = default(Schedule.looks, "of a study until it is decided", "[1, 1000]")
+    spending: tuple[float, ...] = default(Schedule.spending, "shares of alpha by them", "[0, 1]")
+    ladder: dict[str, str] = default({}, "{rung: model}, from small to large")
+    architectures: dict[str, str] = default({}, "{family of networks: model}")
+    other_pool: str = default("", "data set of another domain for unlabeled pools")
+    recipe: dict[str, Any] = default({}, "recipe fields")
+    model: dict[str, dict[str, Any]] = default({}, "{model: recipe fields}")
+    search: dict[str, Any] = default({}, "the space of a search")
+    estimate: _Estimate = table(_Estimate)
+    data: _Files = table(_Files)
+
+
+_NEEDED = ("title", "seeds", "smallest_effect", "ladder", "recipe")
 _PROFILES = Path(__file__).parents[1] / "profiles"
 
 
 def profile_names() -> list[str]:
     return sorted(path.stem for path in _PROFILES.glob("*.toml"))
-
-
-_KEYS: dict[str, tuple[Any, str]] = {
-    "title": (str, "text"),
-    "seeds": (int, "a whole number"),
-    "smallest_effect": ((int, float), "a number"),
-    "ladder": (dict, "a table {rung = model}"),
-    "recipe": (dict, "a table of recipe fields"),
-    "architectures": (dict, "a table {architecture = model}"),
-    "other_pool": (str, "the name of a data set"),
-    "estimate": (dict, "a table"),
-    "search": (dict, "a table"),
-    "data": (dict, "a table with path"),
-    "model": (dict, "a table {model = a table of recipe fields}"),
-    "verdict": (bool, "true or false"),
-    "extends": (str, "the name of a profile"),
-    "looks": (list, "a list of numbers of seeds"),
-    "spending": (list, "a list of shares of alpha"),
-}
-"""What a profile's file may hold: its type, and that type in words."""
-
-_NEEDED = ("title", "seeds", "smallest_effect", "ladder", "recipe")
 
 
 def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Profile:
@@ -181,160 +196,95 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     short = Path(name).stem if own else name
     if own and short in profile_names():
         raise UserError(f"profile {name}: '{short}' is a profile already, give yours another name")
-    values = _read_profile(name)
+    tables = _read(name)
     for key in _NEEDED:
-        if key not in values:
+        if not tables.get(key):
             raise UserError(
                 f'profile {name}: there is no {key}; a line like extends = "digits" takes what '
                 "is not there from another profile"
             )
-    fields = {**dotted(values["recipe"]), **(assignments or {})}
-    recipe = Recipe.of(fields, Recipe.of(fields))  # a wrong field is named before a study is built
-    ladder, architectures = values["ladder"], values.get("architectures", {})
-    by_model = _by_model(name, values.get("model", {}), fields, assignments or {})
-    if assignments and "model" in assignments:
+    file: _File = build(_File, tables)
+    if "model" in (assignments or {}):
+        ladder = ", ".join(f"{rung} = {model}" for rung, model in file.ladder.items())
         raise UserError(
-            f"'model' is not set by hand: profile '{name}' maps its ladder to models "
-            f"({', '.join(f'{rung} = {model}' for rung, model in ladder.items())})"
+            f"'model' is not set by hand: profile '{name}' maps its ladder to models ({ladder})"
         )
-    estimate = {
-        "machine": "",
-        "step_seconds": {},
-        "run_megabytes": 1.0,
-        **values.get("estimate", {}),
-    }
-    measured, gpu = estimate["step_seconds"], _gpu(name, estimate.get("gpu"))
-    path = values.get("data", {}).get("path")
+    with located(f"profile {name}"):
+        fields = _checked(dotted(file.recipe))
+        schedule = Schedule(file.looks, file.spending)
+    fields = _checked({**fields, **(assignments or {})})
+    used = {*file.ladder.values(), *file.architectures.values()}
+    estimate = file.estimate
     return Profile(
         name=short,
-        title=values["title"],
+        title=file.title,
         fields=fields,
-        ladder=ladder,
-        seeds=values["seeds"],
-        smallest_effect=values["smallest_effect"],
-        verdict=values.get("verdict", True),
-        machine=estimate["machine"] or (gpu.name if gpu else ""),
-        step_seconds={
-            model: measured[model]
-            for model in (*ladder.values(), *architectures.values())
-            if model in measured
-        },
-        gpu=gpu,
-        run_megabytes=estimate["run_megabytes"],
-        space=values.get("search", {}),
-        architectures=architectures,
-        other_pool=values.get("other_pool", ""),
+        ladder=file.ladder,
+        seeds=file.seeds,
+        smallest_effect=file.smallest_effect,
+        verdict=file.verdict,
+        machine=estimate.machine or (estimate.gpu.name if estimate.gpu else ""),
+        step_seconds={m: cost for m, cost in estimate.step_seconds.items() if m in used},
+        gpu=estimate.gpu,
+        run_megabytes=estimate.run_megabytes,
+        space=file.search,
+        architectures=file.architectures,
+        other_pool=file.other_pool,
         file=name if own else "",
-        paths={} if path is None else {recipe.data.name: path},
-        by_model=by_model,
-        schedule=_schedule(name, values),
+        paths={Recipe.of(fields).data.name: file.data.path} if file.data.path else {},
+        schedule=schedule,
+        by_model=_by_model(name, file.model, fields, assignments or {}),
     )
 
 
-def _schedule(name: str, values: Mapping[str, Any]) -> Schedule:
-    """Return the schedule that a profile states; the spending has to fit its looks."""
-    usual = Schedule()
-    looks = values.get("looks", list(usual.looks))
-    spending = values.get("spending", list(usual.spending))
-    for key, listed, kinds in (("looks", looks, int), ("spending", spending, (int, float))):
-        if not all(isinstance(v, kinds) and not isinstance(v, bool) for v in listed):
-            raise UserError(f"profile {name}: {key} = {listed}: expected {_KEYS[key][1]}")
-    try:
-        return Schedule(tuple(looks), tuple(map(float, spending)))
-    except UserError as error:
-        raise UserError(f"profile {name}: {error}") from None
-
-
-def _gpu(name: str, table: Any) -> Gpu | None:
-    if table is None:
-        return None
-    kinds: dict[str, Any] = {"name": str, "tflops": (int, float), "source": str}
-    if not isinstance(table, dict) or table.keys() != kinds.keys():
-        raise UserError(f"profile {name}: estimate.gpu: expected name, tflops and source")
-    for key, kind in kinds.items():
-        if not isinstance(table[key], kind) or isinstance(table[key], bool) or not table[key]:
-            raise UserError(f"profile {name}: estimate.gpu.{key} = {table[key]!r}: expected "
-                            f"{'text' if kind is str else 'a number above 0'}")  # fmt: skip
-    if table["tflops"] <= 0:
-        raise UserError(f"profile {name}: estimate.gpu.tflops: expected a number above 0")
-    return Gpu(**table)
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields that a recipe and its student can have, so that a wrong one is named before a
+    study is built."""
+    Recipe.of(fields, Recipe.of(fields))
+    return fields
 
 
 def _by_model(
     name: str, tables: Mapping[str, Any], fields: dict[str, Any], assignments: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the tables [model.NAME] of a profile as dotted fields, without what --set says."""
-    found = {}
-    for model, table in tables.items():
-        if not isinstance(table, dict):
-            raise UserError(
-                f"profile {name}: model.{model} = {table!r}: expected a table of fields"
-            )
-        flat = dotted(table)
-        for key in flat:
-            if key == "model" or key.startswith("data."):  # teacher and student share these
-                raise UserError(f"profile {name}: {key} in [model.{model}]: expected in [recipe]")
-        found[model] = {key: value for key, value in flat.items() if key not in assignments}
-        try:
-            own = Recipe.of({**fields, **found[model]})
-            Recipe.of({**fields, **found[model]}, own)
-        except UserError as error:
-            raise UserError(f"profile {name}, [model.{model}]: {error}") from None
-    return found
+    by_model = {}
+    for model, own in tables.items():
+        values = {key: value for key, value in dotted(own).items() if key not in assignments}
+        with located(f"profile {name}: [model.{model}]"):
+            for key in dotted(own):
+                if key == "model" or key.startswith("data."):  # teacher and student share these
+                    raise UserError(f"{key}: expected in [recipe]")
+            _checked({**fields, **values})
+        by_model[model] = values
+    return by_model
 
 
-def _read_profile(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    if not name.endswith(".toml"):
-        if name not in profile_names():
-            raise unknown("profile", name, profile_names())
-        path = _PROFILES / f"{name}.toml"
-    else:
-        path = Path(name)
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"profile {name} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"profile {name} is not TOML: {error}") from None
-    for key, value in values.items():
-        if key not in _KEYS:
-            raise unknown(f"key of profile {name}:", key, _KEYS)
-        kind, wanted = _KEYS[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise UserError(f"profile {name}: {key} = {value!r}: expected {wanted}")
-    for rung, model in values.get("ladder", {}).items():
-        if not isinstance(model, str):
-            raise UserError(f"profile {name}: ladder.{rung} = {model!r}: expected a model's name")
-    place = values.get("data", {})
-    for key, value in place.items():
-        if key != "path":
-            raise unknown(f"key of [data] in profile {name}:", key, ["path"])
-        if not isinstance(value, str):
-            raise UserError(f"profile {name}: data.path = {value!r}: expected text")
-        place[key] = str(path.parent / Path(value).expanduser())
-    if "extends" not in values:
-        return values
-    below = values.pop("extends")
+def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the tables of a profile's file, on top of those of the profile that it extends."""
+    path = Path(name) if name.endswith(".toml") else _PROFILES / f"{name}.toml"
+    if not name.endswith(".toml") and name not in profile_names():
+        raise unknown("profile", name, profile_names())
+    own = read_toml(path, f"profile {name}")
+    with located(f"profile {name}"):
+        below = convert(own.pop("extends", ""), str, "extends")
     if below.endswith(".toml"):
         below = str(path.parent / below)
     if below in (name, *above):
         raise UserError(f"profile {name}: it extends itself")
-    return _merge(_read_profile(below, (name, *above)), values)
+    tables = _merge(_read(below, (name, *above)), own) if below else own
+    with located(f"profile {name}"):
+        read_fields(dotted(build(_File, tables).recipe))
+    if "path" in own.get("data", {}):
+        tables["data"]["path"] = str(path.parent / Path(own["data"]["path"]).expanduser())
+    return tables
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
-        below[key] = _merge(below.get(key, {}), value) if isinstance(value, dict) else value
-    return below
-
-
-def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables of recipe fields as {dotted field: value}."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in HISTORICAL_DEFAULTS:
-            flat |= dotted(value, f"{name}.")
+        old = below.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            below[key] = _merge(old, value)
         else:
-            flat[name] = value
-    return flat
+            below[key] = value
+    return below

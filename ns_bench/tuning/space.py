@@ -1,14 +1,15 @@
 """What a search may change: recipe fields and their ranges, as data in a profile or a file."""
 
-import math
-import tomllib
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ns_bench.errors import UserError, unknown
-from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe, idle_fields
+from ns_bench.errors import UserError, located
+from ns_bench.fields import build, convert, flat
+from ns_bench.files import read_toml
+from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe, idle_fields, read_fields
 
 ROWS = ("labeled", "unlabeled")
 
@@ -50,11 +51,19 @@ def load_space(tables: Mapping[str, Any], source: str) -> list[Dimension]:
     """Read dimensions from a table {field: {low, high, step, log} or {choices}, and when}.
 
     Raises:
-        UserError: an unknown field or key, a range that is empty or reversed, no choice.
+        UserError: an unknown field or key, a value of the wrong type, a range that is empty or
+            reversed, no choice.
     """
     if not tables:
         raise UserError(f"{source}: the space is empty; expected fields with ranges")
-    space = [_dimension(name, values, source) for name, values in _flat(tables).items()]
+    space = []
+    keys = {f.name for f in dataclasses.fields(Dimension)}
+    # `[train]` with `lr = {...}` is `"train.lr" = {...}`
+    for name, table in flat(
+        tables, lambda _, table: not table or bool(keys & table.keys())
+    ).items():
+        with located(f"{source}: {name}"):
+            space.append(_dimension(name, table))
     names = [name for dimension in space for name in dimension.fields]
     for name in names:
         if names.count(name) > 1:
@@ -64,58 +73,39 @@ def load_space(tables: Mapping[str, Any], source: str) -> list[Dimension]:
 
 def read_space(path: Path) -> list[Dimension]:
     """Read a TOML file of dimensions; see `load_space`."""
-    try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"space {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"space {path} is not TOML: {error}") from None
-    return load_space(tables, f"space {path}")
+    return load_space(read_toml(path, f"space {path}"), f"space {path}")
 
 
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Let `[train]` with `lr = {...}` be `"train.lr" = {...}`."""
-    flat: dict[str, Any] = {}
-    keys = {f.name for f in fields(Dimension)}
-    for name, value in tables.items():
-        leaf = not isinstance(value, Mapping) or not value or keys & value.keys()
-        flat |= {f"{prefix}{name}": value} if leaf else _flat(value, f"{prefix}{name}.")
-    return flat
-
-
-def _dimension(name: str, values: Any, source: str) -> Dimension:
-    where = f"{source}: {name}"
-    known = [f.name for f in fields(Dimension) if f.name != "name"]
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected a table with low and high, or with choices")
-    for key in values:
-        if key not in known:
-            raise unknown(f"key of {name} in {source}", key, known)
-    when = tuple(dict(values.get("when", {})).items())
-    choices = tuple(values.get("choices", ()))
-    dimension = Dimension(name, **{**values, "choices": choices, "when": when})
-    for field in (*dimension.fields, *(other for other, _ in when)):
-        if field not in HISTORICAL_DEFAULTS:
-            raise unknown("field", field, HISTORICAL_DEFAULTS)
-    if "choices" in values:
-        if not choices or {"low", "high", "step", "log"} & values.keys():
-            raise UserError(f"{where}: expected one choice or more, and then no range")
-        for choice in choices:
-            Recipe.of(dict.fromkeys(dimension.fields, choice), Recipe())
-        return dimension
-    low, high = dimension.low, dimension.high
-    if not all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high)):
-        raise UserError(f"{where}: expected low and high, or choices")
-    assert low is not None and high is not None
-    if low >= high:
-        raise UserError(f"{where}: low={low:g} is not below high={high:g}")
-    if dimension.log and (low <= 0 or dimension.step):
-        raise UserError(f"{where}: a range in the logarithm starts above 0 and has no step")
-    if dimension.step is not None and not 0 < dimension.step <= high - low:
-        raise UserError(f"{where}: step={dimension.step:g} does not fit from {low:g} to {high:g}")
-    for end in (low, high):
-        Recipe.of(dict.fromkeys(dimension.fields, end), Recipe())
+def _dimension(name: str, table: Any) -> Dimension:
+    if not isinstance(table, Mapping):
+        raise UserError(f"{table!r}: expected a table with low and high, or with choices")
+    when = convert(table.get("when", {}), dict[str, Any], "when")
+    rest = {key: value for key, value in table.items() if key != "when"}
+    dimension: Dimension = build(Dimension, rest, name=name, when=tuple(when.items()))
+    read_fields(when, text=False)
+    if "choices" in table:
+        if not dimension.choices or {"low", "high", "step", "log"} & table.keys():
+            raise UserError("expected one choice or more, and then no range")
+        values: Sequence[Any] = dimension.choices
+    else:
+        values = _ends(dimension)
+    for value in values:
+        Recipe.of(read_fields(dict.fromkeys(dimension.fields, value), text=False), Recipe())
     return dimension
+
+
+def _ends(dimension: Dimension) -> tuple[float, float]:
+    """Return the ends of a range. UserError: there is none, or step or logarithm do not fit it."""
+    low, high, step = dimension.low, dimension.high, dimension.step
+    if low is None or high is None:
+        raise UserError("expected low and high, or choices")
+    if low >= high:
+        raise UserError(f"low={low:g} is not below high={high:g}")
+    if dimension.log and (low <= 0 or step):
+        raise UserError("a range in the logarithm starts above 0 and has no step")
+    if step is not None and not 0 < step <= high - low:
+        raise UserError(f"step={step:g} does not fit from {low:g} to {high:g}")
+    return low, high
 
 
 def for_arm(space: Sequence[Dimension], recipe: Recipe, varied: Sequence[str]) -> list[Dimension]:
@@ -132,8 +122,11 @@ def for_arm(space: Sequence[Dimension], recipe: Recipe, varied: Sequence[str]) -
 def varied_fields(recipes: Sequence[Recipe]) -> list[str]:
     """Return the fields in which recipes differ, where each uses them."""
     varied = []
+    idle = [idle_fields(recipe) for recipe in recipes]
     for name in HISTORICAL_DEFAULTS:
-        used = [recipe.field(name) for recipe in recipes if name not in idle_fields(recipe)]
+        used = [
+            r.field(name) for r, unused in zip(recipes, idle, strict=True) if name not in unused
+        ]
         if any(value != used[0] for value in used):
             varied.append(name)
     return varied

@@ -81,12 +81,16 @@ def test_a_profile_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("title", "titel", "key of profile mine.toml: 'titel': did you mean 'title'?"),
+        ("title", "titel", "profile mine.toml: unknown field 'titel': did you mean 'title'?"),
         ('"smoke"', '"smok"', "unknown profile 'smok': did you mean 'smoke'?"),
         ('"smoke"', '"mine.toml"', "profile mine.toml: it extends itself"),
-        ('"smoke"', "3", "profile mine.toml: extends = 3: expected the name of a profile"),
-        ('path = "photos"', "path = 3", "profile mine.toml: data.path = 3: expected text"),
-        ('path = "photos"', 'pth = "photos"', "'pth': did you mean 'path'?"),
+        ('"smoke"', "3", "profile mine.toml: extends=3: expected text"),
+        ('path = "photos"', "path = 3", "profile mine.toml: data.path=3: expected text"),
+        (
+            'path = "photos"',
+            'pth = "photos"',
+            "profile mine.toml: unknown field 'data.pth': did you mean 'data.path'?",
+        ),
         ("classes = 3", "clases = 3", "did you mean 'data.files.classes'?"),
         ("images = 60", 'images = "many"', "data.files.labeled.images=many: expected a whole"),
         ('extends = "smoke"', "", "profile mine.toml: there is no seeds; a line like extends"),

@@ -125,10 +125,16 @@ def test_the_stated_throughput_is_that_of_its_source():
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('{ name = "a", tflops = 1 }', "estimate.gpu: expected name, tflops and source"),
-        ('{ name = "a", tflops = -1, source = "b" }', "expected a number above 0"),
-        ('{ name = "a", tflops = true, source = "b" }', "gpu.tflops = True: expected a number"),
-        ('{ name = "", tflops = 1, source = "b" }', "gpu.name = '': expected text"),
+        ('{ name = "a", tflops = 1 }', "mine.toml: there is no estimate.gpu.source"),
+        (
+            '{ name = "a", tflops = -1, source = "b" }',
+            "mine.toml: estimate.gpu.tflops=-1: expected a number above 0",
+        ),
+        (
+            '{ name = "a", tflops = true, source = "b" }',
+            "estimate.gpu.tflops=True: expected a number above 0",
+        ),
+        ('{ name = "", tflops = 1, source = "b" }', "there is no estimate.gpu.name"),
     ],
 )
 def test_gpus_that_are_refused(table, said, tmp_path):

@@ -159,14 +159,88 @@ def test_what_a_study_starts_from_is_the_small_models(tmp_path):
         ("lr = 0.5", "lrr = 0.5", "[model.micro-b2]: unknown field 'train.lrr': did you mean"),
         ("lr = 0.5", "lr = -1", "[model.micro-b2]: train.lr=-1: expected a number above 0"),
         ("epochs = 7", 'epochs = "many"', "train.epochs=many: expected a number"),
-        ("noise.unlabeled.dropout = 0.4", "data.labeled = 7", "data.labeled in [model.micro-b2]"),
-        ("noise.unlabeled.dropout = 0.4", 'model = "a"', "model in [model.micro-b2]: expected in"),
-        ("[model.micro-b2]", "[model]\nmicro-b0 = 3", "model.micro-b0 = 3: expected a table"),
+        (
+            "noise.unlabeled.dropout = 0.4",
+            "data.labeled = 7",
+            "[model.micro-b2]: data.labeled: expected in [recipe]",
+        ),
+        (
+            "noise.unlabeled.dropout = 0.4",
+            'model = "a"',
+            "[model.micro-b2]: model: expected in [recipe]",
+        ),
+        (
+            "[model.micro-b2]",
+            "[model]\nmicro-b0 = 3",
+            "mine.toml: model.micro-b0=3: expected a table",
+        ),
     ],
 )
 def test_tables_of_models_that_are_refused(old, new, said, tmp_path):
     (tmp_path / "mine.toml").write_text(MODELS.replace(old, new))
     assert said in refusal(load_profile, str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[estimate]\nrun_megabyte = 1", "unknown field 'estimate.run_megabyte': did you mean"),
+        ("[estimate]\nrun_megabytes = nan", "estimate.run_megabytes=nan: expected a number from 0"),
+        ("[estimate]\nrun_megabytes = -1", "estimate.run_megabytes=-1: expected a number from 0"),
+        ("[estimate]\nrun_megabytes = inf", "estimate.run_megabytes=inf: expected a number from"),
+        ('[estimate]\nrun_megabytes = "1"', "estimate.run_megabytes='1': expected a number from 0"),
+        ("[estimate]\nmachine = 3", "estimate.machine=3: expected text"),
+        ("[estimate.step_seconds]\na = 1", "estimate.step_seconds.a=1: expected a list [a number"),
+        ("[estimate.step_seconds]\na = [1]", "estimate.step_seconds.a=[1]: expected a list [a num"),
+        ("[estimate.step_seconds]\na = [1, nan]", "estimate.step_seconds.a[1]=nan: expected a num"),
+        (
+            "[estimate.step_seconds]\na = [-1, 1]",
+            "estimate.step_seconds.a[0]=-1: expected a number",
+        ),
+        ("[estimate.step_seconds]\na = ['1', 1]", "estimate.step_seconds.a[0]='1': expected a num"),
+        ("estimate = 3", "estimate=3: expected a table"),
+        (
+            "[estimate.gpu]\nname = 'a'\nsource = 'b'\ntflops = nan",
+            "estimate.gpu.tflops=nan: expect",
+        ),
+        ("seeds = 0", "seeds=0: expected a whole number from 1 to 1000"),
+        (
+            "seeds = 1_000_000_000_000",
+            "seeds=1000000000000: expected a whole number from 1 to 1000",
+        ),
+        ("seeds = '3'", "seeds='3': expected a whole number"),
+        ("smallest_effect = nan", "smallest_effect=nan: expected a number from 0 to 100"),
+        ("smallest_effect = -1", "smallest_effect=-1: expected a number from 0 to 100"),
+        ("verdict = 1", "verdict=1: expected true or false"),
+        ("title = ['a']", "title=['a']: expected text"),
+        ("ladder = 'a'", "ladder='a': expected a table {name = text}"),
+        ("[ladder]\nsmall = 3", "ladder.small=3: expected text"),
+        ("[architectures]\nsmall = [3]", "architectures.small=[3]: expected text"),
+        ("data = 'a'", "data='a': expected a table"),
+        ("other_pool = 3", "other_pool=3: expected text"),
+        ("[recipe.train]\nlrr = 1", "unknown field 'train.lrr': did you mean 'train.lr'?"),
+        ("[recipe.train]\nlr = nan", "train.lr=nan: expected a number above 0"),
+        ("recipe.train = 3", "unknown field 'train': did you mean"),
+        ("recipe = 3", "recipe=3: expected a table"),
+        ("search = 3", "search=3: expected a table"),
+        ("model = 3", "model=3: expected a table {name = a table}"),
+    ],
+)
+@pytest.mark.parametrize("above", [False, True])
+def test_files_that_are_refused(text, said, above, tmp_path):
+    """The line names the file that is wrong, also where another one extends it."""
+    (tmp_path / "mine.toml").write_text(f'extends = "smoke"\n{text}\n')
+    (tmp_path / "above.toml").write_text('extends = "mine.toml"\n')
+    name = str(tmp_path / ("above.toml" if above else "mine.toml"))
+    message = refusal(load_profile, name)
+    assert message.startswith(f"profile {tmp_path / 'mine.toml'}: {said}")
+
+
+def test_part_of_a_gpu_may_come_from_the_profile_below(tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "imagenet"\n[estimate.gpu]\ntflops = 9\n')
+    mine, whole = load_profile(str(tmp_path / "mine.toml")), load_profile("imagenet")
+    assert mine.gpu is not None and whole.gpu is not None
+    assert (mine.gpu.tflops, mine.gpu.name) == (9.0, whole.gpu.name)
 
 
 @pytest.mark.parametrize("name", ["", "../digits", "/etc/passwd"])

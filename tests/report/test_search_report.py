@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from searches import SPACE, finish, search
 
-from ns_bench.design.profile import dotted
+from ns_bench.recipe import dotted
 from ns_bench.report import markdown
 from ns_bench.report.search import content, importances, recipe_toml, write
 from ns_bench.tuning.space import load_space

@@ -1,5 +1,6 @@
 """What a search may change: reading spaces, and what of them an arm is tuned over."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_every_profile_has_a_space_of_the_fields_the_field_tunes(name):
         ({"train__loss": {"choices": []}}, "expected one choice or more"),
         ({"train__loss": {"choices": ["summ"]}}, "summ"),
         ({"train__loss": {"choices": ["sum"], "low": 1}}, "then no range"),
+        ({"train__loss": {"choices": 3}}, "here: train.loss: choices=3: expected a list"),
+        ({"train__loss": {"choices": "sum"}}, "here: train.loss: choices='sum': expected a list"),
+        ({"train__lr": {"choices": ["0.1"]}}, "here: train.lr: train.lr='0.1': expected a number"),
+        ({"train__lr": {"choices": [{}]}}, "here: train.lr: train.lr={}: expected a number"),
+        ({"train__lr": {"low": "a", "high": 1}}, "here: train.lr: low='a': expected a number"),
+        ({"train__lr": {"low": 0.1, "high": math.inf}}, "here: train.lr: high=inf: expected a n"),
+        ({"train__lr": {"low": math.nan, "high": 1}}, "here: train.lr: low=nan: expected a number"),
+        ({"train__lr": {"low": 0.1, "high": 1, "step": "a"}}, "train.lr: step='a': expected a num"),
+        ({"train__lr": {"low": 0.1, "high": 1, "step": [1]}}, "train.lr: step=[1]: expected a num"),
+        ({"train__lr": {"low": 0.1, "high": 1, "log": 1}}, "train.lr: log=1: expected true or fal"),
+        ({"train__lr": {"low": 0.1, "high": 1, "when": 3}}, "train.lr: when=3: expected a table"),
+        ({"train__lr": {"low": 0.1, "high": 1, "when": ["a"]}}, "when=['a']: expected a table"),
+        ({"train__lr": {"low": 0.1, "high": 1, "when": {"pseudo.kin": 1}}}, "'pseudo.kind'"),
+        (
+            {"train__lr": {"low": 0.1, "high": 1, "when": {"pseudo.kind": "sof"}}},
+            "here: train.lr: pseudo.kind='sof': expected one of soft, hard",
+        ),
+        ({"seed": {"low": 0, "high": 9}}, "here: seed: 'seed' is not set by hand"),
         ({}, "the space is empty"),
         (
             {

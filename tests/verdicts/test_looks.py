@@ -219,7 +219,7 @@ def test_a_profile_states_a_schedule(tmp_path):
     for text, message in [
         ("looks = [20, 8]\nspending = [0.5, 1]\n", "expected ascending numbers of seeds"),
         ("looks = [8, 20]\n", "spending 0.16, .*: expected 2 shares"),
-        ("looks = [8, 9.5]\n", "looks = .*: expected a list of numbers of seeds"),
+        ("looks = [8, 9.5]\n", r"looks\[1\]=9\.5: expected a whole number from 1"),
     ]:
         path.write_text('extends = "digits"\n' + text)
         with pytest.raises(UserError, match=message):

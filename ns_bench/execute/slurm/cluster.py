@@ -1,17 +1,13 @@
 """A cluster file, `slurm/NAME.toml`: what a job asks of SLURM and how runs are packed into jobs."""
 
-import json
-import tomllib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ns_bench.errors import UserError, unknown
+from ns_bench.errors import UserError, located, unknown
 from ns_bench.execute.execution import Execution
-from ns_bench.files import folder
-
-SHORTEST_MINUTES = 15
-"""submitit takes an interrupted job of 10 minutes or less for timed out: it is not requeued."""
+from ns_bench.fields import amendments, build, default
+from ns_bench.files import folder, read_toml
 
 
 @dataclass(frozen=True)
@@ -23,56 +19,38 @@ class Cluster:
     """
 
     name: str
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    constraint: str = ""
-    gpus: int = 1
-    tasks: int = 1
-    cpus: int = 4
-    mem_gb: float = 16.0
-    time_minutes: int = 120
-    array_parallelism: int = 256
-    setup: list[str] = field(default_factory=list)
-    python: str = ""
-    pack_minutes: float = 30.0
-    side_by_side: int = 1
-    speed: float = 1.0
-    requeues: int = 20
-    compile: bool = False
-    accumulate: int = 1
-    extra: dict[str, Any] = field(default_factory=dict)
+    partition: str = default("", "sbatch --partition")
+    account: str = default("", "sbatch --account")
+    qos: str = default("", "sbatch --qos")
+    constraint: str = default("", "sbatch --constraint")
+    gpus: int = default(1, "GPUs of a job", "[0, 1000]")
+    tasks: int = default(1, "processes that train one run together", "[1, 10000]")
+    cpus: int = default(4, "cores of a process", "[1, 10000]")
+    mem_gb: float = default(16.0, "memory of a job", "[0.1, 100000]")
+    time_minutes: int = default(
+        120, "time limit of a job", "[15, 1e8], since submitit does not requeue shorter jobs"
+    )
+    array_parallelism: int = default(256, "jobs of an array at the same time", "[1, 1000000]")
+    setup: list[str] = default([], "commands before python starts")
+    python: str = default("", "how python is started")
+    pack_minutes: float = default(30.0, "that the runs of a job take", "(0, 1e8]")
+    side_by_side: int = default(1, "runs at the same time in a job", "[1, 1000]")
+    speed: float = default(1.0, "times the profile's estimate", "[0.001, 1000000]")
+    requeues: int = default(20, "times that a job goes on after its limit", "[0, 1000000]")
+    compile: bool = default(False, "torch.compile, where it pays")
+    accumulate: int = default(1, "parts in which a batch is worked through", "[1, 1000000]")
+    extra: dict[str, str | int | float | bool] = default({}, "further options of sbatch")
 
     def __post_init__(self) -> None:
-        least = {"gpus": 0, "mem_gb": 0.1, "speed": 0.001}
-        for key in (
-            "gpus",
-            "tasks",
-            "cpus",
-            "mem_gb",
-            "array_parallelism",
-            "side_by_side",
-            "accumulate",
-            "speed",
-        ):
-            value = getattr(self, key)
-            if value < least.get(key, 1):
-                raise UserError(
-                    f"cluster {self.name}: {key} = {value}: expected at least {least.get(key, 1)}"
-                )
-        if self.time_minutes < SHORTEST_MINUTES:
-            raise UserError(
-                f"cluster {self.name}: time_minutes = {self.time_minutes}: expected at least "
-                f"{SHORTEST_MINUTES}, since submitit does not requeue shorter jobs"
-            )
-        if self.pack_minutes <= 0:
-            raise UserError(
-                f"cluster {self.name}: pack_minutes = {self.pack_minutes:g}: expected more than 0"
-            )
+        vars(self).update(amendments(self))
+        words = {name: value for name, value in vars(self).items() if isinstance(value, str)}
+        for text in [f"{name}={value}" for name, value in (words | self.extra).items()]:
+            if not text.isprintable():  # a line break would make a line of the job's script
+                raise UserError(f"{text!r}: expected one line")
         if self.pack_minutes > 0.8 * self.time_minutes:
             raise UserError(
-                f"cluster {self.name}: pack_minutes = {self.pack_minutes:g} needs a time limit of "
-                f"{self.pack_minutes / 0.8:.0f} minutes (time_minutes = {self.time_minutes}); "
+                f"pack_minutes={self.pack_minutes:g} needs a time limit of "
+                f"{self.pack_minutes / 0.8:.0f} minutes (time_minutes={self.time_minutes}); "
                 "lower one or raise the other"
             )
 
@@ -115,19 +93,7 @@ def load_cluster(name: str) -> Cluster:
     path = Path(name) if name.endswith(".toml") else folder("slurm") / f"{name}.toml"
     if not name.endswith(".toml") and name not in cluster_names():
         raise unknown("cluster", name, cluster_names())
-    if not path.is_file():
-        raise UserError(f"cluster {name}: there is no such file")
-    try:
-        values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"cluster {name}: {path.name} is not TOML: {error}") from None
-    kinds = {key: value for key, value in asdict(Cluster(name)).items() if key != "name"}
-    for key, value in values.items():
-        if key not in kinds:
-            raise unknown(f"key in {path.name}", key, kinds)
-        default = kinds[key]
-        wanted = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            like = json.dumps(default)
-            raise UserError(f"cluster {name}: {key} = {value!r}: expected a value like {like}")
-    return Cluster(name=name, **values)
+    table = read_toml(path, f"cluster {name}")
+    with located(f"cluster {name}"):
+        cluster: Cluster = build(Cluster, table, name=name)
+    return cluster

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refusal
 
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError
@@ -203,20 +204,41 @@ def test_there_are_three_shipped_cluster_files():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("partitoin = 'gpu'", "unknown key in mine.toml 'partitoin': did you mean 'partition'?"),
-        ("name = 'x'", "unknown key in mine.toml 'name'"),
-        ("cpus = 'four'", "cpus = 'four': expected a value like 4"),
-        ("cpus = 4.5", "cpus = 4.5: expected a value like 4"),
-        ("gpus = true", "gpus = True: expected a value like 1"),
-        ("setup = 'module load cuda'", "setup = 'module load cuda': expected a value like []"),
-        ("extra = ['nice']", "extra = ['nice']: expected a value like {}"),
-        ("cpus = 0", "cpus = 0: expected at least 1"),
-        ("gpus = -1", "gpus = -1: expected at least 0"),
-        ("speed = 0.0", "speed = 0.0: expected at least 0.001"),
-        ("side_by_side = 0", "side_by_side = 0: expected at least 1"),
-        ("time_minutes = 10\npack_minutes = 5", "time_minutes = 10: expected at least 15"),
-        ("time_minutes = 30", "pack_minutes = 30 needs a time limit of 38 minutes"),
-        ("pack_minutes = 0", "pack_minutes = 0: expected more than 0"),
+        ("partitoin = 'gpu'", "mine.toml: unknown field 'partitoin': did you mean 'partition'?"),
+        ("name = 'x'", "mine.toml: unknown field 'name'"),
+        ("cpus = 'four'", "mine.toml: cpus='four': expected a whole number from 1 to 10000"),
+        ("cpus = 4.5", "mine.toml: cpus=4.5: expected a whole number from 1 to 10000"),
+        ("gpus = true", "mine.toml: gpus=True: expected a whole number from 0"),
+        (
+            "setup = 'module load cuda'",
+            "mine.toml: setup='module load cuda': expected a list [text, ...]",
+        ),
+        ("extra = ['nice']", "mine.toml: extra=['nice']: expected a table {name = text or "),
+        ("cpus = 0", "mine.toml: cpus=0: expected a whole number from 1"),
+        ("gpus = -1", "mine.toml: gpus=-1: expected a whole number from 0"),
+        ("speed = 0.0", "mine.toml: speed=0.0: expected a number from 0.001"),
+        ("side_by_side = 0", "mine.toml: side_by_side=0: expected a whole number from 1"),
+        (
+            "time_minutes = 10\npack_minutes = 5",
+            "mine.toml: time_minutes=10: expected a whole number from 15",
+        ),
+        ("time_minutes = 30", "mine.toml: pack_minutes=30 needs a time limit of 38 minutes"),
+        ("pack_minutes = 0", "mine.toml: pack_minutes=0: expected a number above 0"),
+        ("pack_minutes = nan", "mine.toml: pack_minutes=nan: expected a number above 0"),
+        ("mem_gb = nan", "mine.toml: mem_gb=nan: expected a number from 0.1 to 100000"),
+        ("mem_gb = 1e300", "mine.toml: mem_gb=1e+300: expected a number from 0.1 to 100000"),
+        ("speed = nan", "mine.toml: speed=nan: expected a number from 0.001"),
+        ("speed = '2'", "mine.toml: speed='2': expected a number from 0.001"),
+        ("requeues = -5", "mine.toml: requeues=-5: expected a whole number from 0"),
+        ("compile = 1", "mine.toml: compile=1: expected true or false"),
+        ("setup = [1]", "mine.toml: setup[0]=1: expected text"),
+        ("qos = 3", "mine.toml: qos=3: expected text"),
+        ("extra = { nice = [1] }", "mine.toml: extra.nice=[1]: expected text or a number"),
+        ("extra = { nice = nan }", "mine.toml: extra.nice=nan: expected"),
+        ('partition = "a\\nb"', r"mine.toml: 'partition=a\nb': expected one line"),
+        ('constraint = "a\\rb"', r"mine.toml: 'constraint=a\rb': expected one line"),
+        ('extra = { nice = "a\\nb" }', r"mine.toml: 'nice=a\nb': expected one line"),
+        ('extra = { "a\\nb" = 1 }', r"mine.toml: 'a\nb=1': expected one line"),
         ("cpus = ", "mine.toml is not TOML"),
     ],
 )
@@ -228,6 +250,18 @@ def test_a_bad_cluster_file_is_one_line(text, expected, tmp_path):
     assert expected in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_a_cluster_file_that_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"partition = '\xff\xfe'")
+    (tmp_path / "folder.toml").mkdir()
+    for name, said in (("mine", "is not TOML: 'utf-8' codec"), ("folder", "cannot be read: Is a")):
+        assert f"{name}.toml {said}" in refusal(load_cluster, str(tmp_path / f"{name}.toml"))
+
+
+def test_a_cluster_is_checked_however_it_is_made():
+    assert refusal(lambda: Cluster("x", gpus=-1)).startswith("gpus=-1: expected a whole number")
+    assert type(Cluster("x", speed=3).speed) is float
+
+
 def test_numbers_may_be_whole(tmp_path):
     (tmp_path / "mine.toml").write_text("mem_gb = 2\npack_minutes = 20\nspeed = 3\ngpus = 0\n")
     cluster = load_cluster(str(tmp_path / "mine.toml"))
@@ -237,5 +271,5 @@ def test_numbers_may_be_whole(tmp_path):
 def test_an_unknown_cluster_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match="did you mean 'slurm'"):
         load_cluster("slurmm")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match=r"none\.toml cannot be read: No such file"):
         load_cluster(str(tmp_path / "none.toml"))
