@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from ns_bench.selftrain.consistency import CoTraining
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
@@ -16,7 +15,8 @@ from ns_bench.recipe import Recipe
 from ns_bench.selftrain import fast_cpu
 from ns_bench.selftrain import train as training
 from ns_bench.selftrain.fast_cpu import fast, folded
-from ns_bench.selftrain.models import NoisedNet, build, freeze, network
+from ns_bench.selftrain.methods import Pair
+from ns_bench.selftrain.models import NoisedNet, build, freeze
 
 torch.set_num_threads(1)
 
@@ -185,12 +185,14 @@ def test_dropped_rows_are_those_of_the_plain_network() -> None:
     assert away(grads[0], grads[1]) < CLOSE
 
 
-def trained(monkeypatch, change: Callable[[nn.Module], nn.Module], **fields: Any) -> Tensor:
+def trained(monkeypatch, change: Callable[[nn.Module], nn.Module]) -> Tensor:
     """Return the averaged weights after a short training of a network that `change` changed."""
-    recipe = Recipe().set({"train.epochs": 1, "train.lr": 0.01, "train.ema": 0.5, **fields})
-    monkeypatch.setattr(training, "network", lambda *given: change(network(*given)))
-    average = training.train(recipe, load(recipe.data, 0))
-    return torch.cat([w.flatten() for w in average.parameters()])
+    recipe = Recipe().set({"train.epochs": 1, "train.lr": 0.01, "train.ema": 0.5})
+    with monkeypatch.context() as patch:
+        prepared = training._prepared
+        patch.setattr(training, "_prepared", lambda net, on: prepared(change(net), on))
+        average = training.train(recipe, load(recipe.data, 0))
+    return torch.cat([w.detach().flatten() for w in average.parameters()])
 
 
 def test_a_run_ends_where_the_plain_one_does(monkeypatch) -> None:
@@ -201,7 +203,8 @@ def test_a_run_ends_where_the_plain_one_does(monkeypatch) -> None:
     assert not runs
     own = trained(monkeypatch, fast)
     assert runs
-    start = torch.cat([w.flatten() for w in network(Recipe(), 1, 10).parameters()])
+    first = build(Recipe().model, 1, 10, 0, 0)
+    start = torch.cat([w.detach().flatten() for w in first.parameters()])
     assert (own - plain).norm() < 1e-3 * (plain - start).norm()
 
 
@@ -213,7 +216,7 @@ def test_names_of_weights_stay_and_copies_are_their_own() -> None:
     step(twin, torch.randn(20, 1, 8, 8))
     assert all(w.grad is None for w in own.parameters())
     own.load_state_dict(twin.state_dict())
-    pair = fast(CoTraining(build("micro-b0", 1, 10, 0, 0), build("micro-b0", 1, 10, 0, 1)))
+    pair = fast(Pair(build("micro-b0", 1, 10, 0, 0), build("micro-b0", 1, 10, 0, 1)))
     types = [type(m) for m in pair.modules()]
     assert types.count(fast_cpu.FastEfficientNet) == 2
 
@@ -248,6 +251,15 @@ def test_the_plain_layers_run_where_a_chain_cannot(monkeypatch, name: str) -> No
     torch.manual_seed(0)
     x = PLAIN[name](own)
     PLAIN[name](plain)
+    assert torch.equal(own(x), plain(x))
+
+
+def test_a_compiled_network_is_the_plain_one(monkeypatch) -> None:
+    monkeypatch.setattr(fast_cpu, "run", lambda *given: pytest.fail("a chain ran"))
+    plain = build("micro-b0", 1, 10, 0, 0).train()
+    own = fast(copy.deepcopy(plain))
+    own.compile(fullgraph=True, backend="eager")
+    x = torch.randn(20, 1, 8, 8, generator=seeded())
     assert torch.equal(own(x), plain(x))
 
 
