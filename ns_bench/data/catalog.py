@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from ns_bench.errors import UserError, unknown
+from ns_bench.fields import build, default, needed, table
 from ns_bench.recipe import NO_FILES, Data, Files, Part, Recipe
 
 
@@ -31,45 +32,21 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set on the Hugging Face hub: `sets/NAME.toml`.
+    """A data set on the Hugging Face hub: `sets/NAME.toml`."""
 
-    Attributes:
-        config: name of its configuration, which is the folder of its files; "" is none.
-        pixels: side of its images as they are; 0 where they are of many sizes.
-        folder: where a package of the system puts its files; "" is none.
-        means: whether images are shrunk to the means of squares of pixels where that is possible.
-    """
-
-    hub: str
-    config: str
-    pixels: int
-    files: Files
-    folder: str = ""
-    means: bool = False
+    hub: str = needed("OWNER/NAME on the hub")
+    files: Files = table(Files)
+    pixels: int = default(0, "side of its images as they are; 0 where they are of many sizes")
+    config: str = default("", "name of its configuration, which is the folder of its files")
+    folder: str = default("", "where a package of the system puts its files")
+    means: bool = default(False, "whether images are shrunk to means of squares of pixels")
 
 
 @cache
 def hub_sets() -> dict[str, HubSet]:
     """Return the data sets on the hub by the name that `data.name` takes."""
-    sets = {}
-    for path in sorted((Path(__file__).parent / "sets").glob("*.toml")):
-        values = tomllib.loads(path.read_text())
-        labeled, test, unlabeled = (
-            Part(**values.get(part, {})) for part in ("labeled", "test", "unlabeled")
-        )
-        files = Files(
-            image=values["image"],
-            label=values["label"],
-            classes=values["classes"],
-            channels=values.get("channels", 3),
-            labeled=labeled,
-            test=test,
-            unlabeled=unlabeled,
-        )
-        hub, config = values["hub"], values.get("config", "")
-        folder, means = values.get("folder", ""), values.get("means", False)
-        sets[path.stem] = HubSet(hub, config, values["pixels"], files, folder, means)
-    return sets
+    files = sorted((Path(__file__).parent / "sets").glob("*.toml"))
+    return {file.stem: build(HubSet, tomllib.loads(file.read_text())) for file in files}
 
 
 @dataclass(frozen=True)
@@ -224,8 +201,6 @@ def _check_own(spec: Data) -> None:
         raise UserError(f"data.name={spec.name}: expected letters, digits, '-', '_' and '.'")
     if files.classes < 2:
         raise UserError(f"data.files.classes={files.classes}: expected at least 2")
-    if files.channels == 2:
-        raise UserError("data.files.channels=2: expected 3 (colour) or 1 (grey)")
     for name in ("labeled", "test", "unlabeled"):
         part: Part = getattr(files, name)
         if name == "labeled" or part != Part():

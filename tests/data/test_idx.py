@@ -52,7 +52,7 @@ def small(monkeypatch, tmp_path):
         classes=10, channels=1, labeled=Part("train", images=60), test=Part("test", images=24)
     )
     folder = tmp_path / "installed"
-    described = type(known)(known.hub, known.config, 28, files, str(folder), known.means)
+    described = replace(known, files=files, folder=str(folder))
     monkeypatch.setitem(hub_sets(), "fashion", described)
     return folder
 
