@@ -179,11 +179,11 @@ def _mixed(parts: _FullSplit, strangers: SplitArrays, share: float, seed: int) -
 
     A row's place tells nothing of where it is from.
     """
-    own = parts.unlabeled
-    foreign = round(share * len(own))
-    order = torch.randperm(len(own), generator=stream(seed, "split", "mixed"))
-    images = torch.cat([_pixels(own)[foreign:], torch.from_numpy(strangers.images[:foreign])])
-    labels = torch.cat([own.labels[foreign:], torch.from_numpy(strangers.labels[:foreign])])
+    pool = parts.unlabeled
+    foreign = round(share * len(pool))
+    order = torch.randperm(len(pool), generator=stream(seed, "split", "mixed"))
+    images = torch.cat([_pixels(pool)[foreign:], torch.from_numpy(strangers.images[:foreign])])
+    labels = torch.cat([pool.labels[foreign:], torch.from_numpy(strangers.labels[:foreign])])
     return parts._replace(unlabeled=Labeled(images[order], labels[order]))
 
 
