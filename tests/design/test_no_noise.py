@@ -5,6 +5,7 @@ import torch
 
 from ns_bench.design.definition import Arm, load_study, study_names
 from ns_bench.design.profile import load_profile, profile_names
+from ns_bench.own_code import reference
 from ns_bench.recipe import NO_NOISE, Recipe, RowNoise, without_noise
 from ns_bench.selftrain.noise import augment
 
@@ -68,9 +69,11 @@ def test_every_profile_with_photos_has_noises_to_forget():
 
 
 @pytest.mark.parametrize("name", NO_NOISE)
-def test_each_noise_shows(name):
+def test_each_noise_shows(name, tmp_path):
     """A noise that `noises` cannot see would let the tests above pass."""
     loud = {"randaugment_n": 2, "crop_padding": 4, "cutout": 8, "flip": True, "resized_crop": 0.1}
+    (tmp_path / "mine.py").write_text("def inverted(images, draws):\n    return 255 - images\n")
+    loud["custom"] = reference(f"{tmp_path}/mine.py:inverted")
     noise = RowNoise(**{**NO_NOISE, name: loud.get(name, 0.5)})
     assert len(noises(noise)) == 1
     assert not noises(RowNoise(**NO_NOISE))

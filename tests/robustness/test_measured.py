@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from builders import seeing
 from fakes import fake_result, fake_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def tiny(**fields) -> Recipe:
 def network():
     recipe = tiny()
     dataset = split.load(recipe.data, 0)
-    return build("micro-b0", 1, 10, 0, 0), dataset
+    return seeing(build("micro-b0", 1, 10, 0, 0), dataset), dataset
 
 
 @pytest.mark.parametrize("group", ["corruption", "adversarial", "out_of_domain"])
