@@ -175,7 +175,7 @@ def test_a_folder_of_images_end_to_end(tmp_path):
         assert len(result["data"]["fingerprint"]) == 16
         assert str(tmp_path) not in json.dumps(result["recipe"])
     page = (tmp_path / "runs/reports/colours-mine/report.md").read_text()
-    assert "also test or validation images (equal pixels): 1 images a seed" in page
+    assert "also test or validation images (equal pixels): 1 a seed" in page
     assert "--profile mine.toml" in page
     before = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
     place.rename(tmp_path / "elsewhere")  # what is done needs no data
