@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import load
 from ns_bench.errors import UserError
+from ns_bench.execute import checkpoint
 from ns_bench.execute import run_one as executed
 from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.files import unseal
@@ -380,7 +381,7 @@ def do(run: Run, stop_after: int = 1000) -> dict[str, Any]:
         written.append(path.name)
         publish(path, data)
 
-    executed.publish = watched
+    executed.publish = checkpoint.publish = watched
     try:
         end = run_one(
             run,
