@@ -128,13 +128,14 @@ class Attempt:
         self.progress, self.should_stop, self.until = progress, should_stop, until
         self.images = self.fresh = 0
         self.parts = 1
-        self._told = time.monotonic()
+        self._told, self._alive = time.monotonic(), 0.0
         self._logged = 0
 
     def alive(self) -> None:
         """Give a sign of life while labelling or measuring, or stop; at most every second."""
-        if time.monotonic() - self._told < 1:
+        if time.monotonic() - self._alive < 1:
             return
+        self._alive = time.monotonic()
         if self.should_stop():
             raise Interrupted
         if parallel.rank() == 0:
