@@ -40,7 +40,7 @@ VALUES: dict[str, Any] = {
     "sampler_seed": st.integers(),
     "tuned": st.just("") | TEXT,
     "execution": st.builds(Execution, st.booleans(), COUNTS),
-    **dict.fromkeys(("workers", "hang_seconds", "seeds", "pilot"), COUNTS),
+    **dict.fromkeys(("workers", "hang_seconds", "seeds", "max_seeds", "pilot"), COUNTS),
     **dict.fromkeys(("trials", "tuning_seeds", "batch"), COUNTS),
 }
 """What fields may hold; those that are not here hold text, or are switches."""

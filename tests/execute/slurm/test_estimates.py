@@ -32,7 +32,7 @@ def test_a_job_estimates_as_its_plan_does(
     planned = {run.id: profile.estimate(run.recipe) for run in runs}
     assert len(set(planned.values())) > 2, "they differ, as the models do"
 
-    cluster = replace(Cluster("test"), time_minutes=10**9, pack_minutes=10**8, compile=True)
+    cluster = replace(Cluster("test"), time_minutes=10**8, pack_minutes=10**7, compile=True)
     (array,) = plan_arrays(runs, profile.estimate, cluster, 1000)
     file = tmp_path / "array.json"
     publish_json(file, Scheduler(Store(tmp_path))._record(array, profile.estimate, cluster))
