@@ -1,13 +1,13 @@
 """What is known of each data set without loading it, so that a plan can be checked in no time."""
 
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from ns_bench.errors import UserError, unknown
 from ns_bench.fields import build, default, needed, table
+from ns_bench.files import read_toml
 from ns_bench.recipe import NO_FILES, Data, Files, Part, Recipe
 
 
@@ -46,7 +46,7 @@ class HubSet:
 def hub_sets() -> dict[str, HubSet]:
     """Return the data sets on the hub by the name that `data.name` takes."""
     files = sorted((Path(__file__).parent / "sets").glob("*.toml"))
-    return {file.stem: build(HubSet, tomllib.loads(file.read_text())) for file in files}
+    return {file.stem: build(HubSet, read_toml(file, file.name)) for file in files}
 
 
 @dataclass(frozen=True)

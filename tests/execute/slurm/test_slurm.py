@@ -208,11 +208,14 @@ def test_results_are_those_of_a_local_run(story, tmp_path):
 
 
 def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
+    """The package's, and the network of one's own that the recipe names."""
     copy = tmp_path / "checkout"
     for room in ("ns_bench", "studies", "reports", "slurm"):
         ignore = shutil.ignore_patterns("__pycache__", "*.png", "*.svg")
         shutil.copytree(ROOT / room, copy / room, ignore=ignore)
-    (copy / "one.py").write_text(ONE_RUN)
+    (copy / "one.py").write_text(ONE_RUN.replace("'small'", "'small', model='mine.py:net'"))
+    network = "from torch import nn\n\ndef net(channels, classes):\n    return nn.Sequential("
+    (copy / "mine.py").write_text(network + "nn.Flatten(), nn.Linear(64 * channels, classes))\n")
     env = {**slurm, "PYTHONPATH": str(copy)}
     words = ["one.py", *TINY, *cluster_file(copy)]
     ask(slurm, "scontrol", "update", "PartitionName=debug", "State=DOWN")
@@ -222,11 +225,14 @@ def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
         train = copy / "ns_bench/selftrain/train.py"
         code = train.read_text()
         train.write_text("raise RuntimeError('half edited')\n")
+        mine = (copy / "mine.py").rename(copy / "moved.py")
     finally:
         ask(slurm, "scontrol", "update", "PartitionName=debug", "State=UP")
     until(idle(slurm))
     (result,) = written(copy, "result.json").values()
+    assert json.loads(result)["recipe"]["model"].startswith("mine.net@")
     train.write_text(code)
+    mine.rename(copy / "mine.py")
     assert study(env, *words, cwd=copy).returncode == 0
     assert json.loads(result)["provenance"]["packages"]["ns_bench"]
 
