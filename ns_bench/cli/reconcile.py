@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ns_bench.arguments import parse, words
 from ns_bench.cli.inputs import Setting, find_inputs, read_setting
+from ns_bench.cli.interim import Interim, first_runs
 from ns_bench.cli.options import StudyOptions, report_only
 from ns_bench.data import catalog
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
@@ -242,18 +243,32 @@ def _do_missing(request: Request) -> int | None:
 
 
 def _train(request: Request, plan: Plan) -> None:
-    from ns_bench.cli.terminal import line, live
-    from ns_bench.execute.local import execute
+    from ns_bench.cli.terminal import line, live, table
+    from ns_bench.execute.local import Progress, default_workers, execute
 
-    options = request.options
-    with live(lambda progress: line(request.title, plan, progress)) as show:
+    options, seconds = request.options, request.setting.profile.estimate
+    study = request.studies[0]  # of several, the first: one after another is what they are for
+    workers = options.workers or default_workers()
+    first = first_runs(study.design, study.recipes, plan, seconds, workers)
+
+    def show_interim() -> None:
+        table(_analyse(request.setting, study, request.plan()), interim=True)
+
+    interim = Interim([*first], plan, show_interim)
+    with live(lambda progress: line(request.title, plan, progress)) as show_line:
+
+        def show(progress: Progress) -> None:
+            show_line(progress)
+            interim.look(progress.done)
+
         execute(
             plan.missing,
-            request.setting.profile.estimate,
-            workers=options.workers,
+            seconds,
+            workers=workers,
             execution=options.execution,
             hang_seconds=options.hang_seconds,
             show=show,
+            first=first,
         )
 
 

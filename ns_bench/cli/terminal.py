@@ -64,17 +64,23 @@ def live(describe: Callable[[Progress], Text]) -> Iterator[Callable[[Progress], 
         yield show
 
 
-def table(analysis: Analysis) -> None:
-    """Print arms, claims with their verdicts, and every run that is not done."""
+def table(analysis: Analysis, *, interim: bool = False) -> None:
+    """Print arms, claims with their verdicts, and every run that is not done.
+
+    Args:
+        interim: runs are still on their way: no claim that waits for them, and no list of them.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:  # a log file or pipe: no reason to wrap at 80 columns
         console.width = 120
+    if interim:
+        console.print(Text("interim, runs are still on their way:", style="bold yellow"))
     arms = Table(title=Text(analysis.title), title_justify="left")
     arms.add_column("arm", no_wrap=True)
     for column in ("n", "top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
         arms.add_column(column, justify="right", no_wrap=True)
     for arm in analysis.arms:
-        missing = arm.n < analysis.seeds
+        missing = arm.n < analysis.seeds and not interim
         delta = f"{signed(mean_of(arm.difference))} {interval(arm.difference, sign=True)}"
         arms.add_row(
             Text(arm.name),
@@ -84,12 +90,15 @@ def table(analysis: Analysis) -> None:
         )
     console.print(arms)
     for result in analysis.claims:
+        if interim and not (result.decision and result.decision.seeds):
+            continue
         word = analysis.word(result)
         style = {"reproduced": "green", "contradicted": "red"}.get(word, "yellow")
         console.print(Text.assemble((word.upper(), f"bold {style}"), "  ", result.claim.text))
         if analysis.profile.verdict:
             console.print(Text(f"    {result.verdict.reason}"), soft_wrap=True)
-    _unfinished(console, analysis)
+    if not interim:
+        _unfinished(console, analysis)
 
 
 def _unfinished(console: Console, analysis: Analysis) -> None:

@@ -67,6 +67,11 @@ class Claim:
     untestable: str = ""
     metric: str = "top1"
 
+    @property
+    def arms(self) -> list[str]:
+        """The arms that it compares."""
+        return list(dict.fromkeys(arm for weights in self.contrasts for arm in weights))
+
 
 def minus(arm: str, other: str) -> Weights:
     """Return the contrast `arm` - `other`."""
@@ -124,7 +129,7 @@ class Design:
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
-        compared = (n for claim in self.claims for weights in claim.contrasts for n in weights)
+        compared = (arm for claim in self.claims for arm in claim.arms)
         for name in [self.baseline, *compared]:
             if name not in names:
                 raise unknown("arm", name, names)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -17,7 +17,7 @@ from ns_bench.execute import worker
 from ns_bench.execute.execution import PLAIN, Execution
 from ns_bench.files import Corrupt, storage_full
 from ns_bench.recipe import Recipe
-from ns_bench.runs.plan import Task, longest_first
+from ns_bench.runs.plan import Task, turns
 from ns_bench.runs.store import LOGITS, MODEL, Run
 
 HANG_SECONDS = 600.0
@@ -94,6 +94,7 @@ def execute(
     hang_seconds: float = HANG_SECONDS,
     show: Callable[[Progress], None] = lambda progress: None,
     more: Callable[[], Sequence[Task]] | None = None,
+    first: Sequence[Collection[str]] = (),
 ) -> Progress:
     """Do `runs` (teachers before their students; teachers that are not listed are done).
 
@@ -105,12 +106,13 @@ def execute(
         show: is called about once a second and at the end.
         more: is called at the start and whenever a run has ended; what it returns is done, too
             (teachers first; what is at work already is not begun twice).
+        first: ids of runs that begin before the others: each group before the next.
 
     Raises:
         UserError: the store takes no more (disk full). KeyboardInterrupt: after a clean stop.
     """
     count = workers or default_workers()
-    return _Pool(runs, seconds, count, execution, hang_seconds, show, more).work()
+    return _Pool(runs, seconds, count, execution, hang_seconds, show, more, first).work()
 
 
 class _Pool:
@@ -123,9 +125,10 @@ class _Pool:
         hang_seconds: float,
         show: Callable[[Progress], None],
         more: Callable[[], Sequence[Task]] | None,
+        first: Sequence[Collection[str]],
     ) -> None:
         self.pending = {run.id: run for run in runs}
-        self.priority = longest_first(runs, seconds)
+        self.turns = turns(runs, seconds, first)
         self.seconds, self.execution = seconds, execution
         self.hang_seconds, self.show = hang_seconds, show
         self.more, self.until, self.ended = more, dict[str, int | None](), more is not None
@@ -170,7 +173,7 @@ class _Pool:
             self.until[task.run.id] = task.until
             self.progress.planned += 1
             self.work_total += self.seconds(task.run.recipe)
-        self.priority = longest_first(self.pending.values(), self.seconds)
+        self.turns = turns(self.pending.values(), self.seconds)
 
     def _start(self, slot: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -198,7 +201,7 @@ class _Pool:
             if (run.teacher is None or run.teacher.id not in waiting_for)
             and run.id not in self.look_again
         ]
-        ready.sort(key=lambda run: self.priority.get(run.id, 0.0))
+        ready.sort(key=lambda run: self.turns.get(run.id, (0, 0.0)), reverse=True)
         for w in self.workers:
             if w.ready and not w.leaving and w.run is None and ready:
                 run = ready.pop()

@@ -1,7 +1,8 @@
 """From the recipes a study asks for to the runs that are needed, in an order that works."""
 
+import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ns_bench.recipe import Recipe
@@ -88,6 +89,43 @@ def longest_first(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> di
         if run.teacher is not None:
             below[run.teacher.id] = max(below.get(run.teacher.id, 0.0), paths[run.id])
     return paths
+
+
+def turns(
+    runs: Iterable[Run],
+    seconds: Callable[[Recipe], float],
+    first: Sequence[Collection[str]] = (),
+) -> dict[str, tuple[int, float]]:
+    """Return {id: turn}; of the runs that are ready, that of the lowest turn begins.
+
+    Args:
+        first: ids of runs that begin before the others, each group before the next. In a group,
+            and after them all, the run at the start of the longest chain begins.
+    """
+    group = {run_id: i for i, ids in reversed([*enumerate(first)]) for run_id in ids}
+    longest = longest_first(runs, seconds)
+    return {run_id: (group.get(run_id, len(first)), -rest) for run_id, rest in longest.items()}
+
+
+def makespan(
+    runs: Iterable[Run],
+    seconds: Callable[[Recipe], float],
+    workers: int,
+    first: Sequence[Collection[str]] = (),
+) -> float:
+    """Return the seconds until the last of `runs` ends, if they take turns on some workers."""
+    pending = {run.id: run for run in runs}
+    turn = turns(pending.values(), seconds, first)
+    at_work: list[tuple[float, str]] = []
+    now = 0.0
+    while pending or at_work:
+        waited_for = {run_id for _, run_id in at_work} | pending.keys()
+        ready = [r for r in pending.values() if r.teacher is None or r.teacher.id not in waited_for]
+        for run in sorted(ready, key=lambda run: turn[run.id])[: workers - len(at_work)]:
+            del pending[run.id]
+            heapq.heappush(at_work, (now + seconds(run.recipe), run.id))
+        now, _ = heapq.heappop(at_work)
+    return now
 
 
 def longest_chain(runs: Iterable[Run], seconds: Callable[[Recipe], float]) -> list[Run]:

@@ -248,8 +248,7 @@ def by_seed(claim: Claim, values: pd.DataFrame) -> list[pd.Series]:
 
     `values` are those of the claim's metric, by seed and arm.
     """
-    arms = list(dict.fromkeys(arm for weights in claim.contrasts for arm in weights))
-    done = values[arms].dropna()
+    done = values[claim.arms].dropna()
     return [
         pd.Series(done[list(weights)].to_numpy() @ np.array(list(weights.values())), done.index)
         for weights in claim.contrasts

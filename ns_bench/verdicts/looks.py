@@ -87,13 +87,13 @@ def follow(
         if not going or i == len(looks) - 1:
             break
         for claim in going:
-            seeds |= dict.fromkeys(_arms(claim), looks[i + 1])
+            seeds |= dict.fromkeys(claim.claim.arms, looks[i + 1])
     return Standing(schedule, recipes, look, path, [])
 
 
 def at_most(design: Design, standing: Standing, maximum: int) -> list[Recipe]:
     """Return the recipes that may still come if every claim that is open stays so."""
-    arms = {arm for claim in standing.open for arm in _arms(claim)}
+    arms = {arm for claim in standing.open for arm in claim.claim.arms}
     if not standing.path:
         arms = {arm.name for arm in design.arms}
     return [recipe for (arm, _), recipe in design.recipes(range(maximum)).items() if arm in arms]
@@ -107,10 +107,6 @@ def _goes_on(claim: ClaimResult, look: int) -> bool:
     """Whether a claim is open at a look; one that lacks a run of it is stuck, and waits."""
     decision = claim.decision
     return decision is not None and decision.word == "inconclusive" and decision.seeds == look
-
-
-def _arms(claim: ClaimResult) -> set[str]:
-    return {arm for weights in claim.claim.contrasts for arm in weights}
 
 
 def recorded(root: Path, study: Study, profile: Profile, changed: dict[str, str]) -> list[Any]:

@@ -143,7 +143,7 @@ def _outlook(analysis: Analysis, result: ClaimResult) -> str:
     """Say what going on under the schedule takes of an open claim, and how likely it decides."""
     if result.decision is None or math.isnan(result.chance):
         return ""
-    arms = len({arm for weights in result.claim.contrasts for arm in weights})
+    arms = len(result.claim.arms)
     return (
         f" Going on under the schedule takes up to {analysis.schedule.maximum - result.n} more "
         f"seeds of {arms} arms, and at this mean and spread decides it with probability "
