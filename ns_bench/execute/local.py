@@ -24,6 +24,13 @@ HANG_SECONDS = 600.0
 """A worker that shows no sign of life for this long is killed, and its run counts as failed."""
 
 
+AWAY_SECONDS = 5.0
+"""Between two looks at the workers; with more, this process was suspended, as they may have been."""
+
+STILLBORN = 5
+"""Workers of one execution that may be killed before they are ready, and are started again."""
+
+
 @dataclass
 class Progress:
     """Where an execution stands; the pool updates it in place.
@@ -99,7 +106,7 @@ def execute(
     """Do `runs` (teachers before their students; teachers that are not listed are done).
 
     A run that fails, hangs or whose worker is killed costs itself and its own students. A run that
-    another process works on is waited for. Ctrl-C and SIGTERM leave checkpoints.
+    another process works on is waited for. Ctrl-C, SIGTERM and SIGHUP leave checkpoints.
 
     Args:
         seconds: estimated cost of a recipe on one worker; orders the runs, longest chain first.
@@ -139,12 +146,16 @@ class _Pool:
         self.look_again: dict[str, float] = {}
         self.redone: set[str] = set()
         self.progress = Progress(len(runs))
-        self.began = time.monotonic()
+        self.began = self.looked = time.monotonic()
+        self.stillborn = 0
         self.work_total = sum(map(seconds, (run.recipe for run in runs)))
         self.work_done = 0.0
 
     def work(self) -> Progress:
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        ends = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            ends.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, _interrupt) for number in ends}
         try:
             self.workers = [self._start(slot) for slot in range(self.count)]
             self._feed()
@@ -158,7 +169,8 @@ class _Pool:
             return self.progress
         finally:
             self._stop()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
             self._tell()
 
     def _feed(self) -> None:
@@ -323,7 +335,9 @@ class _Pool:
     def _bury(self) -> None:
         """Replace workers that died or hang; what they worked on counts as failed."""
         now = time.monotonic()
+        away, self.looked = now - self.looked - AWAY_SECONDS, now
         for i, w in enumerate(self.workers):
+            w.heard += max(away, 0.0)  # who was suspended has not listened
             hangs = (w.run or not w.ready) and now - w.heard > self.hang_seconds
             if hangs:
                 w.process.kill()
@@ -336,7 +350,9 @@ class _Pool:
             reason = f"no sign of life for {self.hang_seconds:.0f} s" if hangs else f"worker {how}"
             self.ended = True
             if w.run is None and not w.ready:
-                raise UserError(f"a worker process cannot start: it {how} (see above)")
+                self.stillborn += 1
+                if code >= 0 or self.stillborn > STILLBORN:
+                    raise UserError(f"a worker process cannot start: it {how} (see above)")
             if w.run is not None and w.run.state() == "done":
                 self._done(w.run)
             elif w.run is not None:
@@ -356,7 +372,12 @@ class _Pool:
 
     def _stop(self) -> None:
         for w in self.workers:
-            w.connection.close() if w.run is None else w.process.terminate()
+            if not w.ready:  # it imports, which takes seconds and loses nothing
+                w.process.kill()
+            elif w.run is None:
+                w.connection.close()
+            else:
+                w.process.terminate()
         deadline = time.monotonic() + 30
         for w in self.workers:
             w.process.join(max(0.0, deadline - time.monotonic()))

@@ -43,7 +43,8 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
         stop = True
 
     signal.signal(signal.SIGTERM, on_terminate)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the whole group; the pool decides
+        signal.signal(number, signal.SIG_IGN)
     os.environ.update(environment)  # before torch is imported: it reads threads and devices once
 
     import torch

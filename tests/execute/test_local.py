@@ -243,6 +243,47 @@ def test_a_hanging_worker_is_killed(tmp_path: Path) -> None:
     assert states(tmp_path, victim, other) == ["failed", "done"]
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_pool_that_was_suspended_does_not_take_its_workers_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scontrol suspend` and Ctrl-Z stop them all; here its clock jumps as if it had slept."""
+    runs = planned(tmp_path, supervised(0, **dotless(LONG)))
+    slept = 0.0
+    monkeypatch.setattr(local.time, "monotonic", lambda: time.perf_counter() + slept)
+
+    def sleep(_: int) -> None:
+        nonlocal slept
+        slept = 10_000.0
+
+    progress = execute(runs, seconds, workers=1, hang_seconds=60, show=Once(runs[0], sleep))
+    assert slept
+    assert not progress.failed
+    assert progress.done == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, killed = local._Pool._start, list[int]()
+
+    def start_and_kill(pool: Any, slot: int) -> Any:
+        worker = start(pool, slot)
+        if len(killed) < times:
+            killed.append(worker.process.pid)
+            worker.process.kill()
+        return worker
+
+    monkeypatch.setattr(local._Pool, "_start", start_and_kill)
+    runs, times = planned(tmp_path, supervised(0)), 2
+    assert execute(runs, seconds, workers=1).done == 1
+    assert len(killed) == 2
+    times = 100
+    with pytest.raises(UserError, match="cannot start: it was killed by signal 9"):
+        execute(planned(tmp_path, supervised(1)), seconds, workers=1)
+
+
 # Teachers with damaged logits
 
 
@@ -429,7 +470,7 @@ def long_recipes() -> list[Recipe]:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "kill -9 of the parent"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP", "kill -9 of the parent"])
 def test_a_stopped_call_goes_on_where_it_was(
     tmp_path: Path,
     call: Callable[..., "subprocess.Popen[str]"],
@@ -441,8 +482,8 @@ def test_a_stopped_call_goes_on_where_it_was(
     process = call(root, *long_recipes())
     until(lambda: all(run.metrics() for run in runs), "some steps of both")
     assert len(session(process.pid)) >= 3
-    if how == "Ctrl-C":  # a terminal sends it to the whole group
-        os.killpg(process.pid, signal.SIGINT)
+    if how in ("Ctrl-C", "SIGHUP"):  # a terminal sends it to the whole group
+        os.killpg(process.pid, signal.SIGINT if how == "Ctrl-C" else signal.SIGHUP)
     else:
         os.kill(process.pid, signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
     process.wait(180)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -161,16 +162,100 @@ sys.stdin.readline()
         assert started >= json.loads((run.path / "lease.json").read_bytes())["started"]
 
 
-def test_the_lease_of_another_host_expires(run):
-    for age in (-60.0, 0.0, LEASE_SECONDS - 30):  # also with a clock that is ahead of ours
-        write_lease(run, age)
-        assert run.state() == "running"
-        with pytest.raises(Held, match="on elsewhere"):
-            Lease(run.path).acquire()
-    write_lease(run, LEASE_SECONDS + 1)
+class Clock:
+    """Stands in for the clock by which this process watches leases."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("ns_bench.runs.lease.time.monotonic", lambda: self.now)
+
+    def watch(self, run: Run, seconds: float) -> None:
+        """Look at a run's lease every second."""
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            run.state()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("age", [-3600.0, 0.0, 3600.0])
+def test_the_lease_of_another_host_expires_once_it_was_seen_not_to_change(
+    run: Run, clock: Clock, age: float
+) -> None:
+    """Whatever the time on it says: the other's clock may be hours away from the file server's."""
+    write_lease(run, age)
+    clock.watch(run, LEASE_SECONDS)
+    assert run.state() == "running"
+    with pytest.raises(Held, match="on elsewhere"):
+        Lease(run.path).acquire()
+    clock.watch(run, 2)
     assert run.state() == "missing"
     Lease(run.path).acquire()
     assert run.state() == "running"
+
+
+@pytest.mark.parametrize("age", [-3600.0, 3600.0])
+def test_a_lease_that_changes_is_held_whatever_its_time(run: Run, clock: Clock, age: float) -> None:
+    for beat in range(5):
+        write_lease(run, age - beat)
+        clock.watch(run, LEASE_SECONDS - 1)
+        assert run.state() == "running"
+
+
+def test_who_was_suspended_does_not_take_over(run: Run, clock: Clock) -> None:
+    """Both were: the holder, too, has shown no sign of life meanwhile."""
+    write_lease(run)
+    clock.watch(run, 60)
+    clock.now += 10_000
+    assert run.state() == "running"
+    clock.watch(run, LEASE_SECONDS)
+    assert run.state() == "missing"
+
+
+@pytest.mark.parametrize("sees", ["another boot pid:[1]", "{boot} pid:[1]", None])
+def test_a_holder_in_another_namespace_is_alive_though_no_process_has_its_number(
+    run: Run, clock: Clock, sees: str | None
+) -> None:
+    """Two containers of one host's name; None is a lease of an older version."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    more = {} if sees is None else {"sees": sees.format(boot=boot)}
+    write_lease(run, host=socket.gethostname(), pid=2**22 + 1, **more)
+    clock.watch(run, LEASE_SECONDS)
+    assert run.state() == "running"
+    clock.watch(run, 2)
+    assert run.state() == "missing"
+
+
+def test_a_dead_process_without_a_start_time_holds_nothing(run: Run, holder: Any) -> None:
+    entry = json.loads((run.path / "lease.json").read_bytes())
+    publish_json(run.path / "lease.json", {**entry, "pid": 2**22 + 1, "started": None})
+    assert run.state() == "missing"
+
+
+NAMESPACES = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode != 0,
+    reason="no namespaces of process numbers here",
+)
+def test_a_container_respects_the_lease_of_another(run: Run) -> None:
+    """Real ones, with one host name and one store: each has a process of the other's number."""
+    with python(HOLD, run.path, before=NAMESPACES) as process:
+        try:
+            assert said(process) == "held"
+            taken = "import pathlib, sys\nfrom ns_bench.runs.lease import Held, Lease\n"
+            taken += "try: Lease(pathlib.Path(sys.argv[1])).acquire()\n"
+            taken += "except Held: print('respected', flush=True)"
+            with python(taken, run.path, before=NAMESPACES) as other:
+                assert said(other) == "respected"
+            assert run.state() == "running"
+        finally:
+            process.kill()
 
 
 def test_renewing_keeps_a_lease_from_expiring(run):
@@ -182,12 +267,12 @@ def test_renewing_keeps_a_lease_from_expiring(run):
     assert abs(time.time() - path.stat().st_mtime) < 60
 
 
-def test_who_was_taken_over_learns_of_it(run):
+def test_who_was_taken_over_learns_of_it(run, clock):
     lease, other = Lease(run.path), Lease(run.path)
     lease.acquire()
     path = run.path / "lease.json"
-    publish_json(path, {**json.loads(path.read_bytes()), "host": "elsewhere"})
-    os.utime(path, (0, 0))  # as the others see a host that was cut off
+    publish_json(path, {**json.loads(path.read_bytes()), "sees": "elsewhere"})
+    clock.watch(run, LEASE_SECONDS + 2)  # as the others see a host that was cut off
     other.acquire()
     with pytest.raises(Held, match="took over"):
         lease.renew()
@@ -212,7 +297,7 @@ def test_a_lease_that_is_gone_cannot_be_renewed(run):
         b'{"host": "x", "pid": 1, "token": "t"}',
     ],
 )
-def test_a_damaged_lease_holds_nothing(run, content):
+def test_a_damaged_lease_holds_nothing(run, content, clock):
     (run.path / "lease.json").write_bytes(content)
     with pytest.raises(Held):
         Lease(run.path).renew()
@@ -220,7 +305,7 @@ def test_a_damaged_lease_holds_nothing(run, content):
     try:
         lease.acquire()
     except Held:  # as a lease of another host that will expire
-        os.utime(run.path / "lease.json", (0, 0))
+        clock.watch(run, LEASE_SECONDS + 2)
         lease.acquire()
     lease.renew()
     assert run.state() == "running"
@@ -229,14 +314,15 @@ def test_a_damaged_lease_holds_nothing(run, content):
 def test_one_of_eight_processes_wins(tmp_path):
     """They start at once on the lease of a dead process, again and again."""
     code = """
-import os, pathlib, sys
+import json, os, pathlib, sys
 from ns_bench.files import publish_json
 from ns_bench.runs.lease import Held, Lease
 for i in range(15):
     path = pathlib.Path(sys.argv[1]) / str(i)
     path.mkdir()
-    publish_json(path / "lease.json", {"host": "gone", "pid": 1, "started": 0.0, "token": "old"})
-    os.utime(path / "lease.json", (0, 0))
+    Lease(path).acquire()
+    entry = json.loads((path / "lease.json").read_bytes())
+    publish_json(path / "lease.json", {**entry, "pid": 2**22 + 1, "token": "old"})
     start, go = os.pipe()
     answers, answer = os.pipe()
     over, end = os.pipe()
