@@ -15,9 +15,11 @@ is itself such a dataclass brings the options of that dataclass along.
 """
 
 import argparse
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 Options = TypeVar("Options")
 
@@ -57,7 +59,7 @@ def parse(kind: type[Options], arguments: Sequence[str] | None, **about: Any) ->
     Raises:
         SystemExit: --help, or with exit code 2 and a line on what is not understood.
     """
-    parser = argparse.ArgumentParser(**about)
+    parser = _Parser(**about)
     groups: dict[str, Any] = {}
     for argument in _arguments(kind):
         keywords, word = argument.metadata["keywords"], argument.metadata.get("exclusive")
@@ -69,6 +71,16 @@ def parse(kind: type[Options], arguments: Sequence[str] | None, **about: Any) ->
         else:
             add(argument.name, **keywords)
     return _build(kind, vars(parser.parse_args(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is not understood, with the option that is nearest to it."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        near = difflib.get_close_matches(wrong, self._option_string_actions, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if wrong and near else "--help lists all options"
+        self.exit(2, f"ns_bench: {message}; {hint}\n")
 
 
 def words(options: Any) -> list[str]:
@@ -100,6 +112,18 @@ def at_least_one(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least 1")
     return value
+
+
+def text(given: str) -> str:
+    """Read text that can name something: not empty, and in one line."""
+    if not given.strip() or not given.isprintable():
+        raise argparse.ArgumentTypeError(f"{given!r}: expected a name")
+    return given
+
+
+def path(given: str) -> Path:
+    """Read a path: see `text`."""
+    return Path(text(given))
 
 
 def _flag(argument: Field[Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ns_bench.arguments import at_least_one, option, positional
+from ns_bench.arguments import at_least_one, option, path, positional, text
 from ns_bench.execute.execution import PLAIN, Execution
 from ns_bench.robustness import GROUPS
 from ns_bench.tuning import Objective, Pruning, Sampler
@@ -48,8 +48,8 @@ class RunOptions:
         default=(),
         metavar="NAME=PATH",
     )
-    runs: Path = option("store (default: runs)", default=Path("runs"), type=Path, metavar="DIR")
-    out: Path | None = option("folder of reports (default: in the store)", type=Path, metavar="DIR")
+    runs: Path = option("store (default: runs)", default=Path("runs"), type=path, metavar="DIR")
+    out: Path | None = option("folder of reports (default: in the store)", type=path, metavar="DIR")
     workers: int | None = option(
         "processes (default: one a GPU, or a core)", type=at_least_one, metavar="N"
     )
@@ -85,7 +85,7 @@ class StudyOptions(RunOptions):
         f"measure the networks of all arms, too: {','.join(GROUPS)}", default="", metavar="GROUPS"
     )
     recipe: Path | None = option(
-        "fields from a TOML file, as --set would", type=Path, metavar="FILE"
+        "fields from a TOML file, as --set would", type=path, metavar="FILE"
     )
     tuned: str | None = option(
         "each arm with the best recipe of its search, beside the study as it is",
@@ -97,7 +97,9 @@ class StudyOptions(RunOptions):
         "show runs, dependencies and cost; do nothing", default=False, exclusive="mode"
     )
     retry_failed: bool = option("do failed runs again, too", default=False, exclusive="mode")
-    force: str | None = option("do this finished run again", exclusive="mode", metavar="RUN")
+    force: str | None = option(
+        "do this finished run again", type=text, exclusive="mode", metavar="RUN"
+    )
     read_only: bool = option(
         "train nothing: report what the store has", default=False, exclusive="mode"
     )
@@ -106,7 +108,7 @@ class StudyOptions(RunOptions):
         "SLURM: cancel what is still queued of the study", default=False, exclusive="mode"
     )
     logs: str | None = option(
-        "SLURM: print the log of a run's last job", exclusive="mode", metavar="RUN"
+        "SLURM: print the log of a run's last job", type=text, exclusive="mode", metavar="RUN"
     )
 
     @property
@@ -162,7 +164,7 @@ class SearchOptions(RunOptions):
         "nor after H hours of training an arm", type=above_zero, metavar="H"
     )
     space: Path | None = option(
-        "fields and ranges (default: the profile's)", type=Path, metavar="FILE"
+        "fields and ranges (default: the profile's)", type=path, metavar="FILE"
     )
     sampler: Sampler = option("default: tpe", default="tpe", choices=get_args(Sampler))
     sampler_seed: int = option("of the sampler (default: 0)", default=0, type=int, metavar="N")

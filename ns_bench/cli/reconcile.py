@@ -13,7 +13,7 @@ from ns_bench.data import catalog
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import Corrupt
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, idle_fields
 from ns_bench.robustness import groups
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
@@ -100,18 +100,32 @@ def _read(options: StudyOptions) -> Request:
     """Load all that the options name; what contradicts itself is refused."""
     if options.pilot and options.tuned is not None:
         raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
-    if (options.seeds or 0) > TUNING_SEEDS:
-        raise UserError(f"--seeds {options.seeds}: seeds from {TUNING_SEEDS} on are for tuning")
+    for flag, count in (("--seeds", options.seeds), ("--pilot", options.pilot)):
+        if (count or 0) > TUNING_SEEDS:
+            raise UserError(f"{flag} {count}: expected at most {TUNING_SEEDS}")
     _check_until_decided(options)
     setting = read_setting(options, options.recipe)
     metrics = groups(filter(None, map(str.strip, options.metrics.split(","))))
     if options.read_only and not options.runs.is_dir():
         raise UserError(f"store {options.runs}: there is no such folder to read from")
-    store = Store(options.runs, read_only=options.looks_only)
     assert options.study is not None
     names = study_names() if options.study == "all" else [options.study]
-    studies = [_at_scale(load_study(name), options, setting, store, metrics) for name in names]
+    loaded = [load_study(name) for name in names]
+    _check_arms([s.in_profile(setting.profile) for s in loaded], setting, options.study)
+    store = Store(options.runs, read_only=True)
+    studies = [_at_scale(study, options, setting, store, metrics) for study in loaded]
     return Request(options, setting, store, studies)
+
+
+def _check_arms(designs: Sequence[Design], setting: Setting, asked: str) -> None:
+    """Refuse arms that cannot be, and a --set of what no run of them uses."""
+    arms = [arm.recipe for design in designs for arm in design.arms]
+    for recipe in arms:
+        catalog.check(recipe)
+    runs = {link for recipe in arms for link in recipe.generations} if setting.assignments else ()
+    for name in setting.assignments:
+        if runs and all(name in idle_fields(run) for run in runs):
+            raise UserError(f"--set {name}: no run of {asked} uses it")
 
 
 def _check_until_decided(options: StudyOptions) -> None:
@@ -127,9 +141,7 @@ def _at_scale(
     study: Study, options: StudyOptions, setting: Setting, store: Store, metrics: tuple[str, ...]
 ) -> StudyAtScale:
     profile = setting.profile
-    design = study.design(profile)
-    for arm in design.arms:
-        catalog.check(arm.recipe)
+    design = study.in_profile(profile)
     seeds = options.seeds or study.seeds.get(profile.name, profile.seeds)
     asked = range(TUNING_SEEDS, TUNING_SEEDS + options.pilot) if options.pilot else range(seeds)
     best = None
@@ -209,16 +221,17 @@ def _next_look(request: Request) -> Request:
 
 
 def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:
-    """Say what is damaged, and take back what is to be done again."""
+    """Say what is damaged, and take back what is to be done again; only here a store is made."""
+    forced = store.find(options.force, list(plan.runs.values())) if options.force else None
+    Store(store.root)
     for run in plan.runs.values():
         try:
             run.result()
         except Corrupt as damage:
             print(f"ns_bench: {run.id} is not usable: {damage}; it counts as missing")
-    if options.force:
-        run = store.find(options.force, list(plan.runs.values()))
-        run.discard()
-        run.forgive()
+    if forced:
+        forced.discard()
+        forced.forgive()
     if options.retry_failed:
         for run_id, state in plan.states.items():
             if state == "failed":

@@ -60,7 +60,7 @@ def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Se
     if options.study == "all":
         raise UserError(f"a search is of one study: one of {', '.join(study_names())}")
     study = load_study(options.study)
-    design = study.design(profile)
+    design = study.in_profile(profile)
     source = f"profile '{profile.name}'"
     space = read_space(options.space) if options.space else load_space(profile.space, source)
     objectives = OBJECTIVES[options.objectives]

@@ -5,12 +5,16 @@ profile. Every claim is about linear contrasts of arms, computed per seed: a dif
 an interaction are the same thing with other weights.
 """
 
+import contextlib
 import importlib.util
+import math
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ns_bench import own_code
 from ns_bench.design.profile import Profile
@@ -18,6 +22,7 @@ from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, unknown
 from ns_bench.files import folder
 from ns_bench.recipe import Recipe
+from ns_bench.robustness import GROUPS
 
 TUNING_SEEDS = 1000
 """Seeds from here on tune and pilot; none of them is reported."""
@@ -40,6 +45,12 @@ Weights = dict[str, float]
 claim's metric: test top-1, unless it says another."""
 
 
+Kind = Literal["greater", "not worse", "equivalent"]
+
+SCORES = ("top1", "top5", "loss", "ece")
+"""What is measured of every run on its test rows."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A statement about the test top-1 of arms, or another metric, made before any run.
@@ -60,12 +71,26 @@ class Claim:
     text: str
     contrasts: tuple[Weights, ...]
     smallest_effect: float
-    kind: Literal["greater", "not worse", "equivalent"] = "greater"
+    kind: Kind = "greater"
     unit: str = "points"
     paper: Weights = field(default_factory=dict)
     note: str = ""
     untestable: str = ""
     metric: str = "top1"
+
+    def __post_init__(self) -> None:
+        for field_, expected, holds in (
+            ("kind", "one of greater, not worse, equivalent", self.kind in get_args(Kind)),
+            ("smallest_effect", "a number above 0", 0 < self.smallest_effect < math.inf),
+            (
+                "metric",
+                f"one of {', '.join(SCORES)}, or GROUP_NAME of {', '.join(GROUPS)}",
+                self.metric in SCORES or any(self.metric.startswith(f"{g}_") for g in GROUPS),
+            ),
+        ):
+            if not holds and not self.untestable:
+                value = getattr(self, field_)
+                raise UserError(f"claim {self.text!r}: {field_}={value}: expected {expected}")
 
     @property
     def arms(self) -> list[str]:
@@ -128,6 +153,11 @@ class Design:
     claims: list[Claim]
 
     def __post_init__(self) -> None:
+        for arm in self.arms:
+            if not (isinstance(arm, Arm) and isinstance(arm.recipe, Recipe)):
+                raise UserError(f"{arm!r:.80} is no arm: expected Arm(NAME, RECIPE)")
+            if not isinstance(arm.name, str):
+                raise UserError(f"an arm is named {arm.name!r}: expected text")
         names = [arm.name for arm in self.arms]
         compared = (arm for claim in self.claims for arm in claim.arms)
         for name in [self.baseline, *compared]:
@@ -165,6 +195,35 @@ class Study:
     metrics: tuple[str, ...] = ()
     schedule: Schedule | None = None
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w][\w.-]{0,99}", str(self.name)):  # it names a folder
+            raise UserError(f"name={self.name!r}: expected letters, digits, '_', '-' and '.'")
+
+    def in_profile(self, profile: Profile) -> Design:
+        """Build the design; what goes wrong in code of one's own is one line with its place.
+
+        Raises:
+            UserError: it raises an error, or returns no design.
+        """
+        file = self.design.__code__.co_filename if hasattr(self.design, "__code__") else self.name
+        with _in_file(file):
+            design = self.design(profile)
+            if not isinstance(design, Design):
+                raise UserError(f"design returns {design!r:.80}: expected a Design")
+        return design
+
+
+@contextlib.contextmanager
+def _in_file(file: str) -> Iterator[None]:
+    """Turn any error into a line that names a study's file, and the line of it that was at work."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+        place = f"{file}:{lines[-1]}" if lines else file
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"study {place}: {kind}{' '.join(str(error).split())}") from error
+
 
 def study_names() -> list[str]:
     return sorted(p.stem for p in folder("studies").glob("*.py") if not p.stem.startswith("_"))
@@ -186,11 +245,8 @@ def load_study(name: str) -> Study:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
+    with _in_file(str(path.absolute())):
         spec.loader.exec_module(module)
-    except Exception as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"study {path}: {type(error).__name__}: {why}") from error
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise UserError(f"study {path}: expected a module that sets STUDY = Study(...)")

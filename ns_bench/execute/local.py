@@ -25,7 +25,7 @@ HANG_SECONDS = 600.0
 
 
 AWAY_SECONDS = 5.0
-"""Between two looks at the workers; with more, this process was suspended, as they may have been."""
+"""Between two looks at the workers; with more this process was suspended, as they may have been."""
 
 STILLBORN = 5
 """Workers of one execution that may be killed before they are ready, and are started again."""

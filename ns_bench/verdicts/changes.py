@@ -203,7 +203,7 @@ def _recipes(
     x, y = _done(first[1]), _done(second[1])
     shared = x.keys() & y.keys()
     designs = [
-        {arm.name: arm.recipe for arm in analysis.study.design(analysis.profile).arms}
+        {arm.name: arm.recipe for arm in analysis.study.in_profile(analysis.profile).arms}
         for _, analysis in (first, second)
     ]
     arms: dict[tuple[str, str, str], set[str]] = {}

@@ -47,7 +47,7 @@ def schedule_of(study: Study, profile: Profile) -> Schedule:
         UserError: with it no result could decide a claim, or nothing at the first look.
     """
     schedule = study.schedule or profile.schedule
-    family = sum(not claim.untestable for claim in study.design(profile).claims)
+    family = sum(not claim.untestable for claim in study.in_profile(profile).claims)
     schedule.require_reach(0.05, max(family, 1))
     return schedule
 

@@ -66,7 +66,7 @@ def from_store(
     from ns_bench.verdicts.analysis import analyse
     from ns_bench.verdicts.table import collect
 
-    design, store = study.design(profile), Store(root, read_only=True)
+    design, store = study.in_profile(profile), Store(root, read_only=True)
     if lines := looks.recorded(root, study, profile, {}):
         last = max(line["look"] for line in lines)
         standing = looks.follow(study, profile, design, store, groups(study.metrics), last)
@@ -91,7 +91,7 @@ def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None"
     if not folder.is_dir():
         return None
     runs, curves = read(folder)
-    design, held = study.design(profile), int(runs["seed"].max()) + 1
+    design, held = study.in_profile(profile), int(runs["seed"].max()) + 1
     if (folder / SCHEDULE).is_file():
         schedule = _read_schedule(folder / SCHEDULE)
         return analyse(study, profile, design, runs, curves, held, None, schedule)

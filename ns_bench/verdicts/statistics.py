@@ -19,8 +19,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ns_bench.design.definition import Kind
+
 Array = NDArray[np.float64]
-Kind = Literal["greater", "not worse", "equivalent"]
 Word = Literal["reproduced", "contradicted", "equivalent", "inconclusive", "not testable"]
 
 # Sign patterns a test looks at: every one up to n = 16, this many at random beyond.

@@ -23,7 +23,8 @@ TEXT = ANY.filter(lambda text: text not in ("", "--"))
 """Anything that a shell can hand over, "-x", "a=b" and line ends among it; of "--" alone the
 argparse of Python 3.11 makes nothing."""
 
-PATHS = TEXT.map(Path)
+NAMES = TEXT.filter(lambda text: text.strip() != "" and text.isprintable())
+PATHS = NAMES.map(Path)
 COUNTS = st.integers(1, 10**6)
 VALUES: dict[str, Any] = {
     "data": st.lists(TEXT).map(tuple),
@@ -39,6 +40,8 @@ VALUES: dict[str, Any] = {
     "objectives": st.sampled_from(list(OBJECTIVES)),
     "sampler_seed": st.integers(),
     "tuned": st.just("") | TEXT,
+    "force": NAMES,
+    "logs": NAMES,
     "execution": st.builds(Execution, st.booleans(), COUNTS),
     **dict.fromkeys(("workers", "hang_seconds", "seeds", "max_seeds", "pilot"), COUNTS),
     **dict.fromkeys(("trials", "tuning_seeds", "batch"), COUNTS),
@@ -102,7 +105,10 @@ def test_defaults_are_those_of_the_dataclass() -> None:
     [
         (["noise", "--seeds", "0"], "argument --seeds: '0': expected a whole number of at least 1"),
         (["noise", "--dry-run", "--status"], "not allowed with argument --dry-run"),
-        (["noise", "--sed", "3"], "unrecognized arguments: --sed 3"),
+        (["noise", "--sed", "3"], "unrecognized arguments: --sed 3; did you mean --seeds?"),
+        (["noise", "--force", ""], "argument --force: '': expected a name"),
+        (["noise", "--logs", " "], "argument --logs: ' ': expected a name"),
+        (["noise", "--runs", "a\nb"], "argument --runs: 'a\\nb': expected a name"),
     ],
 )
 def test_what_is_not_understood(
@@ -111,7 +117,8 @@ def test_what_is_not_understood(
     with pytest.raises(SystemExit) as stopped:
         parse(StudyOptions, arguments)
     assert stopped.value.code == 2
-    assert line in capsys.readouterr().err.splitlines()[-1]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert line in said
 
 
 # --- the command of the job that writes the report -------------------------------------------

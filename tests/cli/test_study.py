@@ -126,6 +126,8 @@ def test_dry_run_names_runs_teachers_and_cost(store):
         (["teacher_size", "--force", "digits-micro"], "unknown run"),
         (["teacher_size", "--runs", "/dev/null/x"], "not writable"),
         (["teacher_size", "--read-only", "--runs", "nowhere"], "no such folder"),
+        (["teacher_size", "--set", "consistency.weight=2"], "no run of teacher_size uses it"),
+        (["teacher_size", "--pilot", "9" * 23], "expected at most 1000"),
         (["mine.py"], "there is no such file"),
         ([], "which study?"),
     ],
@@ -135,7 +137,7 @@ def test_bad_input_is_one_line_and_exit_code_2(words, expected, tmp_path):
     assert refused.returncode == 2, refused.stdout
     last = refused.stderr.strip().splitlines()[-1]
     assert expected in last and "Traceback" not in refused.stderr
-    assert refused.stdout == "" and not list(tmp_path.glob("runs/digits*"))
+    assert refused.stdout == "" and not list(tmp_path.iterdir())
 
 
 def test_truncated_logits_are_noticed_redone_and_said(store):

@@ -1,5 +1,7 @@
 """Studies: their arms, claims and designs, and the files they are loaded from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -125,7 +127,7 @@ def test_a_broken_study_file_is_one_line(tmp_path, text, problem):
     path = tmp_path / "broken.py"
     path.write_text(text)
     message = refusal(load_study, str(path))
-    assert message.startswith(f"study {path}: ")
+    assert message.startswith(f"study {path}:")
     assert problem in message
 
 
@@ -236,3 +238,41 @@ def test_a_study_is_a_value():
     assert isinstance(study, Study)
     with pytest.raises(AttributeError):
         study.name = "other"
+
+
+CHECKED = """
+from ns_bench.design.definition import Arm, Design, Study, difference
+
+def design(profile):
+    alone = profile.supervised("small")
+    arms = [Arm("alone", alone), Arm("student", profile.student("small", alone))]
+    return Design(arms, "alone", [difference("It helps.", "student", "alone", 1.0)])
+
+STUDY = Study("mine", "Does it help?", "teacher", design, "nowhere")
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    alone =", "    1 / 0\n    alone =", "mine.py:5: ZeroDivisionError: division by zero"),
+        ("return Design", "Design", "mine.py: design returns None: expected a Design"),
+        ("import Arm", "import Armm, Arm", "mine.py:2: ImportError"),
+        ("\ndef", "import sys; sys.exit(0)\ndef", "mine.py:3: SystemExit: 0"),
+        ('profile.student("small", alone)', "7", "recipe=7, paper='') is no arm: expected Arm"),
+        ('"alone"', "5", "mine.py:7: an arm is named 5: expected text"),
+        ("1.0", "float('nan')", "claim 'It helps.': smallest_effect=nan: expected a number above"),
+        ("1.0", "-1.0", "smallest_effect=-1.0: expected a number above 0"),
+        ("1.0", "1.0, kind='more'", "kind=more: expected one of greater, not worse, equivalent"),
+        ("1.0", "1.0, metric='top2'", "metric=top2: expected one of top1, top5, loss, ece, or"),
+        ('"mine"', '"../../mine"', "name='../../mine': expected letters, digits"),
+    ],
+)
+def test_a_study_of_ones_own_is_checked_before_anything_runs(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(CHECKED)
+    assert load_study(str(path)).in_profile(load_profile("smoke")).claims
+    path.write_text(CHECKED.replace(old, new))
+    assert message in refusal(lambda: load_study(str(path)).in_profile(load_profile("smoke")))
