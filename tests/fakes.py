@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
+
 from ns_bench.files import publish, publish_json
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import LOGITS, MODEL, Result, Run, Store, to_json
+from ns_bench.runs import outcomes
+from ns_bench.runs.store import LOGITS, MODEL, OUTCOMES, Result, Run, Store, to_json
 
 PROVENANCE = {
     "git": "0123456789abcdef0123456789abcdef01234567",
@@ -44,6 +47,7 @@ def fake_result(
     *,
     logits: bytes | None = None,
     model: bytes = b"weights",
+    images: bytes | None = None,
     test: Mapping[str, float] | None = None,
     validation: Mapping[str, float] | None = None,
     pseudo: Mapping[str, Any] | None = None,
@@ -55,6 +59,7 @@ def fake_result(
     Args:
         top1: of the test rows; validation has the same unless told otherwise.
         logits: content of the logits file; by default another one for each run.
+        images: content of the file of outcomes by image; without it an old run, which has none.
         test: scores that are added to or replace the fake ones; `{}` is a part without rows. So
             are `validation`, `pseudo` (students only) and `provenance`.
         fields: of `Result`, replaced at the end: seconds, resumed, teacher_logits, artifacts, ...
@@ -62,6 +67,8 @@ def fake_result(
     recipe = run.recipe
     scores = {"top1": top1, "loss": 0.5, "ece": 5.0}
     artifacts = {MODEL: model, LOGITS: f"logits of {run.id}".encode() if logits is None else logits}
+    if images is not None:
+        artifacts[OUTCOMES] = images
     run.path.mkdir(parents=True, exist_ok=True)
     publish_json(run.path / "recipe.json", recipe.to_dict())
     for name, content in artifacts.items():
@@ -114,6 +121,16 @@ def fake_runs(
                 fake_curve(link, score)
                 fake_result(link, score)
     return runs
+
+
+def fake_outcomes(recipe: Recipe, wrong: float, test: int = 100, images: int = 300) -> bytes:
+    """Return outcomes of the seed's `test` of `images` images, of which a share is wrong: of those
+    that are easy for this seed fewer, as the others."""
+    draw = np.random.default_rng(recipe.seed)
+    rows = draw.permutation(images)[:test]
+    labels, own = rows % 10, np.random.default_rng(int(recipe.id[-8:], 16))
+    missed = (rows * 7919 % 1009 / 1009 + own.uniform(size=test)) / 2 < wrong
+    return outcomes.to_bytes("0" * 16, images, rows, labels, np.where(missed, 9 - labels, labels))
 
 
 def _logits_of(teacher: Run | None) -> str | None:

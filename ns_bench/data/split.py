@@ -1,5 +1,6 @@
 """One seed's split of a data set: labeled, unlabeled, validation and test rows."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -46,6 +47,21 @@ class Unlabeled:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """Which images the test rows are, so that runs can be compared image by image.
+
+    Attributes:
+        digest: 16 hex digits of the images that they are chosen from.
+        images: how many these are.
+        rows: int64 [N], the place of each test row among them.
+    """
+
+    digest: str
+    images: int
+    rows: Tensor
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One seed's split.
 
@@ -62,6 +78,7 @@ class Dataset:
     unlabeled: Unlabeled
     validation: Labeled
     test: Labeled
+    tested: Tested
     mean: Tensor
     std: Tensor
     facts: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +131,7 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
         unlabeled=Unlabeled(parts.unlabeled.images),
         validation=parts.validation,
         test=parts.test,
+        tested=parts.tested,
         mean=mean.view(-1, 1, 1),
         std=std.view(-1, 1, 1),
         facts=parts.facts,
@@ -148,6 +166,7 @@ class _FullSplit(NamedTuple):
     unlabeled: Labeled
     validation: Labeled
     test: Labeled
+    tested: Tested
     facts: dict[str, Any]
     small: Tensor | None = None  # thumbnails of labeled rows, where images are lazy
 
@@ -282,6 +301,7 @@ def _split(whole: SetArrays, spec: recipe.Data, seed: int) -> _FullSplit:
         _take(pool_source, pool),
         _take(source, validation),
         _take(test_source, test),
+        Tested(whole.fingerprint or _digest(test_source.images), len(test_source.labels), test.clone()),
         facts if whole.fingerprint else {},
         None if source.lazy is None else _thumbnails(source, labeled),
     )
@@ -302,6 +322,10 @@ def _stratified(labels: Tensor, spec: recipe.Data, seed: int) -> Tensor:
         )
     rank = (one_hot.cumsum(0) * one_hot).sum(1) - 1
     return rank < per_class
+
+
+def _digest(images: np.ndarray) -> str:
+    return hashlib.sha256(images.tobytes()).hexdigest()[:16]
 
 
 def _thumbnails(source: SplitArrays, rows: Tensor) -> Tensor:
@@ -360,7 +384,8 @@ def _drawn(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
     else:
         pool = _drawn_pool(spec, seed)
     validation, test = part("validation", spec.validation), part("test", spec.test)
-    return _FullSplit(labeled, pool, validation, test, {})
+    tested = Tested(_digest(_pixels(test).numpy()), len(test), torch.arange(len(test)))
+    return _FullSplit(labeled, pool, validation, test, tested, {})
 
 
 def _drawn_pool(spec: recipe.Data, seed: int) -> Labeled:

@@ -32,11 +32,13 @@ from ns_bench.execute.teacher import StoredTeacher, TeacherUnfit
 from ns_bench.execute.trained import dataset_of, network_of, run_in
 from ns_bench.files import Corrupt, publish, publish_json
 from ns_bench.recipe import Recipe
+from ns_bench.runs import outcomes
 from ns_bench.runs.lease import Held, Lease
 from ns_bench.runs.store import (
     CHECKPOINT,
     LOGITS,
     MODEL,
+    OUTCOMES,
     RELABELED,
     Measured,
     Result,
@@ -44,7 +46,7 @@ from ns_bench.runs.store import (
     to_json,
 )
 from ns_bench.selftrain.algorithm import teach
-from ns_bench.selftrain.evaluate import evaluate, predict
+from ns_bench.selftrain.evaluate import evaluate, predict, score
 from ns_bench.selftrain.pseudo import quality
 from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.train import NO_LESSON, Diverged, Lesson, Machine, train
@@ -211,12 +213,14 @@ def _train(
     artifacts = _artifacts(recipe, net, data)
 
     def finish() -> Result:
+        logits = predict(net, data.test.images)
+        artifacts[OUTCOMES] = _outcomes(logits, data)
         for name, content in artifacts.items():
             publish(run.path / name, content)
         result = Result(
             id=run.id,
             recipe=recipe.to_dict(),
-            test=evaluate(net, data.test),
+            test=score(logits, data.test.labels),
             validation=evaluate(net, data.validation),
             pseudo=_quality(run, lesson),
             artifacts={
@@ -229,7 +233,7 @@ def _train(
             seconds=seconds,
             images_per_second=round(recipe.images / max(seconds, 1e-9), 1),
             resumed=attempt.checkpoint.attempts,
-            provenance=_provenance(machine, attempt.parts),
+            provenance=_provenance(machine, attempt.parts, net),
             data=data.facts,
         )
         attempt.lease.renew()  # whoever took over publishes; this process must not do so too
@@ -250,14 +254,22 @@ def _quality(run: Run, lesson: Lesson) -> dict[str, Any] | None:
     return quality(lesson.labels, truth)
 
 
-def _provenance(machine: Machine, parts: int) -> dict[str, Any]:
-    """Return where and with what a run was trained.
+def _provenance(machine: Machine, parts: int, net: torch.nn.Module) -> dict[str, Any]:
+    """Return where and with what a run was trained, and how many weights its network has.
 
     Args:
         parts: of its batches; with more than one, batch statistics are those of a part.
     """
     how = {"processes": parallel.world(), "compiled": machine.compiled, "parts": parts}
-    return {**provenance(machine.device), **how}
+    weights = sum(weight.numel() for weight in net.parameters())
+    return {**provenance(machine.device), **how, "weights": weights}
+
+
+def _outcomes(logits: torch.Tensor, data: split.Dataset) -> bytes:
+    """Return what is kept of the test rows, whose logits these are, image by image."""
+    of, predicted = data.tested, logits.softmax(1).max(1).indices  # as `score` has it
+    rows = (each.numpy() for each in (of.rows, data.test.labels, predicted))
+    return outcomes.to_bytes(of.digest, of.images, *rows)
 
 
 def _artifacts(recipe: Recipe, net: torch.nn.Module, data: split.Dataset) -> dict[str, bytes]:

@@ -6,6 +6,7 @@
                          checkpoint    sealed state to resume from; gone once the run is done
                          relabeled     sealed labels that its teacher made for it alone; gone, too
                          model.safetensors, logits.safetensors    averaged weights, pool logits
+                         outcomes.safetensors   which test images it got right, and its predictions
                          labels/00003-of-01000   instead of the logits of a large pool, made when a
                                        student needs them: see `ns_bench.execute.label`
                          result.json   published last: a run is done when this is there and whole
@@ -39,7 +40,7 @@ SCHEMA = 1
 
 State = Literal["done", "unmeasured", "running", "failed", "partial", "missing"]
 LOGITS, MODEL, CHECKPOINT = "logits.safetensors", "model.safetensors", "checkpoint"
-RELABELED = "relabeled"
+OUTCOMES, RELABELED = "outcomes.safetensors", "relabeled"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Result:
     Attributes:
         test: scores on the test rows, read once, by the averaged weights after the last step.
         pseudo: quality of the teacher's labels against the hidden truth (a diagnostic), or None.
-        artifacts: {file: {"sha256", "bytes"}}.
+        artifacts: {file: {"sha256", "bytes"}}; old runs have no outcomes.
         teacher_logits: SHA-256 of the logits that this student learned from, or None. Those of a
             large pool are a file that names the weights its labels are made by.
         seconds: of training, over all attempts; `images` went through the network in them.
@@ -101,7 +102,7 @@ def _parse(path: Path, *stat: int) -> Result:
         # results from before there were sets in files have no facts of one
         result = Result(**{f.name: values[f.name] for f in fields(Result) if f.name != "data"})
         result = replace(result, data=values.get("data", {}))
-        for name in (MODEL, LOGITS):
+        for name in {MODEL, LOGITS, *result.artifacts}:
             _ = result.artifacts[name]["bytes"], result.artifacts[name]["sha256"]
     except (KeyError, TypeError) as damage:
         raise Corrupt(f"result.json lacks {damage}") from None
@@ -140,8 +141,8 @@ class Run:
         result = self._recorded()
         if result is None:
             return None
-        for name in (MODEL, LOGITS):
-            bytes_ = result.artifacts[name]["bytes"]
+        for name, known in result.artifacts.items():
+            bytes_ = known["bytes"]
             try:
                 size = (self.path / name).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
