@@ -6,7 +6,7 @@ from ns_bench.files import publish, publish_json
 from ns_bench.report import blocks as b
 from ns_bench.report import figure, formats, latex
 from ns_bench.report import markdown as md
-from ns_bench.report.sections import arms, claims, cost, labels, robustness, runs, tuned
+from ns_bench.report.sections import arms, claims, cost, covers, labels, robustness, runs, tuned
 from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.sources import SCHEDULE
 
@@ -41,6 +41,7 @@ def content(analysis: Analysis) -> b.Page:
         [
             b.Paragraph([b.Span(study.question, bold=True), f" (paper: {study.source})"]),
             *claims.blocks(analysis),
+            *covers.blocks(analysis),
             *tuned.blocks(analysis),
             *arms.blocks(analysis),
             *robustness.blocks(analysis),

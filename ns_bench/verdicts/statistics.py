@@ -79,7 +79,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(1, mean, math.nan, math.nan, math.nan, confidence=confidence)
     # Equal differences of accuracies may differ in the last bit: their sd is 0, not 1e-17.
     sd = float(np.std(x, ddof=1)) if np.ptp(x) > _tie(x) else 0.0
-    half = float(_critical_t(n, 1 - confidence)) * sd / math.sqrt(n)
+    half = float(critical_t(n, 1 - confidence)) * sd / math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
 
 
@@ -124,7 +124,7 @@ def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) ->
     freedom = sum(shares) ** 2 / sum(
         s**2 / (i.n - 1) for s, i in zip(shares, (first, second), strict=True)
     )
-    half = float(_critical_t(freedom + 1, 1 - confidence)) * error
+    half = float(critical_t(freedom + 1, 1 - confidence)) * error
     sd = error * math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half, confidence=confidence)
 
@@ -199,7 +199,7 @@ def seeds_needed(
     if seen.n == 1 or min(distances) <= 0:
         return None
     n = np.arange(2, maximum + 1)
-    critical = _critical_t(n, alpha / family)
+    critical = critical_t(n, alpha / family)
     missed = np.zeros(len(n))
     for distance in distances:
         effect = distance / seen.sd if seen.sd else math.inf
@@ -222,7 +222,7 @@ def minimum_detectable_effect(
     _require_shares(power=power, alpha=alpha)
     if _smallest_p(n) > alpha / family:
         return math.inf
-    return sd * float(nctdtrinc(n - 1, 1 - power, _critical_t(n, alpha / family))) / math.sqrt(n)
+    return sd * float(nctdtrinc(n - 1, 1 - power, critical_t(n, alpha / family))) / math.sqrt(n)
 
 
 def equivalent(contrast: Interval, margin: float) -> bool:
@@ -388,7 +388,7 @@ def _smallest_p(n: ArrayLike) -> Array:
     return np.asarray(np.exp2(1.0 - np.asarray(n)), dtype=np.float64)
 
 
-def _critical_t(n: ArrayLike, alpha: float) -> Array:
+def critical_t(n: ArrayLike, alpha: float) -> Array:
     """The two-sided critical value of Student's t for n values."""
     from scipy.special import stdtrit
 

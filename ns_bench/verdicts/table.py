@@ -1,23 +1,32 @@
 """The tidy tables of a study's results: runs and curves, from a store or from published CSV."""
 
+import base64
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ns_bench.design.definition import Design
 from ns_bench.errors import UserError
 from ns_bench.files import Corrupt
+from ns_bench.runs import outcomes
 from ns_bench.runs.plan import Plan
-from ns_bench.runs.store import Result, Run
+from ns_bench.runs.store import OUTCOMES, Result, Run
 
 TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
-    *("host", "device", "git", "dirty", "torch", "timm"),
+    *("host", "device", "device_name", "git", "dirty", "torch", "timm", "pillow", "matplotlib"),
+    *("outcomes_of", "outcomes_tested", "outcomes_right"),
+    *("outcomes_per_class", "outcomes_confused"),
     *("pseudo_per_class_pool", "pseudo_per_class_used"),
     *("pseudo_per_tenth", "pseudo_per_tenth_right", "data_fingerprint"),
 ]
 """Columns of the table of runs that hold words; "" where there is none."""
+
+COMPUTATION = ("torch", "timm", "pillow", "matplotlib", "device", "device_name")
+"""Those that say by what a run was computed."""
 
 
 def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -111,7 +120,8 @@ def _row(plan: Plan, run_id: str) -> dict[str, object]:
         "teacher": run.teacher.id if run.teacher else None,
         "model": run.recipe.model,
         # A run that finished after the plan was made is not half in.
-        **_columns(_result(run) if state in ("done", "unmeasured") else None),
+        **_columns(result := _result(run) if state in ("done", "unmeasured") else None),
+        **_outcomes(run, result),
         **_measured(run),
         **_chain(run),
         "teacher_test_top1": _teacher_top1(run),
@@ -140,6 +150,71 @@ def _measured(run: Run) -> dict[str, float]:
             columns |= {f"test_{group}_{name}": value for name, value in measured.values.items()}
             columns[f"{group}_seconds"] = measured.seconds
     return columns
+
+
+def _outcomes(run: Run, result: Result | None) -> dict[str, str]:
+    """Return what is known of a run's test rows image by image, as words for a cell.
+
+    `outcomes_tested` and `outcomes_right` are flags as `flags` reads them, the former empty where
+    every image is a test row. `outcomes_per_class` counts test rows, and `outcomes_confused` those
+    that are wrong: `3>5:2` are two of class 3 that the network says are 5.
+    """
+    if result is None or OUTCOMES not in result.artifacts:
+        return {}
+    try:
+        found = outcomes.read(run.artifact(OUTCOMES))
+    except Corrupt:
+        return {}
+    wrong = np.column_stack([found.labels, found.predicted])[~found.right]
+    pairs, counts = np.unique(wrong, axis=0, return_counts=True)
+    confused = [f"{a}>{b}:{n}" for (a, b), n in zip(pairs, counts, strict=True)]
+    return {
+        "outcomes_of": found.digest,
+        "outcomes_tested": "" if found.tested.all() else _cell(found.tested),
+        "outcomes_right": _cell(found.right),
+        "outcomes_per_class": " ".join(map(str, np.bincount(found.labels))),
+        "outcomes_confused": " ".join(confused),
+    }
+
+
+def computations(runs: pd.DataFrame) -> list[str]:
+    """Return in what the runs of a table are not one computation, e.g. `torch 2.6.0 (8 runs) and
+    2.7.0 (40 runs)`. What a run does not tell, as old ones do not, is not compared."""
+    done = runs[runs["test_top1"].notna()]
+    usual = {"numerics": 1, "parts": 1, "compiled": 0}  # where the table does not say
+    found = []
+    for column in (*COMPUTATION, *usual):
+        told = done.get(column, pd.Series(index=done.index, dtype=float))
+        told = told.fillna(usual[column]).astype(int) if column in usual else told.dropna()
+        if column == "device":  # which of several GPUs is none
+            told = told.map(lambda name: name.partition(":")[0])
+        ways = told[told != ""].value_counts().sort_index()
+        if len(ways) > 1:
+            each = " and ".join(f"{value} ({count} runs)" for value, count in ways.items())
+            found.append(f"{column.replace('_', ' ')} {each}")
+    sizes = done.dropna(subset="weights") if "weights" in done else done[:0]
+    for model, several in sizes.groupby("model"):
+        if several["weights"].nunique() > 1:
+            counts = " and ".join(f"{size:,.0f}" for size in np.unique(several["weights"]))
+            found.append(f"{model} with {counts} weights")
+    return found
+
+
+def _cell(bits: NDArray[np.bool_]) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode()
+
+
+def flags(cell: str, count: int | None = None) -> NDArray[np.bool_]:
+    """Return the flags that a cell holds, bool [`count`], or with up to 7 more that are False.
+
+    Raises:
+        UserError: it holds no flags.
+    """
+    try:
+        packed = zlib.decompress(base64.b64decode(cell, validate=True))
+    except (ValueError, zlib.error):
+        raise UserError(f"a table of runs has a cell that holds no flags: {cell[:20]}") from None
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
 
 
 def _result(run: Run) -> Result | None:
@@ -173,12 +248,23 @@ def _columns(result: Result | None) -> dict[str, object]:
         "resumed": result.resumed,
         "host": code["host"],
         "device": code["device"],
+        "device_name": code["device_name"],
         "threads": code.get("threads", np.nan),
         "git": code["git"],
         "dirty": str(code["dirty"]),
         "torch": code["packages"]["torch"],
         "timm": code["packages"]["timm"],
+        **{name: code[name] for name in ("numerics", "weights") if name in code},
         # what most runs are not
+        **_drawn_by(result),
         **({"parts": code["parts"]} if code.get("parts", 1) > 1 else {}),
-        **({"compiled": "True"} if code.get("compiled") else {}),
+        **({"compiled": 1} if code.get("compiled") else {}),
     }
+
+
+def _drawn_by(result: Result) -> dict[str, str]:
+    """Return the versions of what draws glyphs, where there are such among the images."""
+    data, packages = result.recipe.get("data", {}), result.provenance["packages"]
+    if "glyphs" not in (data.get("name"), data.get("source")):
+        return {}
+    return {name: packages[name] for name in ("pillow", "matplotlib") if packages.get(name)}

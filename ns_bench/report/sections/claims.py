@@ -7,6 +7,7 @@ import pandas as pd
 from ns_bench.report import blocks as b
 from ns_bench.report.numbers import MISSING, effect, p_value, share
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
+from ns_bench.verdicts.table import computations
 
 
 def blocks(analysis: Analysis) -> list[b.Block]:
@@ -112,6 +113,9 @@ def _notes(analysis: Analysis) -> list[b.Block]:
         notes.append([foreign, " than this study gives them in this profile now."])
     if analysis.seeds != usual:
         notes.append(f"{analysis.seeds} seeds, where the profile has {usual}.")
+    if mixed := computations(analysis.runs):
+        several = b.Span("Not one computation:", bold=True)
+        notes.append([several, f" {'; '.join(mixed)}. Differences may be due to that."])
     if analysis.changed:
         changed = ", ".join(f"{field}={value}" for field, value in analysis.changed.items())
         notes.append(["Fields set by hand: ", b.Span(changed, code=True), "."])
