@@ -76,6 +76,7 @@ def reconcile(options: StudyOptions) -> int:
     """
     request = _read(options)
     plan = request.plan()
+    _say_other_code(plan)
     if options.dry_run:
         _show(request, plan)
         return 0
@@ -236,6 +237,16 @@ def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:
         for run_id, state in plan.states.items():
             if state == "failed":
                 plan.runs[run_id].forgive()
+
+
+def _say_other_code(plan: Plan) -> None:
+    """Say so where what is done was made by other code than what would be done now."""
+    from ns_bench.execute.provenance import other_code
+
+    done = [run for run in plan.runs.values() if plan.states[run.id] in ("done", "unmeasured")]
+    results = [result for run in done if (result := run.result()) is not None]
+    if differs := other_code(result.provenance for result in results):
+        print(f"ns_bench: of {len(results)} finished runs some are of {'; '.join(differs)}")
 
 
 def _do_missing(request: Request) -> int | None:

@@ -1,5 +1,6 @@
 """Where and with what a result was made."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -7,6 +8,7 @@ import platform
 import socket
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,30 @@ def provenance(device: str) -> dict[str, Any]:
     }
 
 
+PACKAGES = ("ns_bench", "torch", "timm", "numpy", "scikit-learn", "pillow", "matplotlib")
+"""Whose versions are kept: the last two draw the images of `glyphs`."""
+
+
+def other_code(made: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return in what the code that made some results differs from the code that runs here.
+
+    A run's id is of its recipe alone, and what is done is not done again. What a result does not
+    tell is not compared.
+    """
+    here, results = {"numerics": 1, **code()}, list(made)
+    differs = []
+    for name in ("torch", "timm"):
+        there = {result["packages"].get(name) for result in results} - {None}
+        if others := there - {here["packages"][name]}:
+            differs.append(f"{name} {', '.join(sorted(others))} (here {here['packages'][name]})")
+    if others := {result.get("numerics", 1) for result in results} - {here["numerics"]}:
+        numbers = ", ".join(map(str, sorted(others)))
+        differs.append(f"numerics {numbers} (here {here['numerics']})")
+    if {result["models"] for result in results if "models" in result} - {here.get("models")}:
+        differs.append("another ns_bench/selftrain/models.py, which defines the networks")
+    return differs
+
+
 @lru_cache(maxsize=1)
 def code() -> dict[str, Any]:
     """Return commit, uncommitted changes, and package versions of the code that runs here."""
@@ -48,9 +74,9 @@ def code() -> dict[str, Any]:
             return None
 
     inside = git("ls-files", "--error-unmatch", "ns_bench/__init__.py") is not None
-    packages = ("ns_bench", "torch", "timm", "numpy", "scikit-learn")
+    models = (root / "ns_bench" / "selftrain" / "models.py").read_bytes()
     versions: dict[str, str | None] = {}
-    for package in packages:
+    for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -60,4 +86,5 @@ def code() -> dict[str, Any]:
         "dirty": bool(git("status", "--porcelain")) if inside else None,
         "python": platform.python_version(),
         "packages": versions,
+        "models": hashlib.sha256(models).hexdigest()[:12],
     }

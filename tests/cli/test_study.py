@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ns_bench.runs.outcomes import read
+
 ROOT = Path(__file__).resolve().parents[2]
 # So few epochs that no teacher is sure of anything: the threshold lets every row pass.
 TINY = [
@@ -95,6 +97,35 @@ def test_looking_imports_neither_torch_nor_pandas(words, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     assert not list(tmp_path.iterdir()), "looking must not write"
+
+
+def test_outcomes_by_image_are_those_of_the_result(finished):
+    found = {}
+    for path in (finished / "runs").glob("*/result.json"):
+        result, kept = json.loads(path.read_bytes()), read(path.parent / "outcomes.safetensors")
+        assert 100 * kept.right.mean() == pytest.approx(result["test"]["top1"])
+        assert (kept.right == (kept.labels == kept.predicted)).all()
+        assert kept.tested.sum() == 500 and len(kept.tested) == 1797
+        found.setdefault(kept.digest, []).append(kept.tested.tobytes())
+    assert len(found) == 1 and len(set(*found.values())) == 1  # one set, and one seed's images
+    page = (finished / "runs/reports/teacher_size-smoke/report.md").read_text()
+    assert "re-splits of the same 1,797 images" in page and "confusions" in page
+
+
+def test_results_of_other_code_are_not_taken_in_silence(store):
+    quiet = study("teacher_size", "--dry-run", *TINY, cwd=store)
+    assert "6 done" in quiet.stdout and "finished runs" not in quiet.stdout
+    path = next((store / "runs").glob("*/result.json"))
+    result = json.loads(path.read_bytes())
+    result["provenance"] |= {"models": "0" * 12, "numerics": 0}
+    result["provenance"]["packages"]["timm"] = "0.0.1"
+    path.write_text(json.dumps(result))
+    for words in ([], ["--dry-run"]):
+        told = study("teacher_size", *words, *TINY, cwd=store)
+        assert told.returncode == 0 and "of 6 finished runs some are of timm 0.0.1 (here" in (
+            told.stdout
+        )
+        assert "numerics 0 (here" in told.stdout and "selftrain/models.py" in told.stdout
 
 
 def test_dry_run_names_runs_teachers_and_cost(store):
