@@ -301,7 +301,9 @@ def _split(whole: SetArrays, spec: recipe.Data, seed: int) -> _FullSplit:
         _take(pool_source, pool),
         _take(source, validation),
         _take(test_source, test),
-        Tested(whole.fingerprint or _digest(test_source.images), len(test_source.labels), test.clone()),
+        Tested(
+            whole.fingerprint or _digest(test_source.images), len(test_source.labels), test.clone()
+        ),
         facts if whole.fingerprint else {},
         None if source.lazy is None else _thumbnails(source, labeled),
     )
