@@ -14,7 +14,7 @@ from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, 
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import Corrupt
 from ns_bench.recipe import Recipe, idle_fields
-from ns_bench.robustness import groups
+from ns_bench.robustness import GROUPS, groups, groups_in
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
 
@@ -112,14 +112,24 @@ def _read(options: StudyOptions) -> Request:
     assert options.study is not None
     names = study_names() if options.study == "all" else [options.study]
     loaded = [load_study(name) for name in names]
-    _check_arms([s.in_profile(setting.profile) for s in loaded], setting, options.study)
+    _check([s.in_profile(setting.profile) for s in loaded], setting, options.study)
     store = Store(options.runs, read_only=True)
     studies = [_at_scale(study, options, setting, store, metrics) for study in loaded]
     return Request(options, setting, store, studies)
 
 
-def _check_arms(designs: Sequence[Design], setting: Setting, asked: str) -> None:
-    """Refuse arms that cannot be, and a --set of what no run of them uses."""
+SCORES = ("top1", "top5", "loss", "ece")
+"""What is measured of every run on its test rows, and claims may be about."""
+
+
+def _check(designs: Sequence[Design], setting: Setting, asked: str) -> None:
+    """Refuse arms that cannot be, a --set that no run of them uses, a metric that there is not."""
+    for claim in (claim for design in designs for claim in design.claims):
+        if claim.metric not in SCORES and not groups_in([f"test_{claim.metric}"]):
+            known = [*SCORES, *(f"{group}_..." for group in GROUPS)]
+            raise UserError(
+                f"claim {claim.text!r}: metric={claim.metric}: expected one of {', '.join(known)}"
+            )
     arms = [arm.recipe for design in designs for arm in design.arms]
     for recipe in arms:
         catalog.check(recipe)

@@ -128,6 +128,20 @@ def test_results_of_other_code_are_not_taken_in_silence(store):
         assert "numerics 0 (here" in told.stdout and "selftrain/models.py" in told.stdout
 
 
+def test_a_claim_about_what_is_not_measured_is_refused(tmp_path):
+    claim = "difference('Better.', 'a', 'b', 1.0, metric='top2')"
+    arms = "[Arm('a', p.supervised('small')), Arm('b', p.supervised('large'))]"
+    (tmp_path / "mine.py").write_text(
+        "from ns_bench.design.definition import Arm, Design, Study, difference\n"
+        f"def design(p):\n    return Design({arms}, 'a', [{claim}])\n"
+        "STUDY = Study('mine', 'Is it?', 'size', design, 'none')\n"
+    )
+    refused = study("mine.py", cwd=tmp_path)
+    assert refused.returncode == 2 and not (tmp_path / "runs").exists()
+    expected = "metric=top2: expected one of top1, top5, loss, ece, corruption_..."
+    assert expected in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
 def test_dry_run_names_runs_teachers_and_cost(store):
     shown = study("teacher_size", "--dry-run", *TINY, "--seeds", "2", cwd=store)
     assert shown.returncode == 0

@@ -264,7 +264,6 @@ STUDY = Study("mine", "Does it help?", "teacher", design, "nowhere")
         ("1.0", "float('nan')", "claim 'It helps.': smallest_effect=nan: expected a number above"),
         ("1.0", "-1.0", "smallest_effect=-1.0: expected a number above 0"),
         ("1.0", "1.0, kind='more'", "kind=more: expected one of greater, not worse, equivalent"),
-        ("1.0", "1.0, metric='top2'", "metric=top2: expected one of top1, top5, loss, ece, or"),
         ('"mine"', '"../../mine"', "name='../../mine': expected letters, digits"),
     ],
 )
