@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,23 @@ def unseal(sealed: bytes) -> bytes:
     if hashlib.sha256(payload).digest() != digest:
         raise Corrupt("its checksum does not match")
     return payload
+
+
+def sealed_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with the SHA-256 of their JSON among them."""
+    return {**values, "sha256": _digest(values)}
+
+
+def unsealed_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `sealed_json` was given. Corrupt: it has changed since, or has no SHA-256."""
+    rest = {name: value for name, value in values.items() if name != "sha256"}
+    if values.get("sha256") != _digest(rest):
+        raise Corrupt("its checksum does not match")
+    return rest
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def storage_full(error: BaseException) -> bool:

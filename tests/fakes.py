@@ -15,7 +15,7 @@ import numpy as np
 from ns_bench.files import publish, publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs import outcomes
-from ns_bench.runs.store import LOGITS, MODEL, OUTCOMES, Result, Run, Store, to_json
+from ns_bench.runs.store import LOGITS, MODEL, OUTCOMES, Result, Run, Store
 
 PROVENANCE = {
     "git": "0123456789abcdef0123456789abcdef01234567",
@@ -92,8 +92,15 @@ def fake_result(
         provenance=_over(PROVENANCE, provenance),
     )
     result = replace(result, **fields)
-    publish_json(run.path / "result.json", to_json(result))
+    run.publish(result)
     return result
+
+
+def edit_result(run: Run, **changes: Any) -> None:
+    """Change fields of a published result as a run would have published them."""
+    result = run._recorded()
+    assert result is not None
+    run.publish(replace(result, **changes))
 
 
 def fake_curve(run: Run, top1: float = 90.0, evaluations: int = 10, **scores: float) -> None:
@@ -167,7 +174,7 @@ def contents(run: Run) -> dict[str, Any]:
     result = run.result()
     assert result is not None
     fixed = {f.name: getattr(result, f.name) for f in fields(Result)}
-    for timing in ("seconds", "images_per_second", "resumed", "provenance"):
+    for timing in ("seconds", "images_per_second", "resumed", "provenance", "records"):
         del fixed[timing]
     metrics = [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics()]
     return {

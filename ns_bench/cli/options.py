@@ -97,6 +97,9 @@ class StudyOptions(RunOptions):
         "show runs, dependencies and cost; do nothing", default=False, exclusive="mode"
     )
     retry_failed: bool = option("do failed runs again, too", default=False, exclusive="mode")
+    verify: bool = option(
+        "read every byte of what is done, and do again what is damaged", default=False
+    )
     force: str | None = option(
         "do this finished run again", type=text, exclusive="mode", metavar="RUN"
     )
@@ -134,6 +137,7 @@ def report_only(options: StudyOptions) -> StudyOptions:
     }
     return replace(
         options,
+        verify=False,
         study=absolute(options.study or "", ".py"),
         profile=absolute(options.profile, ".toml"),
         recipe=options.recipe and options.recipe.resolve(),

@@ -84,6 +84,7 @@ def reconcile(options: StudyOptions) -> int:
         from ns_bench.cli import slurm
 
         return slurm.ask(options, request.store, plan, request.title)
+    damaged = _verify(plan, discard=not options.read_only) if options.verify else False
     if not options.read_only:
         _take_back(options, request.store, plan)
         queued = _do_missing(request)
@@ -94,7 +95,8 @@ def reconcile(options: StudyOptions) -> int:
             queued = _do_missing(request)
         if queued is not None:
             return queued
-    return max(_conclude(request, study) for study in request.studies)
+    worst = max(_conclude(request, study) for study in request.studies)
+    return 1 if damaged and options.read_only else worst
 
 
 def _read(options: StudyOptions) -> Request:
@@ -257,6 +259,30 @@ def _say_other_code(plan: Plan) -> None:
     results = [result for run in done if (result := run.result()) is not None]
     if differs := other_code(result.provenance for result in results):
         print(f"ns_bench: of {len(results)} finished runs some are of {'; '.join(differs)}")
+
+
+def _verify(plan: Plan, discard: bool) -> bool:
+    """Hold every file of what is done against its checksum; returns whether one is damaged.
+
+    Args:
+        discard: whether a damaged run is to be done again.
+    """
+    files, damaged = 0, []
+    for run in plan.runs.values():
+        try:
+            result = run.result()
+            for name in result.artifacts | result.records if result else ():
+                run.artifact(name)
+                files += 1
+        except Corrupt as damage:
+            damaged.append(run)
+            print(f"ns_bench: {run.id} is damaged: {damage}")
+    print(
+        f"verified: {files} files of {len(plan.runs)} runs are whole, {len(damaged)} runs damaged"
+    )
+    for run in damaged if discard else ():
+        run.discard()
+    return bool(damaged)
 
 
 def _do_missing(request: Request) -> int | None:

@@ -94,7 +94,10 @@ def shards(
             rows = bounds(len(pool), number, of)
             path = run.path / "labels" / f"{number:05d}-of-{of:05d}"
             shape = (rows.stop - rows.start, min(cost.TOP, classes))
-            read = partial(_read, path, model, shape, classes)
+            note = {
+                "of": f"{model}, rows {rows.start} to {rows.stop}"
+            }  # one entry: their order varies
+            read = partial(_read, path, note, shape, classes)
             labels, fresh = read(), False
             if labels is None:
                 network = network or labeler()
@@ -104,7 +107,7 @@ def shards(
                         labels = read()  # made by another meanwhile?
                         if labels is None:
                             labels, fresh = make(partial(_alive, lease, alive)), True
-                            _keep(path, labels, model)
+                            _keep(path, labels, note)
                 except Held:
                     others.append(number)
                     continue
@@ -127,24 +130,26 @@ def _label(net: nn.Module, images: Images, classes: int, alive: Callable[[], Non
     return labels
 
 
-def _keep(path: Path, labels: Sparse, model: str) -> None:
-    """Publish a shard's labels, made by the weights whose SHA-256 is `model`."""
+def _keep(path: Path, labels: Sparse, note: dict[str, str]) -> None:
+    """Publish a shard's labels with a note of the SHA-256 of the weights, and of its rows."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
+    if path.is_dir():
+        path.rename(path.with_name(f"{path.name}.{time.time_ns()}"))
     tensors = {"classes": labels.classes, "log_probabilities": labels.log_probabilities}
-    publish(path, seal(safetensors.torch.save(tensors, {"model": model})))
+    publish(path, seal(safetensors.torch.save(tensors, note)))
 
 
-def _read(path: Path, model: str, shape: tuple[int, int], classes: int) -> Sparse | None:
-    """Return a shard's labels; None if it is not there, damaged, or made by other weights."""
+def _read(path: Path, note: dict[str, str], shape: tuple[int, int], classes: int) -> Sparse | None:
+    """Return a shard's labels; None if it is not there, damaged, or of other weights or rows."""
     try:
         content = unseal(path.read_bytes())
-    except (FileNotFoundError, Corrupt):
+        header = int.from_bytes(content[:8], "little")
+        same = json.loads(content[8 : 8 + header])["__metadata__"] == note
+        labels = Sparse(**safetensors.torch.load(content), of=classes)
+    except (FileNotFoundError, IsADirectoryError, Corrupt, ValueError, KeyError):
         return None
-    header = int.from_bytes(content[:8], "little")
-    note = json.loads(content[8 : 8 + header])["__metadata__"]
-    labels = Sparse(**safetensors.torch.load(content), of=classes)
-    return labels if note["model"] == model and labels.classes.shape == shape else None
+    return labels if same and labels.classes.shape == shape else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,13 +37,14 @@ from ns_bench.runs.lease import Held, Lease
 from ns_bench.runs.store import (
     CHECKPOINT,
     LOGITS,
+    METRICS,
     MODEL,
     OUTCOMES,
+    RECIPE,
     RELABELED,
     Measured,
     Result,
     Run,
-    to_json,
 )
 from ns_bench.selftrain.algorithm import teach
 from ns_bench.selftrain.evaluate import evaluate, predict, score
@@ -217,16 +218,15 @@ def _train(
         artifacts[OUTCOMES] = _outcomes(logits, data)
         for name, content in artifacts.items():
             publish(run.path / name, content)
+        records = {name: (run.path / name).read_bytes() for name in (RECIPE, METRICS)}
         result = Result(
             id=run.id,
             recipe=recipe.to_dict(),
             test=score(logits, data.test.labels),
             validation=evaluate(net, data.validation),
             pseudo=_quality(run, lesson),
-            artifacts={
-                name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-                for name, content in artifacts.items()
-            },
+            artifacts=_checksums(artifacts),
+            records=_checksums(records),
             teacher_logits=logits_of,
             steps=recipe.steps,
             images=recipe.images,
@@ -237,7 +237,7 @@ def _train(
             data=data.facts,
         )
         attempt.lease.renew()  # whoever took over publishes; this process must not do so too
-        publish_json(run.path / "result.json", to_json(result))
+        run.publish(result)
         for name in (CHECKPOINT, RELABELED):
             (run.path / name).unlink(missing_ok=True)
         return result
@@ -263,6 +263,13 @@ def _provenance(machine: Machine, parts: int, net: torch.nn.Module) -> dict[str,
     how = {"processes": parallel.world(), "compiled": machine.compiled, "parts": parts}
     weights = sum(weight.numel() for weight in net.parameters())
     return {**provenance(machine.device), **how, "weights": weights}
+
+
+def _checksums(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in files.items()
+    }
 
 
 def _outcomes(logits: torch.Tensor, data: split.Dataset) -> bytes:

@@ -52,15 +52,16 @@ def to_bytes(
         "labels": labels[order].astype(small),
         "predicted": predicted[order].astype(small),
     }
-    return safetensors.numpy.save(arrays, {"digest": digest, "images": str(images)})
+    # one entry: safetensors writes several in an order that varies, and with it the checksum
+    return safetensors.numpy.save(arrays, {"of": f"{images} images, {digest}"})
 
 
 def read(path: Path) -> Outcomes:
     """Read what `to_bytes` made."""
     with safetensors.safe_open(path, "numpy") as file:
-        facts = file.metadata()
+        images, digest = file.metadata()["of"].split(" images, ")
         labels, predicted = (file.get_tensor(n).astype(np.int64) for n in ("labels", "predicted"))
-        counts = {"tested": int(facts["images"]), "right": len(labels)}
+        counts = {"tested": int(images), "right": len(labels)}
         bits = {n: np.unpackbits(file.get_tensor(n), count=k) for n, k in counts.items()}
     flags = {name: each.astype(bool) for name, each in bits.items()}
-    return Outcomes(facts["digest"], **flags, labels=labels, predicted=predicted)
+    return Outcomes(digest, **flags, labels=labels, predicted=predicted)

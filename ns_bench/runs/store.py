@@ -24,13 +24,14 @@ import math
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ns_bench.errors import UserError, unknown
-from ns_bench.files import Corrupt, publish, publish_json
+from ns_bench.fields import build, convert, interval
+from ns_bench.files import Corrupt, publish, publish_json, sealed_json, unsealed_json
 from ns_bench.recipe import Recipe
 from ns_bench.robustness import GROUPS
 from ns_bench.runs.lease import Lease
@@ -41,6 +42,7 @@ SCHEMA = 1
 State = Literal["done", "unmeasured", "running", "failed", "partial", "missing"]
 LOGITS, MODEL, CHECKPOINT = "logits.safetensors", "model.safetensors", "checkpoint"
 OUTCOMES, RELABELED = "outcomes.safetensors", "relabeled"
+RECIPE, METRICS = "recipe.json", "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Result:
             large pool are a file that names the weights its labels are made by.
         seconds: of training, over all attempts; `images` went through the network in them.
         data: facts of a data set in files, see `ns_bench.data.split.Dataset`.
+        records: as `artifacts`, of what training wrote as it went; old runs have none of them.
     """
 
     id: str
@@ -72,6 +75,7 @@ class Result:
     provenance: dict[str, Any]
     schema: int = SCHEMA
     data: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,17 +99,23 @@ def _parse(path: Path, *stat: int) -> Result:
     A plan looks at a run and at its teacher, and a command plans more than once.
     """
     values = json.loads(path.read_bytes())
-    if not isinstance(values, dict) or not isinstance(values.get("id"), str):
+    if not isinstance(values, dict):
         raise Corrupt("result.json is not this run's")
-    _refuse_newer(path, values.get("schema"))
+    if isinstance(schema := values.get("schema"), int) and schema > SCHEMA:
+        _refuse_newer(path, schema)
+    old = not values.keys() & {"sha256", "records"}  # from before results were sealed
     try:
-        # results from before there were sets in files have no facts of one
-        result = Result(**{f.name: values[f.name] for f in fields(Result) if f.name != "data"})
-        result = replace(result, data=values.get("data", {}))
-        for name in {MODEL, LOGITS, *result.artifacts}:
-            _ = result.artifacts[name]["bytes"], result.artifacts[name]["sha256"]
-    except (KeyError, TypeError) as damage:
-        raise Corrupt(f"result.json lacks {damage}") from None
+        result: Result = build(Result, values if old else unsealed_json(values))
+        known = result.artifacts | result.records
+        for entry in (known.get(name, {}) for name in {MODEL, LOGITS, *known}):
+            convert(entry.get("sha256"), str, "sha256"), convert(entry.get("bytes"), int, "bytes")
+        for name in {"top1", "top5", "ece"} & result.test.keys():
+            convert(result.test[name], float, f"test.{name}", interval("[0, 100]"))
+        convert(result.schema, int, "schema", interval(f"[1, {SCHEMA}]"))
+        if old and Recipe.from_dict(result.recipe).id != result.id:
+            raise Corrupt("its recipe is another run's")
+    except (UserError, Corrupt) as damage:
+        raise Corrupt(f"result.json: {damage}") from None
     return result
 
 
@@ -141,7 +151,7 @@ class Run:
         result = self._recorded()
         if result is None:
             return None
-        for name, known in result.artifacts.items():
+        for name, known in (result.artifacts | result.records).items():
             bytes_ = known["bytes"]
             try:
                 size = (self.path / name).stat().st_size
@@ -166,7 +176,7 @@ class Run:
             result = _parse(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
         except FileNotFoundError:
             return None
-        except (ValueError, IsADirectoryError, NotADirectoryError) as error:
+        except (ValueError, RecursionError, IsADirectoryError, NotADirectoryError) as error:
             # no other OSError: a file server that hiccups must not have a finished run redone
             raise Corrupt(f"result.json cannot be read ({error})") from None
         if result.id != self.id:
@@ -183,9 +193,14 @@ class Run:
         if result is None:
             raise Corrupt("it has no result")
         path = self.path / name
-        if hashlib.sha256(path.read_bytes()).hexdigest() != result.artifacts[name]["sha256"]:
+        known = result.artifacts | result.records
+        if hashlib.sha256(path.read_bytes()).hexdigest() != known[name]["sha256"]:
             raise Corrupt(f"the checksum of {name} does not match")
         return path
+
+    def publish(self, result: Result) -> None:
+        """Publish a result, which makes the run done."""
+        publish_json(self.path / "result.json", sealed_json(asdict(result)))
 
     @property
     def unmeasured(self) -> list[str]:
@@ -200,12 +215,13 @@ class Run:
         result = self._recorded()
         try:
             entry = json.loads((self.path / f"measured-{group}.json").read_bytes())
+            entry = unsealed_json(entry) if "sha256" in entry else entry
             if result is None or entry["model"] != result.artifacts[MODEL]["sha256"]:
                 return None
             values = {str(name): float(value) for name, value in entry["values"].items()}
             whole = entry["version"] == GROUPS[group] and all(map(math.isfinite, values.values()))
             return Measured(values, float(entry["seconds"])) if whole and values else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, Corrupt):
             return None
 
     def keep(self, group: str, measured: Measured) -> None:
@@ -214,7 +230,7 @@ class Run:
         assert result is not None
         model = result.artifacts[MODEL]["sha256"]
         entry = {"version": GROUPS[group], "model": model, **asdict(measured)}
-        publish_json(self.path / f"measured-{group}.json", entry)
+        publish_json(self.path / f"measured-{group}.json", sealed_json(entry))
 
     def discard(self) -> None:
         """Take back `done`, so that the run is done again; the old result is kept aside."""
@@ -322,12 +338,8 @@ class Store:
         return hits[0]
 
 
-def to_json(result: Result) -> dict[str, Any]:
-    return asdict(result)
-
-
 def _refuse_newer(path: Path, version: Any) -> None:
-    if not isinstance(version, int) or version > SCHEMA:
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA:
         raise UserError(
             f"{path} has schema {version}: this ns_bench reads up to {SCHEMA}; "
             "upgrade ns_bench or choose another --runs folder"

@@ -128,8 +128,7 @@ def test_runs_in_a_store(benchmark, digits, fast_folder) -> None:
     def measure() -> tuple[list[Meter], list[Meter]]:
         store, plain = Store(fast_folder / "runs"), digits.supervised("small")
         example = store.run(plain.at_seed(1))
-        fake_result(example)
-        text = (example.path / "result.json").read_text()
+        result = fake_result(example)
         recipes: list[Recipe] = []
         files: dict[str, Path] = {}
         whole: list[Meter] = []
@@ -139,7 +138,7 @@ def test_runs_in_a_store(benchmark, digits, fast_folder) -> None:
                 recipe = replace(plain, train=replace(plain.train, lr=1e-6 * (1 + i)))
                 run = store.run(recipe)
                 run.path.mkdir()
-                (run.path / "result.json").write_text(text.replace(example.id, run.id))
+                run.publish(replace(result, id=run.id, recipe=recipe.to_dict()))
                 for name in (MODEL, LOGITS):
                     if i % 10_000 == 0:  # a file may not have more than 65,000 links
                         shutil.copy(example.path / name, run.path / name)

@@ -200,6 +200,23 @@ def test_truncated_logits_are_noticed_redone_and_said(store):
     assert student.read_bytes() == before, "same logits again: its student stays as it is"
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "metrics.jsonl", "result.json"])
+def test_verify_finds_a_byte_that_changed_and_does_the_run_again(store, name):
+    run = sorted((store / "runs").glob("*gen1*"))[0]
+    whole = study("teacher_size", *TINY, "--read-only", "--verify", cwd=store)
+    assert whole.returncode == 0
+    assert "verified: 30 files of 6 runs are whole, 0 runs damaged" in whole.stdout
+    content = bytearray((run / name).read_bytes())
+    content[content.index(b"0")] ^= 1
+    (run / name).write_bytes(content)
+    found = study("teacher_size", *TINY, "--read-only", "--verify", cwd=store)
+    assert found.returncode == 1 and f"{run.name} is damaged: " in found.stdout
+    mended = study("teacher_size", *TINY, "--verify", cwd=store)
+    assert mended.returncode == 0 and "1 runs damaged" in mended.stdout
+    again = study("teacher_size", *TINY, "--read-only", "--verify", cwd=store)
+    assert again.returncode == 0 and "0 runs damaged" in again.stdout
+
+
 def test_force_does_one_run_again(store):
     before = {p: p.read_bytes() for p in (store / "runs").glob("*/result.json")}
     run = next(p.parent.name for p in before if "gen1-of-micro-b4" in p.parent.name)

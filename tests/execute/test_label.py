@@ -20,7 +20,7 @@ import pytest
 import safetensors.torch
 import torch
 from builders import present
-from fakes import contents
+from fakes import contents, edit_result, sha256
 from processes import python, said
 
 from ns_bench.design import cost
@@ -228,7 +228,8 @@ def test_only_what_is_damaged_missing_or_of_other_weights_is_made_again(store):
     teacher, student = store.run(TEACHER), store.run(STUDENT)
     assert here(teacher) == [True] * 12
     whole, before = files(teacher), written(teacher)
-    first, second, third, fourth = (teacher.path / "labels" / name for name in sorted(whole)[:4])
+    paths = [teacher.path / "labels" / name for name in sorted(whole)[:7]]
+    first, second, third, fourth, empty, folder, other = paths
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
     content = bytearray(third.read_bytes())
@@ -238,10 +239,15 @@ def test_only_what_is_damaged_missing_or_of_other_weights_is_made_again(store):
         teacher.result().artifacts[MODEL]["sha256"].encode(), b"0" * 64
     )
     fourth.write_bytes(hashlib.sha256(payload).digest() + payload)
+    empty.write_bytes(hashlib.sha256(b"").digest())
+    folder.unlink()
+    folder.mkdir()
+    other.write_bytes((teacher.path / "labels" / sorted(whole)[7]).read_bytes())
     run_one(student)
+    shutil.rmtree(next(teacher.path.glob(f"labels/{folder.name}.*")))
     assert files(teacher) == whole
     after = written(teacher)
-    again = {path.name for path in (first, second, third, fourth)}
+    again = {path.name for path in paths}
     assert {name for name in whole if after[name] != before[name]} == again
     assert here(teacher) == [False] * 12
 
@@ -268,9 +274,8 @@ def test_a_network_that_is_not_finite_labels_nothing(store):
     broken = {k: v * torch.nan if v.is_floating_point() else v for k, v in weights.items()}
     content = safetensors.torch.save(broken)
     (teacher.path / MODEL).write_bytes(content)
-    values = json.loads((teacher.path / "result.json").read_bytes())
-    values["artifacts"][MODEL]["sha256"] = hashlib.sha256(content).hexdigest()
-    (teacher.path / "result.json").write_text(json.dumps(values))
+    known = teacher.result().artifacts
+    edit_result(teacher, artifacts={**known, MODEL: {**known[MODEL], "sha256": sha256(content)}})
     with pytest.raises(Diverged, match="output on the pool is not finite"):
         run_one(store.run(STUDENT))
     assert not written(teacher)
