@@ -24,15 +24,21 @@ def design(profile: Profile) -> Design:
     papers_small = {"B0 student": 1.0, "B0 student without balancing": -1.0}
     papers_large = {"B3 student": 1.0, "B3 student without balancing": -1.0}
     claims = [
-        *(
-            difference(
-                f"Balancing helps the {rung} student.",
-                arms[rung, True].name,
-                minus=arms[rung, False].name,
-                smallest_effect=effect,
-                paper=paper,
-            )
-            for rung, paper in ((small, papers_small), (large, papers_large))
+        difference(
+            f"Balancing helps the {small} student.",
+            arms[small, True].name,
+            minus=arms[small, False].name,
+            smallest_effect=effect,
+            paper=papers_small,
+        ),
+        difference(
+            f"Balancing makes no difference to the {large} student.",
+            arms[large, True].name,
+            minus=arms[large, False].name,
+            smallest_effect=effect,
+            kind="equivalent",
+            paper=papers_large,
+            seen={"digits": 8, "glyphs": 8},
         ),
         interaction(
             "Balancing helps the small student more than the large one.",

@@ -17,18 +17,21 @@ def design(profile: Profile) -> Design:
         for name, ratio in zip(names[rung], RATIOS, strict=True)
     ]
     claims = [
-        *(
-            trend(
-                f"A larger ratio helps the {rung} student.",
-                names[rung],
-                profile.smallest_effect,
-                paper=paper,
-                note="3:1 against 1:1",
-            )
-            for rung, paper in (
-                (small, {"B4 (83.2) 3:1": 1, "B4 (83.2) 1:1": -1}),
-                (large, {"L2 (87.0) 3:1": 1, "L2 (87.0) 1:1": -1}),
-            )
+        trend(
+            f"A larger ratio makes no difference to the {small} student.",
+            names[small],
+            profile.smallest_effect,
+            kind="equivalent",
+            paper={"B4 (83.2) 3:1": 1, "B4 (83.2) 1:1": -1},
+            note="3:1 against 1:1",
+            seen={"digits": 8},
+        ),
+        trend(
+            f"A larger ratio helps the {large} student.",
+            names[large],
+            profile.smallest_effect,
+            paper={"L2 (87.0) 3:1": 1, "L2 (87.0) 1:1": -1},
+            note="3:1 against 1:1",
         ),
         interaction(
             "A larger ratio helps the larger student more.",

@@ -37,6 +37,15 @@ def design(profile: Profile) -> Design:
             paper={"iteration 3": 1, "iteration 2": -1},
             note="of a larger ratio as well",
         ),
+        difference(
+            "Three rounds beat one.",
+            "round 3",
+            "round 1",
+            effect,
+            paper={"iteration 3": 1, "iteration 1": -1},
+            note="of two larger students, and of a larger ratio in the third",
+            seen={"digits": 8},
+        ),
         interaction(
             "Returns diminish: the first round brings more than the second.",
             minus("round 1", "supervised"),
@@ -48,6 +57,7 @@ def design(profile: Profile) -> Design:
             "round 2",
             wider.name,
             effect,
+            in_paper=False,
             note="the paper's third round changes both at once (Table 7)",
         ),
     ]

@@ -53,7 +53,7 @@ def design(profile: Profile) -> Design:
             "joint",
             minus="labels, then pseudo-labels",
             smallest_effect=effect,
-            note="not in the paper",
+            in_paper=False,
         ),
         difference(
             "Pseudo-labels alone fall below labels alone.",

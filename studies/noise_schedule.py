@@ -22,7 +22,7 @@ def design(profile: Profile) -> Design:
             minus=name,
             smallest_effect=profile.smallest_effect,
             kind="not worse",
-            note="not in the paper",
+            in_paper=False,
         )
         for name in SCHEDULES[1:]
     ]

@@ -5,7 +5,7 @@ from ns_bench.design.profile import Profile
 
 
 def design(profile: Profile) -> Design:
-    """Students from a teacher's own size up the ladder, at the two smaller teachers."""
+    """Students from a teacher's own size up the ladder, at every teacher."""
     small, medium = profile.rungs[:2]
     supervised = {r: Arm(f"{r} supervised", profile.supervised(r)) for r in profile.rungs}
     arms = {
@@ -13,8 +13,8 @@ def design(profile: Profile) -> Design:
             f"{student} of {teacher}",
             profile.student(student, profile.supervised(teacher)),
         )
-        for teacher, first in ((small, 0), (medium, 1))
-        for student in profile.rungs[first:]
+        for i, teacher in enumerate(profile.rungs)
+        for student in profile.rungs[i:]
     }
 
     def students(teacher: str) -> list[str]:
@@ -37,7 +37,16 @@ def design(profile: Profile) -> Design:
             minus(arms[small, profile.rungs[-1]].name, supervised[profile.rungs[-1]].name),
             minus(arms[small, small].name, supervised[small].name),
             profile.smallest_effect,
+            in_paper=False,
             note="the paper compares with the teacher only, which mixes this with size itself",
+        ),
+        Claim(
+            "A noisy student of a teacher of its own size beats labels alone, at every size.",
+            tuple(minus(arms[r, r].name, supervised[r].name) for r in profile.rungs),
+            profile.smallest_effect,
+            paper={"B0 student of B0": 1, "B0 teacher": -1},
+            note="Figure 2: 0.8 to 1.4 from B0 to B7 [v4]",
+            seen={"digits": 8},
         ),
     ]
     baseline = supervised[small]

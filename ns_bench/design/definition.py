@@ -49,7 +49,7 @@ Kind = Literal["greater", "not worse", "equivalent"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the test top-1 of arms, or another metric, made before any run.
+    """A statement about the test top-1 of arms, or another metric, made before the runs it is for.
 
     Attributes:
         text: the finding in one sentence.
@@ -62,6 +62,12 @@ class Claim:
         untestable: why this profile cannot test the claim; "" where it can.
         metric: what is compared, `test_METRIC` of the table of runs; `smallest_effect` is in its
             unit. What `ns_bench.robustness` measures is called GROUP_NAME, e.g. `corruption_top1`.
+        logarithm: compare the metric's logarithm to base 2, for one whose effects are shares of
+            what there is: 1 more is twice as much, .15 more a tenth.
+        paper_metric: metric of reports/paper.csv in which `paper` is.
+        in_paper: whether the paper says so; claims of ours are counted apart.
+        seen: {profile: seeds that had been run when it was stated}, where there were any. Everyone
+            who reads its verdict there is told.
     """
 
     text: str
@@ -73,6 +79,10 @@ class Claim:
     note: str = ""
     untestable: str = ""
     metric: str = "top1"
+    logarithm: bool = False
+    paper_metric: str = "top1"
+    in_paper: bool = True
+    seen: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for field_, expected, holds in (

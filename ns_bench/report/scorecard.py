@@ -19,7 +19,7 @@ from ns_bench.report import figure as figures
 from ns_bench.report import formats, style
 from ns_bench.report.figure import plain, wrap
 from ns_bench.report.numbers import MISSING, effect, signed
-from ns_bench.report.sections.claims import effect_of, paper_effect, seeds_of, unfinished
+from ns_bench.report.sections.claims import effect_of, paper_effect, seeds_of, stated, unfinished
 from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 from ns_bench.verdicts.sources import folder_name
@@ -92,6 +92,8 @@ def frame(analyses: Sequence[Analysis]) -> pd.DataFrame:
                     "paper_versions": " ".join(paper.versions) if paper else "",
                     "paper_verified": paper.verified if paper else "",
                     "paper_note": result.claim.note,
+                    "in_paper": result.claim.in_paper,
+                    "stated": stated(analysis, result.claim) or "before any run",
                 }
             )
     return pd.DataFrame(rows)
@@ -154,7 +156,9 @@ def _columns(profile: str) -> list[b.Column[Finding]]:
         return lambda f: cell(*f.results[profile]) if profile in f.results else MISSING
 
     def word(analysis: Analysis, result: ClaimResult) -> b.Text:
-        return b.Span(analysis.word(result), bold=True, page=_report_of(analysis))
+        said = b.Span(analysis.word(result), bold=True, page=_report_of(analysis))
+        later = stated(analysis, result.claim)
+        return [said, f", {later}"] if later else said
 
     return [
         (f"{profile}: verdict", of(word)),
@@ -190,13 +194,19 @@ def _forest(finding: Finding, profiles: Sequence[str]) -> b.Forest:
 
 
 def _counts(analyses: Sequence[Analysis], profile: str) -> str:
-    words = Counter(
-        analysis.word(result)
-        for analysis in analyses
-        for result in analysis.claims
-        if analysis.profile.name == profile
-    )
-    return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "no claims"
+    """Return how many claims got which word; claims of ours are counted apart."""
+
+    def count(in_paper: bool) -> str:
+        words = Counter(
+            analysis.word(result)
+            for analysis in analyses
+            for result in analysis.claims
+            if analysis.profile.name == profile and result.claim.in_paper is in_paper
+        )
+        return ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+
+    ours = count(in_paper=False)
+    return (count(in_paper=True) or "no claims") + (f"; not in the paper: {ours}" if ours else "")
 
 
 def _notes(analyses: Sequence[Analysis]) -> list[b.Block]:

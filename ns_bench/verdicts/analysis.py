@@ -246,9 +246,11 @@ def _arms(design: Design, runs: pd.DataFrame, top1: pd.DataFrame) -> list[ArmSum
 def by_seed(claim: Claim, values: pd.DataFrame) -> list[pd.Series]:
     """Return the value of each contrast at each seed at which every arm of the claim is done.
 
-    `values` are those of the claim's metric, by seed and arm.
+    `values` are those of the claim's metric, by seed and arm; a logarithm is of .01 or more.
     """
     done = values[claim.arms].dropna()
+    if claim.logarithm:
+        done = done.clip(lower=0.01).apply(np.log2)
     return [
         pd.Series(done[list(weights)].to_numpy() @ np.array(list(weights.values())), done.index)
         for weights in claim.contrasts
@@ -341,8 +343,9 @@ def _interim(claim: Claim, values: pd.Series) -> Contrast:
 
 def _paper(study: Study, claim: Claim) -> paper.Effect | None:
     """Return the paper's effect; a study that the paper's table does not know has none."""
-    known = claim.paper and paper.rows(study.name)
-    return paper.effect(study.name, claim.paper) if known else None
+    if not claim.paper or not paper.rows(study.name):
+        return None
+    return paper.effect(study.name, claim.paper, claim.paper_metric, logarithm=claim.logarithm)
 
 
 def _verdict(

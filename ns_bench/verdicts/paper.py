@@ -4,6 +4,7 @@ A row with `verified=False` was not read in a source; whoever shows it says so.
 """
 
 import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def rows(study: str | None = None) -> list[PaperRow]:
 
 @dataclass(frozen=True)
 class Effect:
-    """A contrast of the paper's top-1, in points, and the versions of the paper it is from."""
+    """A contrast of the paper's numbers and the versions of the paper it is from."""
 
     value: float
     versions: tuple[str, ...]
@@ -53,17 +54,20 @@ class Effect:
         return f"{self.value:+.2f} [{', '.join(self.versions)}{doubt}]"
 
 
-def effect(study: str, weights: Mapping[str, float]) -> Effect:
-    """Return the weighted sum of the paper's top-1 of some arms of `study`.
+def effect(
+    study: str, weights: Mapping[str, float], metric: str = "top1", *, logarithm: bool = False
+) -> Effect:
+    """Return the weighted sum of the paper's top-1, or another metric, of some arms of `study`.
 
-    Of several versions of an arm v4 counts, else v2, else the first in the table.
+    With `logarithm` it is of the logarithms to base 2. Of several versions of an arm v4 counts,
+    else v2, else the first in the table.
 
     Raises:
-        UserError: an arm has no top-1 in the table.
+        UserError: an arm has no such metric in the table.
     """
     versions: dict[str, list[PaperRow]] = {}
     for row in rows(study):
-        if row.metric == "top1" and row.value is not None:
+        if row.metric == metric and row.value is not None:
             versions.setdefault(row.arm, []).append(row)
     chosen = {}
     for arm in weights:
@@ -72,7 +76,10 @@ def effect(study: str, weights: Mapping[str, float]) -> Effect:
         chosen[arm] = min(
             versions[arm], key=lambda row: _PREFERRED.get(row.version, len(_PREFERRED))
         )
-    value = sum(weight * float(chosen[arm].value or 0) for arm, weight in weights.items())
+    numbers = {arm: float(row.value or 0) for arm, row in chosen.items()}
+    if logarithm:
+        numbers = {arm: math.log2(number) for arm, number in numbers.items()}
+    value = sum(weight * numbers[arm] for arm, weight in weights.items())
     return Effect(
         value=round(value, 6) + 0.0,  # 78.8 - 78.1 is .7, and nothing is -0
         versions=tuple(sorted({row.version for row in chosen.values()}, reverse=True)),

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from ns_bench.design.definition import Claim
 from ns_bench.report import blocks as b
 from ns_bench.report.numbers import MISSING, effect, p_value, share
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
@@ -89,7 +90,15 @@ def seeds_of(analysis: Analysis, result: ClaimResult) -> str:
 
 def paper_effect(result: ClaimResult) -> str:
     """Return the paper's effect and what has to be known of it, or a dash."""
-    return "; ".join(filter(None, [str(result.paper or ""), result.claim.note])) or MISSING
+    claim = result.claim
+    ours = "" if claim.in_paper else "not in the paper"
+    return "; ".join(filter(None, [str(result.paper or ""), ours, claim.note])) or MISSING
+
+
+def stated(analysis: Analysis, claim: Claim) -> str:
+    """Return which results had been seen when a claim was stated; "" where there were none."""
+    seen = 0 if claim.untestable else claim.seen.get(analysis.profile.name, 0)
+    return f"stated after seeds 0 to {seen - 1} had been run" if seen else ""
 
 
 def _notes(analysis: Analysis) -> list[b.Block]:
@@ -116,6 +125,14 @@ def _notes(analysis: Analysis) -> list[b.Block]:
     if mixed := computations(analysis.runs):
         several = b.Span("Not one computation:", bold=True)
         notes.append([several, f" {'; '.join(mixed)}. Differences may be due to that."])
+    if later := [r.claim.text for r in analysis.claims if stated(analysis, r.claim)]:
+        notes.append(
+            [
+                b.Span("Not all claims were stated before these runs.", bold=True),
+                " The claims of a study share one error rate, which that of claims put together "
+                f"with results at hand is not: {' '.join(later)}",
+            ]
+        )
     if analysis.changed:
         changed = ", ".join(f"{field}={value}" for field, value in analysis.changed.items())
         notes.append(["Fields set by hand: ", b.Span(changed, code=True), "."])
@@ -136,7 +153,8 @@ def _boxes(analysis: Analysis) -> list[b.Block]:
         b.VerdictBox(
             result.verdict.word,
             result.claim.text,
-            f"{result.verdict.reason}.{_outlook(analysis, result)}",
+            f"{'; '.join(filter(None, [result.verdict.reason, stated(analysis, result.claim)]))}."
+            f"{_outlook(analysis, result)}",
         )
         for result in analysis.claims
     ]
