@@ -183,6 +183,7 @@ class Study:
         source: where the paper reports the finding.
         seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
             profile's own number.
+        looked_at: {profile: seeds that had been looked at before `seeds` said how many there are}.
         metrics: groups of `ns_bench.robustness` that are measured of every arm.
         schedule: when it is looked at if it runs until it is decided; by default the profile's.
     """
@@ -193,6 +194,7 @@ class Study:
     design: Callable[[Profile], Design]
     source: str
     seeds: Mapping[str, int] = field(default_factory=dict)
+    looked_at: Mapping[str, int] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     schedule: Schedule | None = None
 

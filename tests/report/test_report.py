@@ -110,6 +110,39 @@ def test_a_null_effect_is_not_reproduced(tmp_path):
     assert "at 8 seeds, a number that was fixed" in page
 
 
+def test_what_was_seen_before_a_claim_or_a_number_of_seeds_was_stated_is_said(tmp_path):
+    def claims(names):
+        later = {"seen": {"digits": 3}, "in_paper": False}
+        return [
+            difference("Stated before.", names[1], names[0], 1.0),
+            difference("Stated later.", names[1], names[0], 1.0, **later),
+        ]
+
+    study = study_of(2, claims)
+    store = filled(tmp_path / "runs", study, lambda arm, seed: 80 + 2 * arm + SPREAD[seed] * arm)
+    page = markdown(analysis_of(store, study=study))
+    assert "with results at hand is not: Stated later.\n" in page
+    assert page.count("; stated after seeds 0 to 2 had been run.") == 1
+    assert re.search(r"\| Stated later\. .*\| not in the paper \|\n", page)
+    assert "Seeds were added" not in page
+    extended = replace(study, looked_at={"digits": 4})
+    assert "**Seeds were added after a look at 4 of them**" in markdown(
+        analysis_of(store, study=extended)
+    )
+
+
+def test_arms_that_are_one_computation_are_pointed_out(tmp_path):
+    study = study_of(3)
+    store = filled(tmp_path / "runs", study, lambda arm, seed: 80 + seed + max(arm, 2))
+    analysis = analysis_of(store, study=study)
+    losses = analysis.runs.assign(test_loss=analysis.runs["test_top1"] / 100)
+    assert "One computation under 2 names: arm 0, arm 1." in markdown(
+        replace(analysis, runs=losses)
+    )
+    other = losses.assign(test_loss=range(len(losses)))  # the same accuracy may be chance
+    assert "One computation" not in markdown(replace(analysis, runs=other))
+
+
 def test_a_missing_run_shows_and_withholds_the_verdict(store):
     design = STUDY.design(load_profile("digits"))
     lost = store.run(design.recipes([3])[("large teacher", 3)])
@@ -227,16 +260,6 @@ def test_contrasts_have_names():
 
 
 # --- the paper -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("profile", ["digits"])
-@pytest.mark.parametrize("name", definition.study_names())
-def test_the_papers_effect_of_every_claim_can_be_had(name, profile):
-    study = definition.load_study(name)
-    for claim in study.design(load_profile(profile)).claims:
-        if claim.paper:
-            effect = paper.effect(name, claim.paper)
-            assert abs(effect.value) < 20 and effect.versions
 
 
 def test_the_papers_effect_takes_v4_before_v2_and_says_what_was_not_read():

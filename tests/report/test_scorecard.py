@@ -134,6 +134,25 @@ def test_no_text_of_the_figure_covers_another_or_leaves_it():
     )
 
 
+def test_claims_of_ours_are_counted_apart_and_later_ones_marked(tmp_path):
+    for name in ("noise", "balancing"):
+        put(tmp_path / "published", name, table(name))
+    out = tmp_path / "out"
+    assert main(["all", "--from", str(tmp_path / "published"), "--out", str(out)]) == 0
+    found = rows(out).loc[:, ["in_paper", "stated"]]
+    ours = found[~found["in_paper"]]
+    assert list(ours.index.get_level_values("claim")) == [
+        "Augmentation carries the most: leaving it out costs more than either other noise.",
+        "Noise on labeled images helps, too.",
+    ]
+    page = (out / "scorecard.md").read_text()
+    assert re.search(r"^- digits: \d+ .*; not in the paper: [12] ", page, re.MULTILINE)
+    (later,) = [line for line in page.splitlines() if "no difference to the large" in line]
+    assert ", stated after seeds 0 to 7 had been run" in later
+    assert page.count("stated after seeds 0 to 7") == 1
+    assert page.count("stated after seeds 0 to 22") == 1
+
+
 def test_profiles_stand_side_by_side(one, tmp_path):
     put(one, "teacher_size", table("teacher_size", "smoke", 2), "smoke")
     out = tmp_path / "out"

@@ -16,7 +16,25 @@ def blocks(analysis: Analysis) -> list[b.Block]:
             "Differences to the baseline are paired by seed. Their Holm p is corrected over the "
             "arms of this table; the claims are judged in the table above."
         ),
+        *(
+            b.Paragraph(
+                f"One computation under {len(names)} names: {', '.join(names)}. Their runs "
+                "are equal in every seed, so they are one piece of evidence."
+            )
+            for names in _equal(analysis)
+        ),
     ]
+
+
+def _equal(analysis: Analysis) -> list[list[str]]:
+    """Return arms whose finished runs have the same accuracy and loss, to the last bit."""
+    if "test_loss" not in analysis.runs:
+        return []
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, rows in analysis.by_arm(analysis.runs.dropna(subset=["test_top1"])).items():
+        values = rows.sort_values("seed")[["seed", "test_top1", "test_loss"]]
+        groups.setdefault(tuple(values.to_numpy().ravel()), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def table(analysis: Analysis) -> b.Table:

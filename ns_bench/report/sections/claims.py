@@ -125,6 +125,14 @@ def _notes(analysis: Analysis) -> list[b.Block]:
     if mixed := computations(analysis.runs):
         several = b.Span("Not one computation:", bold=True)
         notes.append([several, f" {'; '.join(mixed)}. Differences may be due to that."])
+    looked_at = analysis.study.looked_at.get(analysis.profile.name, 0)
+    if looked_at and len(analysis.schedule.looks) == 1:
+        notes.append(
+            [
+                b.Span(f"Seeds were added after a look at {looked_at} of them", bold=True),
+                ", which are in these results, too: words are false more often than they say.",
+            ]
+        )
     if later := [r.claim.text for r in analysis.claims if stated(analysis, r.claim)]:
         notes.append(
             [
