@@ -59,6 +59,7 @@ USES: dict[str, Callable[["Recipe"], bool]] = {
     "with pseudo-labels": lambda run: run.teacher is not None and run.batch[1] > 0,
     "with a teacher of labeled rows": lambda run: run.teacher is not None and run.batch[0] > 0,
     "with a teacher of both kinds": lambda run: run.teacher is not None and all(run.batch),
+    "at another temperature": lambda run: run.pseudo.temperature != 1,
     "with distillation": lambda run: run.distillation.weight > 0,
     "of glyphs": lambda run: "glyphs" in (run.data.name, run.data.source),
     "in files": lambda run: run.data.name not in NO_FILES,
@@ -177,11 +178,13 @@ class Noise:
 class PseudoLabels:
     """How a teacher's stored logits become targets (paper, section 3.2 and Algorithm 1).
 
-    Rows are used whose top probability is above `threshold` and not above `ceiling`; of these, at
-    random, no more than `limit` (a smaller choice is part of a larger one); then classes are
-    balanced to the size of the pool, or of the limit, over the number of classes. A noised teacher
-    labels with the noise that it was trained with (Table 6, last row). Views are of the clean image
-    and of weakly augmented copies (data distillation, Radosavovic et al. 2018, arXiv 1712.04440).
+    Rows are used whose `confidence`, the top probability, is above `threshold` and not above
+    `ceiling`: the teacher's, as in the official code, or that of the labels after the temperature.
+    Of these, at random, no more than `limit` (a smaller choice is part of a larger one); then
+    classes are balanced, the surest first, to the size of the pool, or of the limit, over the
+    number of classes. A noised teacher labels with the noise that it was trained with (Table 6,
+    last row). Views are of the clean image and of weakly augmented copies (data distillation,
+    Radosavovic et al. 2018, arXiv 1712.04440).
     """
 
     kind: Literal["soft", "hard"] = default("soft", "probabilities, or the most likely class")
@@ -193,6 +196,12 @@ class PseudoLabels:
     per_class: int = default(0, "that number; 0 is an equal share", "[0, 1e12]")
     noised_teacher: bool = default(False, "whether the teacher has noise when it labels")
     views: int = default(1, "predictions that a label is the mean of", "[1, 1000]")
+    confidence: Literal["teacher", "labels"] = default(
+        "teacher",
+        "at a temperature of 1, or at that of the labels",
+        before="labels",
+        used="at another temperature",
+    )
 
 
 @dataclass(frozen=True)
@@ -255,7 +264,7 @@ class Train:
     optimizer: Literal["sgd", "rmsprop"] = default("rmsprop", "that makes the steps")
     lr: float = default(0.01, "learning rate after the warm-up", "(0, 1000]")
     momentum: float = default(0.9, "of the optimizer", "[0, 1)")
-    weight_decay: float = default(1e-5, "of weights, not of biases and norms", "[0, 10]")
+    weight_decay: float = default(1e-5, "of weights, not of norms", "[0, 10]")
     label_smoothing: float = default(0.1, "share of a label that is spread evenly", "[0, 0.99]")
     warmup_epochs: float = default(5.0, "epochs in which the rate rises from 0", "[0, 1e9]")
     schedule: Literal["cosine", "staircase"] = default("staircase", "to 0, or down by steps")
@@ -264,6 +273,7 @@ class Train:
     ema: float = default(0.9999, "decay of the averaged weights, which are what is used", "[0, 1)")
     resolution: int = default(0, "side of resized images; 0: as the data has them", "[0, 1024]")
     frozen: int = default(0, "stages, from the input on, that stay as they are", "[0, 1000]")
+    decay_biases: bool = default(False, "whether biases decay, too, as in the official code")
 
     def __post_init__(self) -> None:
         if isinstance(self.epochs, float) and self.epochs.is_integer():
@@ -376,12 +386,16 @@ class Recipe:
         Raises:
             UserError: unknown field (names the nearest), or a value of the wrong type or range.
         """
-        start = cls()
-        return dataclasses.replace(start, **replaced(start, read_fields(fields)), teacher=teacher)
+        start, values = cls(), {**_NEW_DEFAULTS, **read_fields(fields)}
+        return dataclasses.replace(start, **replaced(start, values), teacher=teacher)
 
     def set(self, fields: Mapping[str, Any]) -> Self:
-        """Return a copy with dotted fields replaced; see `of`. The teacher keeps its own values."""
-        return dataclasses.replace(self, **replaced(self, read_fields(fields)))
+        """Return a copy with dotted fields replaced; see `of`. The teacher keeps its own values.
+
+        A field that this run does not use and the copy does is at its default, as in `of`.
+        """
+        idle = {n: _NEW_DEFAULTS[n] for n in idle_fields(self) if n in _NEW_DEFAULTS}
+        return dataclasses.replace(self, **replaced(self, {**idle, **read_fields(fields)}))
 
     def at_seed(self, seed: int) -> "Recipe":
         """Return the same recipe at another seed, its teachers' too."""
@@ -439,6 +453,8 @@ _FIELDS = {name: field for name, field in declared(Recipe).items() if name != "s
 HISTORICAL_DEFAULTS: dict[str, Any] = {name: field.before for name, field in _FIELDS.items()}
 """What each field meant before it existed. A dataclass default may change, this may not: no id
 moves by a changed default (say `before=`) or by a new field at its old meaning."""
+
+_NEW_DEFAULTS = {name: f.default for name, f in _FIELDS.items() if f.default != f.before}
 
 _GETTERS = {name: operator.attrgetter(name) for name in declared(Recipe)}
 

@@ -89,6 +89,8 @@ HISTORY: dict[str, Any] = {
     "train.criterion": "cross-entropy",
     "noise.labeled.custom": "",
     "noise.unlabeled.custom": "",
+    "pseudo.confidence": "labels",
+    "train.decay_biases": False,
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: stores have
 ids that leave these values out."""
@@ -149,6 +151,7 @@ OTHER: dict[str, Any] = {
     "distillation.weight": 0.5,
     "train.resolution": 16,
     "train.frozen": 2,
+    "train.decay_biases": True,
 }
 """Another valid value of every field. A new field needs one, or the tests below fail."""
 

@@ -12,7 +12,11 @@ from ns_bench.recipe import Train
 
 
 def learning_rate(spec: Train, epoch: float) -> float:
-    """Return the rate at `epoch` (a fraction, over labeled rows): linear warm-up, then decay."""
+    """Return the rate at `epoch` (a fraction, over labeled rows): linear warm-up, then decay.
+
+    Training asks for the epoch that a step ends, the official code for the one that it begins: its
+    schedule is one step behind, and its first step has a rate of 0.
+    """
     if epoch < spec.warmup_epochs:
         return spec.lr * epoch / spec.warmup_epochs
     if spec.schedule == "staircase":
@@ -21,10 +25,21 @@ def learning_rate(spec: Train, epoch: float) -> float:
     return spec.lr * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(progress, 1))).item())
 
 
-def weight_groups(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the trainable weights that decay, and the rest: biases and norms (official code)."""
-    weights = [p for p in net.parameters() if p.requires_grad]
-    return [p for p in weights if p.ndim > 1], [p for p in weights if p.ndim <= 1]
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def weight_groups(
+    net: nn.Module, biases: bool = False
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the trainable weights that decay, and the rest: norms and, unless `biases` decay as in
+    the official code, biases."""
+    norms = {id(p) for m in net.modules() if isinstance(m, NORMS) for p in m.parameters(False)}
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for p in net.parameters():
+        if p.requires_grad:
+            spared = p.ndim <= 1 and (not biases or id(p) in norms)
+            groups[spared].append(p)
+    return groups
 
 
 def make_optimizer(groups: Sequence[Sequence[nn.Parameter]], spec: Train) -> torch.optim.Optimizer:
@@ -56,7 +71,8 @@ class State:
     def __init__(self, net: nn.Module, spec: Train) -> None:
         self.spec = spec
         self.net, self.average = net, copy.deepcopy(net).eval()
-        self._weights, self._averages = EndToEnd(self.net), EndToEnd(self.average)
+        self._weights = EndToEnd(self.net, spec.decay_biases)
+        self._averages = EndToEnd(self.average, spec.decay_biases)
         self._optimizer = make_optimizer([[tensor] for tensor in self._weights.weights], spec)
 
     def update(self, rate: float, step: int) -> None:
@@ -97,8 +113,8 @@ class EndToEnd:
         tensors: these, and the network's batch statistics: what is averaged.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self._groups = weight_groups(net)
+    def __init__(self, net: nn.Module, decay_biases: bool = False) -> None:
+        self._groups = weight_groups(net, decay_biases)
         self.weights = [nn.Parameter(_end_to_end(group)) for group in self._groups]
         for group, laid in zip(self._groups, self.weights, strict=True):
             parts = laid.detach().split([weight.numel() for weight in group])

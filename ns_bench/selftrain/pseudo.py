@@ -27,7 +27,8 @@ def pseudo_label(
     if isinstance(logits, Sparse):
         return pseudo_label_sparse(logits, spec, label_smoothing, generator)
     probabilities = torch.softmax(logits.float() / spec.temperature, dim=1)
-    confidence, label = probabilities.max(1)
+    plain = spec.confidence == "teacher" and spec.temperature != 1
+    confidence, label = (torch.softmax(logits.float(), dim=1) if plain else probabilities).max(1)
     rows = torch.nonzero((confidence > spec.threshold) & (confidence <= spec.ceiling)).flatten()
     if not len(rows):
         upper = f" and pseudo.ceiling={spec.ceiling:g}" if spec.ceiling < 1 else ""

@@ -67,11 +67,13 @@ def test_a_warm_up_of_nothing_or_of_everything(warmup: int) -> None:
         assert rates[0] == pytest.approx(0.1 / warmup) if warmup else rates[0] > 0.99
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
-def test_weight_decay_spares_norms_and_biases(optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "biases"), [("rmsprop", False), ("sgd", False), ("rmsprop", True)]
+)
+def test_weight_decay_spares_norms_and_biases(optimizer: str, biases: bool) -> None:
     net = build("micro-b1", 1, 10, 0, 0)
     spec = Train(optimizer=optimizer, weight_decay=0.5, lr=0.1)  # type: ignore[arg-type]
-    updater = make_optimizer(weight_groups(net), spec)
+    updater = make_optimizer(weight_groups(net, biases), spec)
     with torch.no_grad():  # a norm's weight of 1 and bias of 0 would hide what decays
         for p in net.parameters():
             p.copy_(torch.randn(p.shape, generator=seeded()))
@@ -82,7 +84,7 @@ def test_weight_decay_spares_norms_and_biases(optimizer: str) -> None:
     moved = 0
     for (name, module), old in zip(net.named_modules(), before.modules(), strict=True):
         for kind, p in module.named_parameters(recurse=False):
-            spared = kind == "bias" or isinstance(module, nn.BatchNorm2d)
+            spared = (kind == "bias" and not biases) or isinstance(module, nn.BatchNorm2d)
             same = torch.equal(p, getattr(old, kind))
             assert same == spared, f"{name}.{kind}"
             moved += not same

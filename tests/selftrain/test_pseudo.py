@@ -1,6 +1,8 @@
 """Pseudo-labels: filter, balance and targets, against worked examples and for any input."""
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ns_bench.errors import UserError
-from ns_bench.recipe import PseudoLabels
+from ns_bench.recipe import PseudoLabels, Recipe
 from ns_bench.selftrain.pseudo import PseudoLabeled, balance, pseudo_label, quality, smooth_one_hot
+from ns_bench.selftrain.targets import sparse
 
 torch.set_num_threads(1)
 
@@ -56,12 +59,28 @@ def test_the_temperature_divides_the_logits() -> None:
     torch.testing.assert_close(labeled.targets, (logits / 2).softmax(1))
 
 
-def test_the_threshold_looks_at_probabilities_after_the_temperature() -> None:
-    logits = torch.tensor([[4.0, 0.0], [0.0, 1.0]])  # at T = 1: .982, .731; at T = 4: .731, .562
-    spec = PseudoLabels(threshold=0.6, balance=False)
-    assert pseudo_label(logits, spec, 0.0, seeded()).rows.tolist() == [0, 1]
+@pytest.mark.parametrize("pool", [lambda logits: logits, lambda logits: sparse(logits, 2)])
+def test_the_threshold_looks_at_the_teacher_and_not_at_sharpened_labels(pool: Any) -> None:
+    logits = pool(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))  # at T = 1: .982, .731; T = 4: .731, .562
     warm = PseudoLabels(threshold=0.6, temperature=4.0, balance=False)
-    assert pseudo_label(logits, warm, 0.0, seeded()).rows.tolist() == [0]
+    assert pseudo_label(logits, warm, 0.0, seeded()).rows.tolist() == [0, 1]
+    before = replace(warm, confidence="labels")
+    assert pseudo_label(logits, before, 0.0, seeded()).rows.tolist() == [0]
+    plain = replace(before, temperature=1.0)
+    assert pseudo_label(logits, plain, 0.0, seeded()).rows.tolist() == [0, 1]
+
+
+def test_at_a_temperature_of_1_there_is_one_confidence_and_one_id() -> None:
+    student = Recipe(teacher=Recipe())
+    assert (
+        student.pseudo.confidence
+        == "labels"
+        == student.set({"pseudo.confidence": "teacher"}).pseudo.confidence
+    )
+    warm = student.set({"pseudo.temperature": 2.0})  # as a search sets it, and as --set does
+    assert warm.pseudo.confidence == "teacher"
+    assert warm == Recipe.of({"pseudo.temperature": 2.0}, Recipe())
+    assert warm.id != warm.set({"pseudo.confidence": "labels"}).id
 
 
 def test_the_threshold_must_be_exceeded() -> None:
@@ -149,6 +168,7 @@ def pools(draw: st.DrawFn) -> tuple[Tensor, PseudoLabels, int]:
         kind=draw(st.sampled_from(["soft", "hard"])),
         threshold=draw(st.sampled_from([0.0, 0.3, 0.6])),
         temperature=draw(st.sampled_from([0.5, 1.0, 2.0])),
+        confidence=draw(st.sampled_from(["teacher", "labels"])),
         per_class=draw(st.integers(0, 40)),
     )
     return logits, spec, seed
@@ -158,7 +178,7 @@ def pools(draw: st.DrawFn) -> tuple[Tensor, PseudoLabels, int]:
 @given(pools())
 def test_balancing_any_pool(pool: tuple[Tensor, PseudoLabels, int]) -> None:
     logits, spec, seed = pool
-    probabilities = (logits / spec.temperature).softmax(1)
+    probabilities = (logits / (spec.temperature if spec.confidence == "labels" else 1)).softmax(1)
     confidence, label = probabilities.max(1)
     sure = [i for i in range(len(logits)) if confidence[i] > spec.threshold]
     if not sure:
@@ -191,7 +211,7 @@ def test_without_balancing_each_sure_row_is_there_once(
     pool: tuple[Tensor, PseudoLabels, int],
 ) -> None:
     logits, spec, seed = pool
-    confidence = (logits / spec.temperature).softmax(1).max(1).values
+    confidence = logits.softmax(1).max(1).values
     sure = torch.nonzero(confidence > spec.threshold).flatten()
     plain = PseudoLabels(spec.kind, spec.temperature, spec.threshold, balance=False, per_class=3)
     if len(sure):

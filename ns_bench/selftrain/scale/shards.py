@@ -34,9 +34,11 @@ def pseudo_label_sparse(
         UserError: as `select`.
     """
 
+    temperature = 1.0 if spec.confidence == "teacher" else spec.temperature
+
     def shards() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for at in range(0, len(labels), CHUNK):
-            sure, label = confidence(labels[at : at + CHUNK], spec.temperature)
+            sure, label = confidence(labels[at : at + CHUNK], temperature)
             yield sure.numpy(), label.numpy()
 
     copies = torch.from_numpy(select(shards, len(labels), labels.of, spec, generator))
