@@ -1,6 +1,7 @@
 """What the study command does: plan, compare with what is on disk, do only what is missing, show
 the table, write the report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -196,10 +197,23 @@ def _show(request: Request, plan: Plan) -> None:
     for study in request.studies:
         if study.standing is not None:
             print(_most(request, study, study.standing))
+        elif profile.verdict and not request.options.pilot:
+            _warn_of_too_few_seeds(study)
     if cluster is not None:
         from ns_bench.cli import slurm
 
         slurm.show_scripts(request.store, plan, profile, cluster)
+
+
+def _warn_of_too_few_seeds(study: StudyAtScale, alpha: float = 0.05) -> None:
+    """Say so if no result of so few seeds could decide a claim."""
+    claims = sum(not claim.untestable for claim in study.design.claims)
+    needed = 1 + math.ceil(math.log2(max(claims, 1) / alpha))
+    if study.seeds < needed:
+        print(
+            f"no verdict: {study.study.name} has {claims} claims and {study.seeds} seeds, of which "
+            f"no p is below {2.0 ** (1 - study.seeds):.2g}; the first one takes {needed} seeds"
+        )
 
 
 def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from ns_bench.runs.outcomes import read
+from ns_bench.study import main
 
 ROOT = Path(__file__).resolve().parents[2]
 # So few epochs that no teacher is sure of anything: the threshold lets every row pass.
@@ -150,6 +151,19 @@ def test_dry_run_names_runs_teachers_and_cost(store):
     assert "6 done, 6 missing" in shown.stdout
     assert "gen1-of-micro-b4-s1" in shown.stdout and "<- digits-micro-b4-sup-s1" in shown.stdout
     assert "to do: 6 runs" in shown.stdout
+    assert "no verdict" not in shown.stdout  # of a trial run, which has none anyway
+
+
+@pytest.mark.parametrize(("seeds", "warned"), [(3, True), (7, True), (8, False)])
+def test_dry_run_says_that_so_few_seeds_decide_nothing(seeds, warned, tmp_path, capsys):
+    words = ["teacher_size", "--profile", "imagenet", "--dry-run", "--runs", str(tmp_path / "r")]
+    assert main([*words, "--seeds", str(seeds)]) == 0
+    least = {3: "0.25", 7: "0.016", 8: ""}[seeds]
+    line = (
+        f"no verdict: teacher_size has 4 claims and {seeds} seeds, of which no p is below {least}; "
+        "the first one takes 8 seeds\n"
+    )
+    assert (line in capsys.readouterr().out) == warned
 
 
 @pytest.mark.parametrize(

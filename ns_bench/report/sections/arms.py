@@ -5,6 +5,7 @@ from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, interval, mean_of, p_value, points, share, signed
 from ns_bench.verdicts import paper
 from ns_bench.verdicts.analysis import Analysis, ArmSummary
+from ns_bench.verdicts.references import references
 
 
 def blocks(analysis: Analysis) -> list[b.Block]:
@@ -111,4 +112,33 @@ def published(analysis: Analysis) -> list[b.Block]:
                 ("note", lambda row: row.note or MISSING),
             ),
         ]
-    return sections
+    return sections + _others(analysis)
+
+
+def _others(analysis: Analysis) -> list[b.Block]:
+    """Return what others published of the profile's data set."""
+    rows = references(analysis.profile.base("data.name"))
+    if not rows:
+        return []
+    title = "Published by others"
+    return [
+        b.Heading(title),
+        b.tabulate(
+            title,
+            rows,
+            ("method", lambda row: row.method),
+            ("labels", lambda row: f"{row.labels:,}"),
+            (
+                "accuracy (%)",
+                lambda row: points(row.accuracy) + (f" ± {row.spread:g}" if row.spread else ""),
+            ),
+            ("network", lambda row: row.network or MISSING),
+            ("what differs", lambda row: row.differs),
+            ("source", lambda row: row.source),
+        ),
+        b.Paragraph(
+            "Another network and another split in every row: landmarks on the same data set, not "
+            f"what an arm here should equal. Here it is {analysis.profile.base('data.labeled'):,} "
+            "labels, and the test rows are read once."
+        ),
+    ]
