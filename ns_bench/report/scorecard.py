@@ -16,7 +16,7 @@ from ns_bench.design.definition import Claim
 from ns_bench.files import publish
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
-from ns_bench.report import formats, style
+from ns_bench.report import formats, headlines, style
 from ns_bench.report.figure import plain, wrap
 from ns_bench.report.numbers import MISSING, effect, signed
 from ns_bench.report.sections.claims import effect_of, paper_effect, seeds_of, stated, unfinished
@@ -105,6 +105,7 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
     titles = {analysis.profile.name: analysis.profile.title for analysis in analyses}
     blocks: list[b.Block] = [
         *_notes(analyses),
+        *headlines.blocks(analyses),
         b.Items([f"{profile}: {_counts(analyses, profile)}" for profile in profiles]),
         b.Picture(
             "scorecard",

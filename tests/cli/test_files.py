@@ -10,7 +10,8 @@ from ns_bench import files
 
 
 @pytest.mark.parametrize(
-    ("room", "inside"), [("studies", "teacher_size.py"), ("reports", "paper.csv")]
+    ("room", "inside"),
+    [("studies", "teacher_size.py"), ("reports", "paper.csv"), ("reports", "references.csv")],
 )
 def test_rooms_are_found(room, inside):
     assert (files.folder(room) / inside).is_file()
