@@ -211,8 +211,8 @@ def _warn_of_too_few_seeds(study: StudyAtScale, alpha: float = 0.05) -> None:
     needed = 1 + math.ceil(math.log2(max(claims, 1) / alpha))
     if study.seeds < needed:
         print(
-            f"no verdict: {study.study.name} has {claims} claims and {study.seeds} seeds, of which "
-            f"no p is below {2.0 ** (1 - study.seeds):.2g}; the first one takes {needed} seeds"
+            f"no verdict: with --seeds {study.seeds} no p is below {2.0 ** (1 - study.seeds):.2g}; "
+            f"of the {claims} claims of {study.study.name} the first takes {needed} seeds"
         )
 
 

@@ -234,7 +234,9 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
     top1 = all(result.claim.metric == "top1" for result in analysis.claims)
     label = f"effect on {'test top-1' if top1 else 'what it is about'}; shaded: too small to matter"
     if any(result.paper is not None for result in analysis.claims):
-        label += "\nopen: the paper's, in points of ImageNet top-1"
+        label += "\nopen: the paper's, " + (
+            "in points of ImageNet top-1" if top1 else "on ImageNet"
+        )
     axes.set_xlabel(label)
     axes.spines["left"].set_visible(False)
 

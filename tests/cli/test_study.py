@@ -160,8 +160,8 @@ def test_dry_run_says_that_so_few_seeds_decide_nothing(seeds, warned, tmp_path, 
     assert main([*words, "--seeds", str(seeds)]) == 0
     least = {3: "0.25", 7: "0.016", 8: ""}[seeds]
     line = (
-        f"no verdict: teacher_size has 4 claims and {seeds} seeds, of which no p is below {least}; "
-        "the first one takes 8 seeds\n"
+        f"no verdict: with --seeds {seeds} no p is below {least}; of the 4 claims of teacher_size "
+        "the first takes 8 seeds\n"
     )
     assert (line in capsys.readouterr().out) == warned
 

@@ -62,6 +62,14 @@ def test_the_scorecard_is_what_the_tables_say():
     assert "<h1>Scorecard</h1>" in html.render(page, {})
 
 
+def test_the_readme_shows_the_ten_findings_as_they_are_published():
+    page = (PUBLISHED / "scorecard.md").read_text()
+    section = page.partition("## The ten findings\n")[2].partition("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 11  # soft labels have two lines
+    assert "\n".join(table) in (PUBLISHED.parents[1] / "README.md").read_text()
+
+
 def test_the_reported_svhn_numbers_stand_in_reports_of_svhn():
     digits = analysis_of("teacher_size-digits")
     svhn = arms.published(replace(digits, profile=load_profile("svhn")))
