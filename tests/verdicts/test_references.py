@@ -41,9 +41,8 @@ def test_reports_mark_them_as_another_network_and_split(name):
     profile = load_profile(name)
     study = load_study("teacher_size")
     design = replace(study.design(profile), claims=[])
-    runs = pd.DataFrame(
-        {"arm": [design.arms[0].name], "seed": 0, "run": "x", "state": "done", "test_top1": 80.0}
-    )
+    done = {"run": "x", "state": "done", "model": "some", "test_top1": 80.0}
+    runs = pd.DataFrame([{"arm": design.arms[0].name, "seed": 0, **done}])
     page = markdown(analyse(study, profile, design, runs, pd.DataFrame(), 1))
     rows = references(profile.base("data.name"))
     assert ("## Published by others" in page) == bool(rows)
