@@ -28,6 +28,7 @@ PROVENANCE = {
         "numpy": "2.0.0",
         "scikit-learn": "1.5.0",
     },
+    "numerics": 1,
     "host": "fake",
     "device": "cpu",
     "device_name": "x86_64",

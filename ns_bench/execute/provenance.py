@@ -13,6 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+NUMERICS = 2
+"""The version of what training and labelling round: raised by hand where a change of the code
+changes a result's last bits, so that a store tells apart what it made before and since. Results
+without it are of version 1: torch's own layers on a CPU. 2: `ns_bench.selftrain.fast_cpu`."""
+
 
 def provenance(device: str) -> dict[str, Any]:
     """Return where and with what a result was made."""
@@ -21,6 +26,7 @@ def provenance(device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
     return {
         **code(),
+        "numerics": NUMERICS,
         "host": socket.gethostname(),
         "device": device,
         "device_name": name or platform.machine(),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ns_bench.data.split import Images, Labeled
 from ns_bench.data.streams import stream
 from ns_bench.recipe import RowNoise
+from ns_bench.selftrain.fast_cpu import folded
 from ns_bench.selftrain.models import NoisedNet
 from ns_bench.selftrain.noise import augment, weak
 from ns_bench.selftrain.scale import parallel
@@ -31,6 +32,7 @@ def predict(net: nn.Module, images: Images) -> Tensor:
     device, batch = _device(net), 512
     if device.type == "cpu":
         batch = min(batch, max(CACHED_PIXELS // (images.shape[2] * images.shape[3]), 16))
+        net = folded(net)
 
     def logits(chunk: Tensor) -> Tensor:
         try:

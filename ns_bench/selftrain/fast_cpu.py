@@ -1,26 +1,20 @@
 """EfficientNets on a CPU in less time: their training, and their predictions.
 
-`fast` changes the class of a built network, in place; its weights, buffers and their names stay.
-While it is trained, stem, blocks and head are then one function of autograd: a chain of `Part`s,
-each of which knows its own derivative. Results are those of the plain layers, to rounding. What a
-part gains over torch's own kernels:
+`fast` lets EfficientNets train as one function of autograd: a chain of `Part`s, each of which knows
+its own derivative. Results are those of the plain layers, to rounding. What it gains:
 
-- 1x1 convolutions are products of matrices;
-- batch norm takes several pixels with few channels as one with many: torch's kernels work on the
-  channels of one pixel at a time;
-- SiLU keeps its sigmoid, so that its derivative needs no exponential;
-- a depthwise convolution of images smaller than its kernel has no kernel in oneDNN for the gradient
-  of its weights, and is 20 to 60 times as slow: it is padded; larger kernels go tap by tap;
-- the stem is a product of matrices, and its input gets no gradient;
-- squeeze-excite is one part instead of thirteen operations.
-
-Where a chain cannot run (`_runs`), the plain layers do.
+- A 1x1 convolution that widens has no pass over its wide side for batch norm: statistics there, and
+  their derivatives, follow from those of the narrow side. The stem is one, too, and its images get
+  no gradient.
+- SiLU keeps its sigmoid, so that its derivative needs no exponential.
+- The gradient of a depthwise kernel that is larger than its images, for which oneDNN has no kernel
+  (40 times as slow), is taken of padded images; that of the input is a convolution.
+- Squeeze-excite, and all the rest between two parts, is few calls.
 
 `folded` copies a network for prediction, with batch norm inside its convolutions.
 """
 
 import copy
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -35,44 +29,64 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ns_bench.selftrain.models import RowDropPath
-
-OWN_NORM = 2**17
-"""Elements from which on batch norm of several pixels at once is faster than torch's."""
 
 _aten = torch.ops.aten
 
 
 def fast(net: nn.Module) -> nn.Module:
-    """Let the EfficientNets within `net` train faster on a CPU; return `net`.
+    """Let the EfficientNets within `net` train faster on a CPU, as they are now; return `net`.
 
-    Networks of other families stay as they are.
+    Their weights, buffers and names stay. Those with a layer that no part knows, or that keeps its
+    batch statistics, stay as they are, and so do networks of other families.
     """
     for module in net.modules():
-        if type(module) is EfficientNet:
+        if type(module) is EfficientNet and _known(module):
             module.__class__ = FastEfficientNet
     return net
 
 
-def folded(net: nn.Module) -> nn.Module:
-    """Return a copy of `net` for prediction, in eval mode: batch norm is inside its convolutions.
+class FastEfficientNet(EfficientNet):
+    """timm's, of which stem, blocks and head are a chain while it is trained."""
 
-    Logits are those of `net` in eval mode, to rounding. Only EfficientNets are folded.
+    def forward_features(self, x: Tensor) -> Tensor:
+        if not self.training or x.requires_grad:
+            plain: Tensor = super().forward_features(x)
+            return plain
+        return run(_chain(self), x)
+
+
+def folded(net: nn.Module) -> nn.Module:
+    """Return `net`, in eval mode, with batch norm inside its convolutions: logits to rounding.
+
+    It shares the rest of its weights with `net`, which stays as it is. Only EfficientNets change.
     """
-    net = copy.deepcopy(net).eval()
-    for module in list(net.modules()):
-        for names in _PAIRS.get(type(module), ()):
-            conv, norm = (getattr(module, name) for name in names)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
-                setattr(module, names[0], fuse_conv_bn_eval(conv, norm))
-                setattr(module, names[1], norm.act)
-    return net
+    parts: Any = {name: child and folded(child) for name, child in net._modules.items()}
+    for conv, norm in _PAIRS.get(type(net), ()):
+        if isinstance(parts[conv], nn.Conv2d) and isinstance(parts[norm], BatchNormAct2d):
+            parts[conv], parts[norm] = fuse_conv_bn_eval(parts[conv], parts[norm]), parts[norm].act
+    if all(part is net._modules[name] for name, part in parts.items()):
+        return net
+    twin = copy.copy(net)
+    twin._modules = parts
+    return twin
+
+
+_EFFICIENTNET = (("conv_stem", "bn1"), ("conv_head", "bn2"))
+_PAIRS: dict[type, tuple[tuple[str, str], ...]] = {
+    EfficientNet: _EFFICIENTNET,
+    FastEfficientNet: _EFFICIENTNET,
+    DepthwiseSeparableConv: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+}
+"""Convolutions, and the batch norm that follows each directly."""
 
 
 class Part:
-    """One step of a chain. Images are float32 [N, H, W, C], contiguous.
+    """One step of a chain. Images are [N, H, W, C], contiguous.
 
     Attributes:
         weights: the parameters it uses.
@@ -94,55 +108,90 @@ class Part:
         raise NotImplementedError
 
 
+class Widen(Part):
+    """A 1x1 convolution W, batch norm and SiLU, without a pass over the wide side for its norm.
+
+    Before that, the wide side is W x: its mean is W mean(x), and its variance the diagonal of
+    W cov(x) W'. The covariance is of doubles: where W x nearly vanishes, much cancels out.
+    """
+
+    def __init__(self, conv: Any, norm: Any, kernel: int | None = 1) -> None:
+        self.norm = _trained(norm, nn.SiLU)
+        self.weights = [_square(conv, kernel).weight, norm.weight, norm.bias]
+        self.matrix, self.scale, self.shift = (w.detach() for w in self.weights)
+        self.matrix = self.matrix.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.view(-1, x.shape[3])
+        count, mean = len(rows), rows.mean(0)
+        self.x = rows - mean
+        exact, matrix = self.x.double(), self.matrix.double()
+        spread = matrix @ (exact.t() @ exact).div_(count)
+        variance = (spread * matrix).sum(1).to(x.dtype)
+        self.deviation = _normed(self.norm, self.matrix @ mean, variance, count)
+        self.scale = self.scale * self.deviation
+        self.factors = self.matrix * self.scale[:, None]
+        self.spread = spread.to(x.dtype)
+        y = torch.addmm(self.shift, self.x, self.factors.t())
+        self.sigmoid = torch.sigmoid(y)
+        self.y = y.mul_(self.sigmoid)
+        return self.y.view(*x.shape[:3], -1)
+
+    def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
+        dz = _before_silu(gradient.view(self.y.shape), self.y, self.sigmoid)
+        level, outer = dz.new_ones(len(dz)) @ dz, (self.x.t() @ dz).t()
+        along = (outer * self.matrix).sum(1) * self.deviation
+        pull = (along * self.deviation)[:, None]
+        of_matrix = torch.addcmul(outer, pull, self.spread, value=-1).mul_(self.scale[:, None])
+        self.gradients = [of_matrix.view(self.weights[0].shape), along, level]
+        if not wanted:
+            return None
+        dx = torch.addmm(level @ self.factors, self.x, self.matrix.t() @ (self.factors * pull))
+        dx = torch.addmm(dx, dz, self.factors, beta=-1 / len(dz))
+        return dx.view(*gradient.shape[:3], -1)
+
+
+class Stem(Widen):
+    """A convolution of images with few channels, which get no gradient, batch norm and SiLU."""
+
+    def __init__(self, conv: Any, norm: Any) -> None:
+        super().__init__(conv, norm, kernel=None)
+        self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, h, w, c), k, s = x.shape, self.kernel, self.stride
+        padded = F.pad(x, (0, 0, *(k // 2,) * 4))
+        h, w = (padded.shape[1] - k) // s + 1, (padded.shape[2] - k) // s + 1
+        taps = x.new_empty(n, h, w, c, k, k)
+        for i in range(k):
+            for j in range(k):
+                taps[..., i, j] = padded[:, i : i + s * h : s, j : j + s * w : s]
+        return super().forward(taps.view(n, h, w, -1))
+
+
 class Pointwise(Part):
     """A 1x1 convolution."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
-        self.weights = [conv.weight]
+    def __init__(self, conv: Any) -> None:
+        self.weights = [_square(conv, kernel=1).weight]
         self.matrix = conv.weight.detach().flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         self.rows = x.view(-1, x.shape[3])
-        return _product(self.rows, self.matrix.t()).view(*x.shape[:3], -1)
+        return (self.rows @ self.matrix.t()).view(*x.shape[:3], -1)
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
         rows = gradient.view(-1, gradient.shape[3])
-        self.gradients = [_outer(rows, self.rows).view(self.weights[0].shape)]
-        return _product(rows, self.matrix).view(*gradient.shape[:3], -1) if wanted else None
-
-
-class Stem(Part):
-    """A convolution of images with few channels, which get no gradient."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        self.weights = [conv.weight]
-        self.stride, self.padding = conv.stride[0], int(conv.padding[0])
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, s, p = self.weights[0].detach(), self.stride, self.padding
-        padded, (n, h, w, c), k = F.pad(x, (0, 0, p, p, p, p)), x.shape, weight.shape[2]
-        h, w = (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1
-        taps = x.new_empty(c, k, k, n, h, w)
-        for i in range(k):
-            for j in range(k):
-                seen = padded[:, i : i + s * h : s, j : j + s * w : s]
-                taps[:, i, j] = seen.permute(3, 0, 1, 2)
-        self.taps = taps.view(c * k * k, -1)
-        return _product(self.taps.t(), weight.flatten(1).t()).view(n, h, w, -1)
-
-    def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
-        assert not wanted
-        of_weight = self.taps @ gradient.view(-1, gradient.shape[3])
-        self.gradients = [of_weight.t().reshape(self.weights[0].shape)]
-        return None
+        self.gradients = [(rows.t() @ self.rows).view(self.weights[0].shape)]
+        return (rows @ self.matrix).view(*gradient.shape[:3], -1) if wanted else None
 
 
 class Depthwise(Part):
     """A convolution of each channel by itself."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
-        self.weights = [conv.weight]
-        self.stride, self.padding = conv.stride[0], int(conv.padding[0])
+    def __init__(self, conv: Any) -> None:
+        self.weights = [_square(conv, groups=conv.out_channels).weight]
+        self.stride, self.padding = conv.stride[0], conv.padding[0]
 
     def forward(self, x: Tensor) -> Tensor:
         self.x, weight = x.permute(0, 3, 1, 2), self.weights[0].detach()
@@ -150,113 +199,56 @@ class Depthwise(Part):
         return y.permute(0, 2, 3, 1).contiguous()
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
-        g, x, p = gradient.permute(0, 3, 1, 2), self.x, self.padding
-        weight = self.weights[0].detach()
-        if weight.shape[2] > 3:
-            self.gradients = [self._tap_by_tap(gradient)]
-        elif min(x.shape[2:]) < weight.shape[2]:
-            self.gradients = [self._torch(g, F.pad(x, (p, p, p, p)), 0, 1)]
-        else:
-            self.gradients = [self._torch(g, x, p, 1)]
+        g, x, weight = gradient.permute(0, 3, 1, 2), self.x, self.weights[0].detach()
+        s, p, groups = self.stride, self.padding, len(weight)
+        padded, left = (F.pad(x, (p,) * 4), 0) if min(x.shape[2:]) < weight.shape[2] else (x, p)
+        self.gradients = [conv2d_weight(padded, weight.shape, g, s, left, groups=groups)]
         if not wanted:
             return None
-        if self.stride == 1:  # a convolution, with the kernel turned around
-            dx = F.conv2d(g, weight.flip(2, 3), None, 1, p, groups=len(weight))
+        if s == 1:  # with the kernel turned around
+            dx = F.conv2d(g, weight.flip(2, 3), None, 1, p, groups=groups)
         else:
-            dx = self._torch(g, x, p, 0)
+            dx = conv2d_input(x.shape, weight, g, s, p, groups=groups)
         return dx.permute(0, 2, 3, 1).contiguous()
-
-    def _torch(self, g: Tensor, x: Tensor, padding: int, which: int) -> Tensor:
-        """Return the gradient of the input (0), or of the weights (1)."""
-        weight, s = self.weights[0].detach(), (self.stride,) * 2
-        found: list[Tensor] = _aten.convolution_backward(
-            g, x, weight, None, s, (padding,) * 2, (1, 1), False, (0, 0), len(weight),
-            [which == 0, which == 1, False],
-        )  # fmt: skip
-        return found[which]
-
-    def _tap_by_tap(self, g: Tensor) -> Tensor:
-        p, s, weight = self.padding, self.stride, self.weights[0]
-        x, (h, w) = F.pad(self.x, (p, p, p, p)).permute(0, 2, 3, 1), g.shape[1:3]
-        taps = [
-            (x[:, i : i + s * h : s, j : j + s * w : s] * g).view(-1, len(weight)).sum(0)
-            for i in range(weight.shape[2])
-            for j in range(weight.shape[3])
-        ]
-        return torch.stack(taps, 1).view(weight.shape)
 
 
 class Norm(Part):
-    """Batch norm by the batch's statistics, and SiLU if `silu`.
-
-    Several pixels count as one with as many times the channels; `shared`, a matrix, takes the mean
-    over these. Few elements go through torch's own kernels: fewer calls.
-    """
+    """Batch norm, and SiLU if `silu`."""
 
     def __init__(self, norm: Any, silu: bool) -> None:
+        self.norm, self.silu = _trained(norm, nn.SiLU if silu else nn.Identity), silu
         self.weights = [norm.weight, norm.bias]
-        self.norm, self.silu = norm, silu
 
     def forward(self, x: Tensor) -> Tensor:
-        self.norm.num_batches_tracked.add_(1)
-        self.own = x.numel() >= OWN_NORM
-        y = self._own(x) if self.own else self._torch(x)
-        if self.silu:
-            self.sigmoid = torch.sigmoid(y)
-            self.y = y.mul_(self.sigmoid)
-        return y.view(x.shape)
-
-    def _torch(self, x: Tensor) -> Tensor:
-        norm, (weight, bias) = self.norm, (w.detach() for w in self.weights)
-        self.rows = x.view(-1, x.shape[3])
+        norm = self.norm
+        norm.num_batches_tracked.add_(1)
+        self.x, (weight, bias) = x.permute(0, 3, 1, 2), (w.detach() for w in self.weights)
         y, self.mean, self.deviation = torch.native_batch_norm(
-            _image(self.rows), weight, bias, norm.running_mean, norm.running_var,
+            self.x, weight, bias, norm.running_mean, norm.running_var,
             True, norm.momentum, norm.eps,
         )  # fmt: skip
-        return y.permute(0, 2, 3, 1)
-
-    def _own(self, x: Tensor) -> Tensor:
-        norm, (weight, bias), channels = self.norm, (w.detach() for w in self.weights), x.shape[3]
-        count = x.numel() // channels
-        self.group = group = _pixels_at_once(count, channels)
-        self.rows = x.view(-1, group * channels)
-        mean, variance = torch.batch_norm_update_stats(_image(self.rows), None, None, 0.0)
-        self.shared = _shared(group, channels)
-        of_group, mean = mean, self.shared @ mean
-        between = of_group.sub_(mean)
-        variance = self.shared @ variance.addcmul_(between, between)
-        unbiased = norm.momentum * count / (count - 1)
-        norm.running_mean.lerp_(mean[:channels], norm.momentum)
-        norm.running_var.mul_(1 - norm.momentum).add_(variance[:channels], alpha=unbiased)
-        self.mean, self.deviation = mean, variance.add_(norm.eps).rsqrt_()
-        self.scale = self.deviation * torch.cat([weight] * group)
-        shift = torch.addcmul(torch.cat([bias] * group), mean, self.scale, value=-1)
-        return torch.addcmul(shift, self.rows, self.scale)
+        self.y = y.permute(0, 2, 3, 1)
+        if self.silu:
+            self.sigmoid = torch.sigmoid(self.y)
+            self.y.mul_(self.sigmoid)
+        return self.y
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
-        g = gradient.view(self.rows.shape)
-        if self.silu:  # s + y (1 - s)
-            g = torch.lerp(self.sigmoid, _ONE, self.y).view(g.shape).mul_(g)
-        weight = None if self.own else self.weights[0].detach()
-        dx, along, level = _aten.native_batch_norm_backward(
-            _image(g), _image(self.rows), weight, None, None, self.mean, self.deviation,
-            True, 0.0, [not self.own, True, True],
+        g = _before_silu(gradient, self.y, self.sigmoid) if self.silu else gradient
+        dx, *self.gradients = _aten.native_batch_norm_backward(
+            g.permute(0, 3, 1, 2), self.x, self.weights[0].detach(), None, None, self.mean,
+            self.deviation, True, self.norm.eps, [True] * 3,
         )  # fmt: skip
-        if not self.own:
-            self.gradients = [along, level]
-            return dx.permute(0, 2, 3, 1).view(gradient.shape)
-        along, level, channels = self.shared @ along, self.shared @ level, gradient.shape[3]
-        self.gradients = [w[:channels] * self.group for w in (along, level)]
-        slope = (self.deviation * self.scale).mul_(along).mul_(-1 / len(g))
-        shift = torch.addcmul((level * self.scale).mul_(-1 / len(g)), slope, self.mean, value=-1)
-        dx = torch.addcmul(shift, self.rows, slope).addcmul_(g, self.scale)
-        return dx.view(gradient.shape)
+        out: Tensor = dx.permute(0, 2, 3, 1)
+        return out
 
 
 class Excite(Part):
     """Squeeze and excitation."""
 
     def __init__(self, se: Any) -> None:
+        _check(type(se) is SqueezeExcite)
+        _check((type(se.act1), type(se.gate)) == (nn.SiLU, nn.Sigmoid))
         reduce, expand = se.conv_reduce, se.conv_expand
         self.weights = [reduce.weight, reduce.bias, expand.weight, expand.bias]
         self.matrices = [w.detach().flatten(1) for w in (reduce.weight, expand.weight)]
@@ -334,125 +326,75 @@ def run(part: Part, x: Tensor) -> Tensor:
     return out
 
 
-class FastEfficientNet(EfficientNet):
-    """timm's, of which stem, blocks and head are a chain while it is trained on a CPU."""
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        if not _runs(self, x):
-            plain: Tensor = super().forward_features(x)
-            return plain
-        stem: list[Part] = [Stem(self.conv_stem), Norm(self.bn1, silu=True)]
-        stages: Any = self.blocks
-        blocks = [_block(block) for stage in stages for block in stage]
-        head: list[Part] = [Pointwise(self.conv_head), Norm(self.bn2, silu=True)]
-        return run(Chain([*stem, *blocks, *head]), x)
+def _chain(net: Any) -> Part:
+    blocks = [_block(block) for stage in net.blocks for block in stage]
+    return Chain([Stem(net.conv_stem, net.bn1), *blocks, Widen(net.conv_head, net.bn2)])
 
 
 def _block(block: Any) -> Part:
-    """Return the chain of a block that `_known` knows."""
-    if isinstance(block, InvertedResidual):
-        wide: list[Part] = [Pointwise(block.conv_pw), Norm(block.bn1, silu=True)]
+    if type(block) is InvertedResidual:
+        wide: list[Part] = [Widen(block.conv_pw, block.bn1)]
         norm, project, last = block.bn2, block.conv_pwl, block.bn3
     else:
+        _check(type(block) is DepthwiseSeparableConv)
         wide, norm, project, last = [], block.bn1, block.conv_pw, block.bn2
+    _check(block.conv_s2d is None and type(block.aa) is nn.Identity)
     deep: list[Part] = [Depthwise(block.conv_dw), Norm(norm, silu=True), Excite(block.se)]
     flat: list[Part] = [Pointwise(project), Norm(last, silu=False)]
     return Chain([*wide, *deep, *flat], block.has_skip, block.drop_path)
 
 
-def _runs(net: Any, x: Tensor) -> bool:
-    """Return whether a chain does what the plain layers do: in training, and on a CPU.
+# What the parts know
 
-    Not where batch norm has another forward (that of several processes), or keeps its statistics.
-    """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.requires_grad:
+
+class _Unknown(Exception):
+    """A layer is not what its part computes."""
+
+
+def _known(net: Any) -> bool:
+    """Return whether a chain does what the layers of `net` do."""
+    layers = [net.conv_stem, net.bn1, *net.blocks.modules(), net.conv_head, net.bn2]
+    try:
+        _chain(net)
+        for layer in layers:
+            _check("forward" not in vars(layer))  # as that of several processes
+            _check(not layer._forward_hooks and not layer._forward_pre_hooks)
+    except _Unknown:
         return False
-    if not net.training or net.grad_checkpointing or torch.compiler.is_compiling():
-        return False
-    layers = [net.conv_stem, net.bn1, net.conv_head, net.bn2]
-    blocks = [block for stage in net.blocks for block in stage]
-    return all(map(_known, blocks)) and all(
-        _known_layer(layer) for module in (*layers, *blocks) for layer in module.modules()
-    )
+    return not net.grad_checkpointing
 
 
-def _known(block: nn.Module) -> bool:
-    if type(block) not in (InvertedResidual, DepthwiseSeparableConv):
-        return False
-    last = block.bn3 if type(block) is InvertedResidual else block.bn2
-    return (
-        block.conv_s2d is None
-        and type(block.se) is SqueezeExcite
-        and type(block.aa) is nn.Identity
-        and type(block.drop_path) in (nn.Identity, RowDropPath)
-        and type(last.act) is nn.Identity
-        and all(w.shape[2:] == (1, 1) for w in _pointwise_weights(block))
-    )
+def _check(known: bool) -> None:
+    if not known:
+        raise _Unknown
 
 
-def _pointwise_weights(block: Any) -> list[Tensor]:
-    last = [block.conv_pwl.weight] if isinstance(block, InvertedResidual) else []
-    return [block.conv_pw.weight, *last]
+def _square(conv: Any, kernel: int | None = None, groups: int = 1) -> Any:
+    """Return a convolution that keeps the size of images, but for its stride."""
+    _check(type(conv) is nn.Conv2d and conv.bias is None and conv.padding_mode == "zeros")
+    k, s = conv.kernel_size[0], conv.stride[0]
+    _check(conv.kernel_size == (k, k) and conv.stride == (s, s) and conv.dilation == (1, 1))
+    _check(k % 2 == 1 and conv.padding == (k // 2, k // 2) and (k > 1 or s == 1))
+    _check(kernel in (None, k) and groups == conv.groups in (1, conv.in_channels))
+    return conv
 
 
-def _known_layer(layer: nn.Module) -> bool:
-    if "forward" in vars(layer):
-        return False
-    if isinstance(layer, nn.Conv2d):
-        square = layer.stride[0] == layer.stride[1] and layer.kernel_size[0] == layer.kernel_size[1]
-        return type(layer) is nn.Conv2d and square and not isinstance(layer.padding, str)
-    if isinstance(layer, BatchNormAct2d):
-        return layer.training and layer.affine and None not in (layer.momentum, layer.running_var)
-    return type(layer) in _PLAIN
+def _trained(norm: Any, act: type) -> Any:
+    """Return a batch norm whose statistics are those of the batch."""
+    _check(type(norm) is BatchNormAct2d and norm.training and norm.affine)
+    _check(norm.track_running_stats and norm.momentum is not None)
+    _check(type(norm.act) is act and type(norm.drop) is nn.Identity)
+    return norm
 
 
-_PLAIN = (
-    nn.Identity, nn.SiLU, nn.Sigmoid, RowDropPath, SqueezeExcite, InvertedResidual,
-    DepthwiseSeparableConv,
-)  # fmt: skip
-
-_EFFICIENTNET = (("conv_stem", "bn1"), ("conv_head", "bn2"))
-_PAIRS: dict[type, tuple[tuple[str, str], ...]] = {
-    EfficientNet: _EFFICIENTNET,
-    FastEfficientNet: _EFFICIENTNET,
-    DepthwiseSeparableConv: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
-    InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
-}
-"""Convolutions, and the batch norm that follows each directly."""
+def _normed(norm: Any, mean: Tensor, variance: Tensor, count: int) -> Tensor:
+    """Let a norm follow a batch's statistics; return one over its deviation."""
+    norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
+    return (variance + norm.eps).rsqrt_()
 
 
-def _product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """Return rows [R, K] times matrix [K, M]; MKL takes four times as long for few columns."""
-    if matrix.shape[1] < 12 and len(rows) > 1000 and torch.backends.mkldnn.is_available():
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix.t(), None, "none", [], "")
-        return out
-    return rows @ matrix
-
-
-def _outer(left: Tensor, right: Tensor) -> Tensor:
-    """Return left [R, A] transposed times right [R, B]; the wider is better on the right."""
-    if left.shape[1] > right.shape[1]:
-        return (right.t() @ left).t().contiguous()
-    return left.t() @ right
-
-
-def _pixels_at_once(count: int, channels: int) -> int:
-    group = 1
-    while group * channels < 128 and count % (2 * group) == 0:
-        group *= 2
-    return group
-
-
-@lru_cache
-def _shared(group: int, channels: int) -> Tensor:
-    """Return the matrix that replaces each of group * channels values by its mean over groups."""
-    return torch.eye(channels).repeat(group, group) / group
-
-
-def _image(rows: Tensor) -> Tensor:
-    """Return rows [R, C] as one image [1, C, R, 1] of channels last."""
-    count, channels = rows.shape
-    return rows.as_strided((1, channels, count, 1), (count * channels, 1, channels, channels))
-
-
-_ONE = torch.ones(())
+def _before_silu(gradient: Tensor, y: Tensor, sigmoid: Tensor) -> Tensor:
+    """Return the gradient of the input of a SiLU with output `y`."""
+    return torch.lerp(sigmoid, y.new_ones(()), y).mul_(gradient)  # s + y (1 - s)

@@ -18,6 +18,7 @@ from ns_bench.data.split import Dataset
 from ns_bench.data.streams import stream
 from ns_bench.recipe import EVALUATIONS, Recipe
 from ns_bench.selftrain.evaluate import evaluate
+from ns_bench.selftrain.fast_cpu import fast
 from ns_bench.selftrain.loss import loss_weights
 from ns_bench.selftrain.methods import Method, method_of
 from ns_bench.selftrain.models import NoisedNet, freeze
@@ -190,11 +191,12 @@ def _start(
 
 
 def _prepared(net: nn.Module, machine: Machine) -> nn.Module:
-    """Return the network to train through: compiled, or shared by several processes."""
+    """Return the network to train through: compiled, fast, or shared by several processes."""
     for module in net.modules() if machine.compiled else ():
         if isinstance(module, NoisedNet):
             module.compile()
-    return parallel.replicate(net)
+    shared = parallel.replicate(net)
+    return fast(shared) if machine.device == "cpu" and not machine.compiled else shared
 
 
 def _look(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ns_bench.execute.provenance import NUMERICS
 from ns_bench.runs.outcomes import read
 from ns_bench.study import main
 
@@ -79,6 +80,7 @@ def test_the_main_job_trains_and_reports(finished):
         values = json.loads(path.read_text())
         assert values["steps"] == 4 and 0 <= values["test"]["top1"] <= 100
         assert values["provenance"]["packages"]["torch"]
+        assert values["provenance"]["numerics"] == NUMERICS
 
 
 def test_a_second_call_trains_nothing_and_writes_the_same_bytes(finished):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
@@ -32,15 +33,11 @@ def away(tensors: list[Tensor], exact: list[Tensor]) -> float:
     difference = torch.cat(
         [(a.double() - b).flatten() for a, b in zip(tensors, exact, strict=True)]
     )
-    return float(difference.detach().norm() / torch.cat([b.flatten() for b in exact]).norm())
+    whole = torch.cat([b.detach().flatten() for b in exact])
+    return float(difference.detach().norm() / whole.norm())
 
 
 # Each part against its plain form
-
-
-class Silu(nn.Sequential):
-    def __init__(self, channels: int) -> None:
-        super().__init__(nn.BatchNorm2d(channels, eps=1e-3), nn.SiLU())
 
 
 def convolution(*sizes: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -51,47 +48,32 @@ def depthwise(channels: int, kernel: int, stride: int) -> nn.Conv2d:
     return convolution(channels, channels, kernel=kernel, stride=stride, groups=channels)
 
 
+def norm(channels: int, act: bool = True) -> BatchNormAct2d:
+    return BatchNormAct2d(channels, eps=1e-3, act_layer=nn.SiLU, apply_act=act, inplace=False)
+
+
+def widened(narrow: int, wide: int) -> nn.Module:
+    return nn.Sequential(convolution(narrow, wide), norm(wide))
+
+
+def widen(pair: Any) -> fast_cpu.Part:
+    return fast_cpu.Widen(*pair)
+
+
 PARTS: dict[str, tuple[nn.Module, Callable[[Any], fast_cpu.Part], tuple[int, ...]]] = {
-    "pointwise, to more": (convolution(8, 32), fast_cpu.Pointwise, (20, 8, 8, 8)),
+    "widen": (widened(8, 32), widen, (20, 8, 8, 8)),
+    "widen, to fewer": (widened(12, 5), widen, (9, 12, 5, 3)),
     "pointwise, to few": (convolution(32, 8), fast_cpu.Pointwise, (20, 32, 8, 8)),
-    "pointwise, few rows": (convolution(24, 6), fast_cpu.Pointwise, (3, 24, 2, 2)),
-    "depthwise, smaller than its kernel": (
-        depthwise(16, 3, 1),
-        fast_cpu.Depthwise,
-        (5, 16, 2, 2),
-    ),
+    "depthwise, smaller than its kernel": (depthwise(16, 3, 1), fast_cpu.Depthwise, (5, 16, 2, 2)),
     "depthwise, one pixel": (depthwise(16, 3, 1), fast_cpu.Depthwise, (5, 16, 1, 1)),
     "depthwise": (depthwise(16, 3, 1), fast_cpu.Depthwise, (5, 16, 4, 7)),
     "depthwise, stride 2": (depthwise(16, 3, 2), fast_cpu.Depthwise, (5, 16, 7, 7)),
     "depthwise, stride 2 and small": (depthwise(16, 3, 2), fast_cpu.Depthwise, (5, 16, 2, 2)),
     "depthwise, 5x5": (depthwise(16, 5, 1), fast_cpu.Depthwise, (5, 16, 4, 4)),
     "depthwise, 5x5, stride 2": (depthwise(16, 5, 2), fast_cpu.Depthwise, (5, 16, 7, 8)),
-    "norm of few elements": (
-        nn.BatchNorm2d(8, eps=1e-3),
-        partial(fast_cpu.Norm, silu=False),
-        (9, 8, 5, 5),
-    ),
-    "norm of many": (
-        nn.BatchNorm2d(8, eps=1e-3),
-        partial(fast_cpu.Norm, silu=False),
-        (128, 8, 14, 14),
-    ),
-    "norm of many, odd": (
-        nn.BatchNorm2d(24, eps=1e-3),
-        partial(fast_cpu.Norm, silu=False),
-        (111, 24, 9, 7),
-    ),
-    "norm and silu": (Silu(12), lambda m: fast_cpu.Norm(m[0], silu=True), (20, 12, 4, 4)),
-    "norm and silu of many": (
-        Silu(64),
-        lambda m: fast_cpu.Norm(m[0], silu=True),
-        (50, 64, 8, 8),
-    ),
-    "excite": (
-        SqueezeExcite(16, act_layer=nn.SiLU),
-        fast_cpu.Excite,
-        (7, 16, 4, 4),
-    ),
+    "norm": (norm(8, act=False), partial(fast_cpu.Norm, silu=False), (9, 8, 5, 5)),
+    "norm and silu": (norm(12), partial(fast_cpu.Norm, silu=True), (20, 12, 4, 4)),
+    "excite": (SqueezeExcite(16, act_layer=nn.SiLU), fast_cpu.Excite, (7, 16, 4, 4)),
 }
 
 
@@ -127,17 +109,33 @@ def test_each_part_and_its_derivative_are_those_of_the_plain_layers(name: str) -
         assert away([one], [other]) < CLOSE
 
 
+def test_a_widening_whose_channels_nearly_cancel_keeps_its_statistics() -> None:
+    """Inputs that share one strong direction, weights nearly at right angles to it."""
+    pair = widened(16, 8).train()
+    strong = 300 * torch.randn(50, 1, 4, 4, generator=seeded(1))
+    x = torch.randn(50, 16, 4, 4, generator=seeded()) + strong
+    with torch.no_grad():
+        pair[0].weight -= pair[0].weight.mean(1, keepdim=True)
+    exact = copy.deepcopy(pair).double()
+    own = copy.deepcopy(pair)
+    found = [fast_cpu.run(widen(own), x), own[1].running_var]
+    others = [pair(x), pair[1].running_var]
+    wanted = [exact(x.double()), exact[1].running_var]
+    assert away(found, wanted) < 2 * away(others, wanted) + CLOSE
+
+
 @pytest.mark.parametrize(("stride", "channels"), [(1, 1), (2, 3)])
 def test_the_stem_is_a_convolution_and_gives_its_images_no_gradient(stride, channels) -> None:
-    conv = convolution(channels, 8, kernel=3, stride=stride)
+    pair = nn.Sequential(convolution(channels, 8, kernel=3, stride=stride), norm(8)).train()
     x = torch.randn(40, channels, 9, 8, generator=seeded())
-    exact = copy.deepcopy(conv).double()
+    exact = copy.deepcopy(pair).double()
     wanted = exact(x.double())
-    out = fast_cpu.run(fast_cpu.Stem(conv), x)
+    out = fast_cpu.run(fast_cpu.Stem(*pair), x)
     g = torch.randn(out.shape, generator=seeded(1))
     out.backward(g)
     wanted.backward(g.double())
-    assert away([out, conv.weight.grad], [wanted, exact.weight.grad]) < CLOSE
+    grads = [[w.grad for w in module.parameters()] for module in (pair, exact)]
+    assert away([out, *grads[0]], [wanted, *grads[1]]) < CLOSE
     assert x.grad is None
 
 
@@ -185,27 +183,34 @@ def test_dropped_rows_are_those_of_the_plain_network() -> None:
     assert away(grads[0], grads[1]) < CLOSE
 
 
-def trained(monkeypatch, change: Callable[[nn.Module], nn.Module]) -> Tensor:
-    """Return the averaged weights after a short training of a network that `change` changed."""
-    recipe = Recipe().set({"train.epochs": 1, "train.lr": 0.01, "train.ema": 0.5})
-    with monkeypatch.context() as patch:
-        prepared = training._prepared
-        patch.setattr(training, "_prepared", lambda net, on: prepared(change(net), on))
-        average = training.train(recipe, load(recipe.data, 0))
+def trained(machine: training.Machine = training.CPU, **more: Any) -> Tensor:
+    """Return the averaged weights after a short training."""
+    recipe = Recipe().set({"train.epochs": 1, "train.lr": 0.01, "train.ema": 0.5, **more})
+    average = training.train(recipe, load(recipe.data, 0), machine=machine)
     return torch.cat([w.detach().flatten() for w in average.parameters()])
 
 
-def test_a_run_ends_where_the_plain_one_does(monkeypatch) -> None:
+def test_a_run_trains_through_the_chain_and_ends_where_the_plain_one_does(monkeypatch) -> None:
     runs: list[str] = []
     chain = fast_cpu.run
     monkeypatch.setattr(fast_cpu, "run", lambda *given: runs.append("chain") or chain(*given))
-    plain = trained(monkeypatch, lambda net: net)
-    assert not runs
-    own = trained(monkeypatch, fast)
+    own = trained()
     assert runs
+    runs.clear()
+    monkeypatch.setattr(training, "fast", lambda net: net)
+    plain = trained()
+    assert not runs
     first = build(Recipe().model, 1, 10, 0, 0)
     start = torch.cat([w.detach().flatten() for w in first.parameters()])
-    assert (own - plain).norm() < 1e-3 * (plain - start).norm()
+    assert 0 < (own - plain).norm() < 1e-3 * (plain - start).norm()
+
+
+def test_a_compiled_run_has_no_chain(monkeypatch) -> None:
+    monkeypatch.setattr(fast_cpu, "run", lambda *given: pytest.fail("a chain ran"))
+    monkeypatch.setattr(NoisedNet, "compile", lambda net: None)
+    training._prepared(build("micro-b0", 1, 10, 0, 0), training.Machine(compiled=True))(
+        torch.randn(2, 1, 8, 8)
+    )
 
 
 def test_names_of_weights_stay_and_copies_are_their_own() -> None:
@@ -224,42 +229,48 @@ def test_names_of_weights_stay_and_copies_are_their_own() -> None:
 # Where the plain layers run
 
 
-def of_several_processes(net: NoisedNet) -> Tensor:
-    norm = net.net.bn1
-    norm.forward = partial(type(norm).forward, norm)
-    return torch.randn(20, 1, 8, 8)
+def of_several_processes(net: Any) -> None:
+    net.bn1.forward = partial(type(net.bn1).forward, net.bn1)
 
 
-def frozen(net: NoisedNet) -> Tensor:
-    freeze(net, 1)
-    return torch.randn(20, 1, 8, 8)
+def frozen(net: Any) -> None:
+    freeze(NoisedNet(net), 1)
 
 
-PLAIN: dict[str, Callable[[NoisedNet], Tensor]] = {
-    "batch norm over several processes": of_several_processes,
-    "a frozen stage": frozen,
-    "images that want a gradient": lambda net: torch.randn(20, 1, 8, 8).requires_grad_(),
-    "prediction": lambda net: net.eval() and torch.randn(20, 1, 8, 8),
-}
+def hooked(net: Any) -> None:
+    net.blocks[1][0].se.register_forward_hook(lambda *given: None)
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_the_plain_layers_run_where_a_chain_cannot(monkeypatch, name: str) -> None:
+def of_another_activation(net: Any) -> None:
+    net.blocks[1][0].bn1.act = nn.ReLU()
+
+
+def dilated(net: Any) -> None:
+    net.blocks[1][1].conv_dw.dilation = (2, 2)
+    net.blocks[1][1].conv_dw.padding = (2, 2)
+
+
+UNKNOWN: list[Callable[[Any], None]] = [
+    of_several_processes, frozen, hooked, of_another_activation, dilated,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", UNKNOWN)
+def test_a_network_with_a_layer_that_no_part_knows_stays_as_it_is(change) -> None:
+    net = build("micro-b0", 1, 10, 0, 0).train()
+    change(net.net)
+    fast(net)
+    assert not any(isinstance(module, fast_cpu.FastEfficientNet) for module in net.modules())
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_the_plain_layers_predict_and_give_images_their_gradient(monkeypatch, wants) -> None:
     monkeypatch.setattr(fast_cpu, "run", lambda *given: pytest.fail("a chain ran"))
     plain = build("micro-b0", 1, 10, 0, 0).train()
     own = fast(copy.deepcopy(plain))
-    torch.manual_seed(0)
-    x = PLAIN[name](own)
-    PLAIN[name](plain)
-    assert torch.equal(own(x), plain(x))
-
-
-def test_a_compiled_network_is_the_plain_one(monkeypatch) -> None:
-    monkeypatch.setattr(fast_cpu, "run", lambda *given: pytest.fail("a chain ran"))
-    plain = build("micro-b0", 1, 10, 0, 0).train()
-    own = fast(copy.deepcopy(plain))
-    own.compile(fullgraph=True, backend="eager")
-    x = torch.randn(20, 1, 8, 8, generator=seeded())
+    for net in (plain, own):
+        net.train(wants)
+    x = torch.randn(20, 1, 8, 8, requires_grad=wants)
     assert torch.equal(own(x), plain(x))
 
 
@@ -269,11 +280,25 @@ def test_other_networks_stay_as_they_are() -> None:
     assert [type(module) for module in fast(net).modules()] == types
 
 
-def test_blocks_that_are_not_known_run_plain(monkeypatch) -> None:
-    monkeypatch.setattr(fast_cpu, "run", lambda *given: pytest.fail("a chain ran"))
-    plain = build("efficientnet_es", 3, 10, 0, 0).train()  # blocks without a depthwise layer
-    x = torch.randn(4, 3, 32, 32, generator=seeded())
-    assert torch.equal(fast(copy.deepcopy(plain))(x), plain(x))
+@pytest.mark.parametrize("name", ["efficientnet_es", "tf_efficientnet_b0", "mobilenetv2_050"])
+def test_timms_relatives_stay_as_they_are(name: str) -> None:
+    net = build(name, 3, 10, 0, 0).train()  # no depthwise layer, padding by size, no excitation
+    types = [type(module) for module in net.modules()]
+    assert [type(module) for module in fast(net).modules()] == types
+
+
+def of_ones_own(channels: int, classes: int) -> nn.Module:
+    """Return a network as a user writes it, with timm's own inside."""
+    inner = build("micro-b0", channels, classes, 0, 0).net
+    return nn.Sequential(nn.Upsample(scale_factor=2), inner)
+
+
+def test_an_efficientnet_in_a_network_of_ones_own_goes_through_too() -> None:
+    net = fast(of_ones_own(1, 10).train())
+    assert isinstance(net[1], fast_cpu.FastEfficientNet)
+    x = torch.randn(8, 1, 4, 4, generator=seeded())
+    plain = of_ones_own(1, 10).train()
+    assert torch.allclose(net(x), plain(x), atol=1e-5)
 
 
 # Prediction
@@ -292,5 +317,6 @@ def test_a_folded_network_predicts_what_the_network_does(name: str) -> None:
         exact = copy.deepcopy(net).double()(x.double())
         assert away([folded(net)(x)], [exact]) < CLOSE
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    left = sum(isinstance(m, nn.BatchNorm2d) for m in folded(net).modules())
+    twin = folded(net)
+    left = sum(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
     assert (left == 0) == (name != "micro-resnet8")
