@@ -27,6 +27,7 @@ from ns_bench.design.cost import sparse_labels
 from ns_bench.errors import UserError
 from ns_bench.execute.checkpoint import CHECKPOINT_SECONDS, Checkpointer
 from ns_bench.execute.execution import PLAIN, Execution
+from ns_bench.execute.memory import keep_memory
 from ns_bench.execute.provenance import provenance
 from ns_bench.execute.teacher import StoredTeacher, TeacherUnfit
 from ns_bench.execute.trained import dataset_of, network_of, run_in
@@ -91,6 +92,7 @@ def run_one(
         Held: another process works on this run. TeacherUnfit, Interrupted, Paused, UserError,
         Diverged, OSError: nothing of what was done before is lost.
     """
+    keep_memory()
     own_code.look_in(run.path.parent / "code")
     attempt = Attempt(run, progress, should_stop, until)
     parallel.on_leader(attempt.lease.acquire)

@@ -1,6 +1,7 @@
 """Memory of a worker: measured by the kernel, on real runs by the local pool."""
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,29 @@ def test_a_worker_in_digits_stays_below_1_GB_however_many_runs_the_store_has(tmp
     assert found["own"] < found["few"], "the parent's own memory would hide the worker's"
     assert found["many"] < 2**30
     assert found["many"] - found["few"] < 40e6
+
+
+FAULTS = """
+import resource, sys
+from ns_bench.execute.memory import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+def step():
+    held = [bytearray(3 << 20) for _ in range(8)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    """Return the pages that the system hands out in steps after the first."""
+    words = [sys.executable, "-c", FAULTS, how]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_freed_memory_is_kept() -> None:
+    assert faults("kept") < 100 < faults("given back")
