@@ -168,6 +168,7 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
                 "date": content["datetime"][:10],
                 "commit": content["commit_info"].get("id", "unknown")[:12],
                 "rows": rows,
+                "shares": _shares(content),
                 "steps": _steps(content),
                 "peers": _peers(content),
             }
@@ -181,6 +182,15 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
     )  # fmt: skip
     template = environment.get_template("performance.md.j2")
     path.write_text(template.render(machines=machines, scaling=plot))
+
+
+def _shares(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the shares of the rate of a matrix product, for each benchmark that notes them."""
+    return [
+        {"name": short(entry["fullname"]), **entry["extra_info"]}
+        for entry in content["benchmarks"]
+        if "peak" in entry["extra_info"]
+    ]
 
 
 def _steps(content: Mapping[str, Any]) -> list[dict[str, Any]]:

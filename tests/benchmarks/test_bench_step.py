@@ -25,6 +25,7 @@ from ns_bench.selftrain.models import build
 
 SHAPES = [
     ("micro-b0", 200, 8),
+    ("micro-b2", 200, 8),
     ("micro-b4", 200, 8),
     ("nano-20", 128, 14),
     ("nano-75", 128, 14),
@@ -126,7 +127,7 @@ def test_a_training_step(benchmark, name: str, rows: int, side: int) -> None:
         "ours": training(ours, last(x)),
     }
     found = benchmark.pedantic(lambda: compare(name, rows, side, 3, **sides), rounds=1)
-    aim = {} if name == "small-b0" else {"aim": 1.5}
+    aim = {} if name in ("micro-b2", "small-b0") else {"aim": 1.5}
     benchmark.extra_info |= {**found, **aim, "peer": "a step of stock torch, one thread"}
 
 
