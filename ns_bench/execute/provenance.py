@@ -48,7 +48,7 @@ def other_code(made: Iterable[Mapping[str, Any]]) -> list[str]:
     A run's id is of its recipe alone, and what is done is not done again. What a result does not
     tell is not compared.
     """
-    here, results = {"numerics": 1, **code()}, list(made)
+    here, results = {**code(), "numerics": NUMERICS}, list(made)
     differs = []
     for name in ("torch", "timm"):
         there = {result["packages"].get(name) for result in results} - {None}
