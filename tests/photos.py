@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from builders import present
 from PIL import Image
 
 from ns_bench.data.arrays import SetArrays, set_arrays
@@ -62,7 +63,7 @@ def parquet(folder: Path, found: Mapping[str, Any]) -> Path:
 
 def decoded(data: Data, store: Path) -> SetArrays:
     """Return the whole set, as it is noted in `store`."""
-    return set_arrays(describe(data).file_set, store)
+    return set_arrays(present(describe(data).file_set), store)
 
 
 def spec(**fields: Any) -> Data:

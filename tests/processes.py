@@ -1,9 +1,40 @@
-"""Processes of their own for tests of kills and races."""
+"""Processes of their own: the command, and an interpreter for tests of kills and races."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+# So few epochs that no teacher is sure of anything: the threshold lets every row pass.
+TINY = [
+    *("--profile", "smoke", "--seeds", "1", "--workers", "1"),
+    *("--set", "train.epochs=4", "--set", "pseudo.threshold=0"),
+]
+
+
+def study(
+    *words: str, cwd: Path, python_path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if python_path is not None:
+        environment["PYTHONPATH"] = str(python_path)
+    return subprocess.run(
+        [sys.executable, "-m", "ns_bench.study", *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, by its path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def python(

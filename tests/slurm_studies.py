@@ -132,7 +132,7 @@ def trained_here(result: dict, folder: Path) -> bytes:
     torch.set_num_threads(result["provenance"]["threads"])
     try:
         link: Recipe | None = recipe
-        chain = []
+        chain: list[Run] = []
         while link is not None:
             chain.insert(0, Run(link, folder / link.id))
             link = link.teacher

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from builders import dense, in_memory
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from timm.data.loader import fast_collate
@@ -153,7 +154,7 @@ def plain_net(recipe: Recipe, data: Dataset) -> nn.Module:
     noise = recipe.noise.labeled
     assert noise == recipe.noise.unlabeled
     net = _micro(*MICRO[recipe.model], data.labeled.images.shape[1], data.classes)
-    net.drop_rate = noise.dropout
+    net.drop_rate = noise.dropout  # type: ignore[assignment]
     for module in net.modules():
         if isinstance(module, DropPath):
             module.drop_prob *= noise.stochastic_depth  # built with rate 1
@@ -192,7 +193,9 @@ def loop(
         for part, size in zip(rows, recipe.batch, strict=False)
     ]
     loader = DataLoader(
-        Pictures(torch.cat([data.labeled.images, data.unlabeled.images]), recipe),
+        Pictures(
+            torch.cat([in_memory(data.labeled.images), in_memory(data.unlabeled.images)]), recipe
+        ),
         batch_sampler=torch.cat(parts, dim=1).tolist(),
         num_workers=workers,
         collate_fn=fast_collate,
@@ -226,9 +229,9 @@ def plain(recipe: Recipe, settings: tuple[int, ...]) -> float:
     net = nn.Sequential(normalise, loop(teacher, data, [labeled], targets, workers))
     logits = predict(net, data.unlabeled.images)
     pseudo = pseudo_label(logits, recipe.pseudo, smoothing, torch.default_generator)
-    targets = torch.cat([targets, pseudo.targets])
-    net = loop(recipe, data, [labeled, len(labeled) + pseudo.rows], targets, workers)
-    return top1(nn.Sequential(normalise, net), data)
+    targets = torch.cat([targets, dense(pseudo.targets)])
+    student = loop(recipe, data, [labeled, len(labeled) + pseudo.rows], targets, workers)
+    return top1(nn.Sequential(normalise, student), data)
 
 
 def test_ratio_to_a_loop_of_timm_and_a_dataloader(benchmark, tmp_path) -> None:
@@ -270,9 +273,9 @@ def modsscs(recipe: Recipe, settings: tuple[int, ...]) -> float:
 
     optimizer.register_step_pre_hook(next_rate)
     count = spec.batch_size * steps
-    labeled, index = views(data.labeled.images, count, recipe, data)
-    strong, which = views(data.unlabeled.images, count, recipe, data)
-    clean = (data.unlabeled.images - data.mean) / data.std
+    labeled, index = views(in_memory(data.labeled.images), count, recipe, data)
+    strong, which = views(in_memory(data.unlabeled.images), count, recipe, data)
+    clean = (in_memory(data.unlabeled.images) - data.mean) / data.std
     method = NoisyStudentMethod(
         NoisyStudentSpec(
             model_bundle=TorchModelBundle(net, optimizer),
@@ -288,7 +291,7 @@ def modsscs(recipe: Recipe, settings: tuple[int, ...]) -> float:
     )
     rows = InductiveDataset(labeled, data.labeled.labels[index], X_u_w=clean[which], X_u_s=strong)
     method.fit(rows, device=DeviceSpec("cpu"), seed=recipe.seed)
-    found = method.predict((data.test.images - data.mean) / data.std)
+    found = method.predict((in_memory(data.test.images) - data.mean) / data.std)
     return 100 * (found == data.test.labels).float().mean().item()
 
 

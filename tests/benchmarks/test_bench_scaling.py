@@ -162,7 +162,7 @@ def test_runs_in_a_store(benchmark, digits, fast_folder) -> None:
             panel(
                 "Looking at a store", x, "seconds", "xy",
                 all_its_runs=list(zip(RUNS, (m.seconds for m in whole), strict=True)),
-                **{"100 of them": list(zip(RUNS, (m.seconds for m in one), strict=True))},
+                **{"100 of them": [(float(n), m.seconds) for n, m in zip(RUNS, one, strict=True)]},
             ),
         ],
     }  # fmt: skip

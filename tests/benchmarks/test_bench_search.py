@@ -20,7 +20,7 @@ def test_overhead(benchmark, sampler, tmp_path):
 
     profile = load_profile("digits")
     seconds = profile.estimate(profile.supervised("small"))  # the cheapest there is
-    training = {}
+    training: dict[tuple[str, int | None], float] = {}
 
     def whole() -> Driver:
         found = search(tmp_path / str(len(training)), sampler=sampler, batch=8)

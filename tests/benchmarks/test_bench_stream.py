@@ -83,7 +83,7 @@ def test_ratio_to_timm(benchmark, jpegs, arrow) -> None:
             pin_memory=False,
             device=torch.device("cpu"),
         )
-        for images, _ in loader.loader:  # type: ignore[union-attr]
+        for images, _ in loader.loader:
             assert images.shape[1:] == (3, SIDE, SIDE) and images.dtype == torch.uint8
             yield images
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from builders import present
+
 from ns_bench.cli.prices import price_lines
 from ns_bench.design.cost import flops
 from ns_bench.design.profile import Profile, load_profile
@@ -37,7 +39,7 @@ def test_the_price_of_a_plan(tmp_path):
     runs = runs_of(profile, tmp_path / "runs")
     said = "\n".join(price_lines(runs, profile))
     seconds = sum(map(profile.estimate, (run.recipe for run in runs)))
-    assert seconds == sum(flops(run.recipe) for run in runs) / 7.1e12
+    assert seconds == sum(present(flops(run.recipe)) for run in runs) / 7.1e12
     assert re.search(r"tf_efficientnet_b7 +64 +2 +\d", said)
     assert "one A100 80 GB, at 7.1 TFLOP/s (NVIDIA DeepLearningExamples" in said
     assert "data: 16.4 GB, 'imagenet' decoded once" in said

@@ -11,36 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from processes import TINY, contents, study
 
 from ns_bench.execute.provenance import NUMERICS
 from ns_bench.runs.outcomes import read
 from ns_bench.study import main
 
 ROOT = Path(__file__).resolve().parents[2]
-# So few epochs that no teacher is sure of anything: the threshold lets every row pass.
-TINY = [
-    *("--profile", "smoke", "--seeds", "1", "--workers", "1"),
-    *("--set", "train.epochs=4", "--set", "pseudo.threshold=0"),
-]
-
-
-def study(*words: str, cwd: Path, python_path: Path | None = None) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if python_path is not None:
-        environment["PYTHONPATH"] = str(python_path)
-    return subprocess.run(
-        [sys.executable, "-m", "ns_bench.study", *words],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +248,6 @@ def test_failures_are_loud_and_only_retried_on_demand(tmp_path):
     page = (tmp_path / "runs/reports/teacher_size-smoke/report.md").read_text()
     assert "Incomplete: 3 failed" in page and "0/1" in page
 
-    before = [p.stat().st_mtime_ns for p in failures]
     again = study(*words, "--retry-failed", cwd=tmp_path)
     assert again.returncode == 1
     assert all((p.parent / "failure.1.json").exists() for p in failures), "the old one is kept"

@@ -397,7 +397,7 @@ def foreign_pool(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["parquet", "webdataset", "folder"])
 def test_a_pool_from_elsewhere(kind, tmp_path):
     data = spec(**FOREIGN)
-    assert describe(data).file_set.names == ["photos", "web"]
+    assert present(describe(data).file_set).names == ["photos", "web"]
     assert describe(data).pool == 30
     places = {
         "photos": str(tree(tmp_path / "photos", photos({"train": 60, "test": 24}))),
@@ -556,7 +556,7 @@ def test_many_labels_that_are_words_are_numbered_in_their_order(tmp_path):
     prepare([data], tmp_path / "runs", {"photos": str(tmp_path / "photos")})
     whole = decoded(data, tmp_path / "runs")
     assert whole.labeled.labels.tolist() == (order % 400).tolist()
-    assert whole.unlabeled.labels.tolist() == [399, -1, -1, 0]
+    assert present(whole.unlabeled).labels.tolist() == [399, -1, -1, 0]
 
 
 def test_wrong_columns_splits_and_sizes(tmp_path):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from builders import present
 
 from ns_bench.data.catalog import describe
 from ns_bench.design import cost
@@ -37,7 +38,7 @@ def test_a_count_by_hand():
 def test_efficientnets_have_the_flops_of_their_paper():
     """arXiv 1905.11946, Table 2: 0.39 G multiply-adds for B0, 4.2 G for B4, 37 G for B7."""
     for model, side, expected in (("b0", 224, 0.39e9), ("b4", 380, 4.2e9), ("b7", 600, 37e9)):
-        net = network(Shape(f"tf_efficientnet_{model}", side, 3, 1000))
+        net = present(network(Shape(f"tf_efficientnet_{model}", side, 3, 1000)))
         assert net.forward == pytest.approx(2 * expected, rel=0.06)
 
 
@@ -47,13 +48,14 @@ def test_every_profile_can_be_priced(name):
     teacher = profile.supervised("small")
     for rung in profile.rungs:
         recipe = profile.student(rung, teacher)
-        assert network(shape_of(recipe)).exact
-        assert cost.flops(recipe) > 3 * network(shape_of(recipe)).forward * recipe.images
+        net = present(network(shape_of(recipe)))
+        assert net.exact
+        assert present(cost.flops(recipe)) > 3 * net.forward * recipe.images
 
 
 def test_other_sizes_go_by_area():
-    counted = network(Shape("tf_efficientnet_l2", 475, 3, 1000))
-    larger = network(Shape("tf_efficientnet_l2", 800, 3, 1000))
+    counted = present(network(Shape("tf_efficientnet_l2", 475, 3, 1000)))
+    larger = present(network(Shape("tf_efficientnet_l2", 800, 3, 1000)))
     assert larger.forward == pytest.approx(counted.forward * (800 / 475) ** 2)
     assert (counted.exact, larger.exact) == (True, False)
     assert network(Shape("resnet18", 224, 3, 1000)) is None
@@ -77,16 +79,16 @@ def test_the_backward_pass_takes_twice_the_forward_pass():
 
 def test_flops_and_storage_of_a_run():
     recipe = Recipe(teacher=Recipe())
-    net = network(Shape("micro-b0", 8, 1, 10))
+    net = present(network(Shape("micro-b0", 8, 1, 10)))
     pool = describe(recipe.data).pool
     assert recipe.images == 60_000
     evaluated = 500 + (EVALUATIONS + 1) * 100
     assert cost.flops(recipe) == net.forward * (3 * 60_000 + pool + evaluated)
-    stored = cost.storage(recipe)
+    stored = present(cost.storage(recipe))
     assert stored.weights == 4 * net.parameters
     assert stored.labels == 2 * 10 * pool
     large = load_profile("imagenet").supervised("small")
-    assert cost.storage(large).labels == 40 * 100_000_000  # the ten top classes
+    assert present(cost.storage(large)).labels == 40 * 100_000_000  # the ten top classes
 
 
 def test_a_checkpoint_has_so_many_copies_of_the_weights(tmp_path):
@@ -114,10 +116,10 @@ def test_a_models_own_resolution_is_priced():
 
 def test_the_stated_throughput_is_that_of_its_source():
     """NVIDIA's README: images a second of one A100 in training, mixed precision."""
-    gpu = load_profile("imagenet").gpu
+    gpu = present(load_profile("imagenet").gpu)
     speeds = {Shape("tf_efficientnet_b0", 224, 3, 1000): 2489,
               Shape("tf_efficientnet_b4", 380, 3, 1000): 331}  # fmt: skip
-    tflops = [3 * network(shape).forward * speed / 1e12 for shape, speed in speeds.items()]
+    tflops = [3 * present(network(shape)).forward * speed / 1e12 for shape, speed in speeds.items()]
     assert tflops == pytest.approx([5.8, 8.7], abs=0.05)
     assert gpu.tflops == pytest.approx((tflops[0] * tflops[1]) ** 0.5, rel=0.01)
 

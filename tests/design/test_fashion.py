@@ -1,6 +1,7 @@
 """The profile `fashion`: what its ladder, its recipe and its pool have to be for the findings."""
 
 import pytest
+from builders import present
 
 from ns_bench.data.catalog import check, describe
 from ns_bench.design.cost import network, shape_of
@@ -13,7 +14,7 @@ def test_the_ladder_spans_forty_times_the_weights(name, side):
     profile = load_profile(name)
     shapes = [shape_of(profile.supervised(rung)) for rung in profile.rungs]
     assert {(shape.side, shape.channels, shape.classes) for shape in shapes} == {(side, 1, 10)}
-    networks = [network(shape) for shape in shapes]
+    networks = [present(network(shape)) for shape in shapes]
     assert all(known.exact for known in networks)
     weights = [known.parameters for known in networks]
     assert weights == sorted(set(weights)) and weights[-1] >= 40 * weights[0]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from builders import present
 from timm.layers import BatchNormAct2d
 from timm.models._efficientnet_builder import round_channels
 
@@ -137,7 +138,7 @@ def test_the_data(students):
     # 130M rows an epoch after balancing, of a pool that is the user's; it is planned for 100M
     assert student.pseudo.per_class * 1000 == 130_000_000
     assert catalog.describe(data).pool == 100_000_000
-    assert catalog.describe(data).file_set.names == ["imagenet", "pool"]
+    assert present(catalog.describe(data).file_set).names == ["imagenet", "pool"]
 
 
 @pytest.mark.parametrize(("model", "epochs"), [(B[0], 700), (B[7], 350)])
@@ -161,9 +162,12 @@ def test_models_are_timms(model):
     width, depth, pixels, _ = FAMILY[model]
     with torch.device("meta"):
         net = timm.create_model(model)
-    assert [len(stage) for stage in net.blocks] == [math.ceil(depth * n) for n in REPEATS]
+    assert isinstance(net.blocks, torch.nn.Sequential)
+    assert [len([*stage.children()]) for stage in net.blocks] == [
+        math.ceil(depth * n) for n in REPEATS
+    ]
     assert net.num_features == round_channels(1280, width)  # C: multiples of 8
-    assert timm.get_pretrained_cfg(model).input_size == (3, pixels, pixels)
+    assert present(timm.get_pretrained_cfg(model)).input_size == (3, pixels, pixels)
     if model in PARAMETERS:
         count = sum(p.numel() for p in net.parameters())
         assert count == pytest.approx(PARAMETERS[model], rel=0.01)

@@ -73,8 +73,8 @@ def test_each_noise_shows(name, tmp_path):
     """A noise that `noises` cannot see would let the tests above pass."""
     loud = {"randaugment_n": 2, "crop_padding": 4, "cutout": 8, "flip": True, "resized_crop": 0.1}
     (tmp_path / "mine.py").write_text("def inverted(images, draws):\n    return 255 - images\n")
-    loud["custom"] = reference(f"{tmp_path}/mine.py:inverted")
-    noise = RowNoise(**{**NO_NOISE, name: loud.get(name, 0.5)})
+    own = {"custom": reference(f"{tmp_path}/mine.py:inverted")}
+    noise = RowNoise(**{**NO_NOISE, name: {**loud, **own}.get(name, 0.5)})
     assert len(noises(noise)) == 1
     assert not noises(RowNoise(**NO_NOISE))
 

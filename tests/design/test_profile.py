@@ -249,13 +249,13 @@ def test_a_profile_is_no_path(name):
 
 
 def test_an_estimate_is_a_rate_times_the_work():
-    profile = Profile("p", "t", {}, {"small": "a"}, 1, 1.0, step_seconds={"a": [2.0, 0.5]})
+    profile = Profile("p", "t", {}, {"small": "a"}, 1, 1.0, step_seconds={"a": (2.0, 0.5)})
     supervised = profile.supervised("small", train__epochs=4)
     assert (supervised.steps, supervised.images) == (4, 200)
     assert profile.estimate(supervised) == 4 * 2 + 200 * 0.5
     student = profile.student("small", supervised, train__epochs=4)
     assert profile.estimate(student) == 4 * 2 + 800 * 0.5
-    rates = {"a": [2.0, 0.5], "b": [3.0, 0.5]}
+    rates = {"a": (2.0, 0.5), "b": (3.0, 0.5)}
     unknown = Profile("p", "t", {}, {"small": "c"}, 1, 1.0, step_seconds=rates)
     assert unknown.estimate(unknown.supervised("small", train__epochs=4)) == 4 * 3 + 200 * 0.5
     assert Profile("p", "t", {}, {"small": "c"}, 1, 1.0).estimate(supervised) > 0

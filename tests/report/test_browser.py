@@ -62,21 +62,23 @@ def visit(browser, reports):
     """Open a page at a width; at the end nothing may have gone wrong or been asked for outside."""
     contexts, troubles = [], []
 
+    def dismissed(dialog) -> None:
+        troubles.append(dialog.message)
+        dialog.dismiss()
+
+    def asked(request) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            troubles.append(f"request: {request.url}")
+
     def visit(name: str, width: int = 1440, scheme: str = "light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", dismissed)
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("file:", "data:"))
-                or troubles.append(f"request: {request.url}")
-            ),
-        )
+        page.on("request", asked)
         page.goto((reports / name).as_uri())
         return page
 

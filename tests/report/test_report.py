@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders import present
 from fakes import fake_runs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
@@ -197,12 +198,13 @@ def test_a_failed_teacher_that_is_no_arm_is_named(tmp_path):
     fake_runs(store, design.recipes(range(SEEDS)).values(), top1)
     student = store.run(design.recipes([2])[("large teacher", 2)])
     shutil.rmtree(student.path)
-    student.teacher.discard()
-    student.teacher.fail("Diverged:  loss\nis nan", "Traceback ...")
+    teacher = present(student.teacher)
+    teacher.discard()
+    teacher.fail("Diverged:  loss\nis nan", "Traceback ...")
     page = markdown(analysis_of(store))
     assert "Incomplete: 1 blocked, 1 failed" in page
-    assert f"**failed** `{student.teacher.id}` Diverged: loss is nan" in page
-    assert f"**blocked** `{student.id}` below {student.teacher.id}" in page
+    assert f"**failed** `{teacher.id}` Diverged: loss is nan" in page
+    assert f"**blocked** `{student.id}` below {teacher.id}" in page
     assert "| large teacher | 2 | blocked |" in page and page.count("| 7/8 |") >= 2
 
 
@@ -402,7 +404,7 @@ def test_no_text_of_the_figure_covers_a_point_or_leaves_it(tmp_path, arms):
         assert box.x0 >= 0 and box.x1 <= page.x1 and box.y0 >= 0 and box.y1 <= page.y1, text
     claims = [text.get_window_extent() for text in right.texts]
     for line in right.lines:
-        y = line.get_ydata()
+        y = np.asarray(line.get_ydata())
         if len(set(y)) == 1:  # an interval, a mean, the smallest effect
             height = right.transData.transform((0, y[0]))[1]
             assert not any(box.y0 - 2 < height < box.y1 + 2 for box in claims)

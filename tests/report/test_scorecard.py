@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from fakes import fake_runs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from processes import contents
 
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile
@@ -71,8 +72,10 @@ def rows(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "scorecard.csv").set_index(["claim", "profile"])
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def row(folder: Path, profile: str = "digits", claim: str = TRENDING) -> pd.Series:
+    found = rows(folder).xs((claim, profile))
+    assert isinstance(found, pd.Series)
+    return found
 
 
 def refused(capsys, *words) -> str:
@@ -90,7 +93,7 @@ def test_the_scorecard_has_every_finding_with_its_numbers(published, tmp_path, c
     assert list(found["study"]) == ["confidence_threshold"] * 3 + ["teacher_size"] * 4
     runs = table("teacher_size").pivot(index="seed", columns="arm", values="test_top1")
     slope = (runs["large teacher"] - runs["small teacher"]) / 2
-    ours = found.loc[TRENDING, "digits"]
+    ours = row(out)
     # Of 8 seeds and 4 claims: a shift that all slopes are above or below is rejected, no other.
     bounds = (slope.mean(), slope.min(), slope.max())
     assert (ours["effect"], ours["low"], ours["high"]) == pytest.approx(bounds, abs=1e-5)
@@ -98,7 +101,7 @@ def test_the_scorecard_has_every_finding_with_its_numbers(published, tmp_path, c
     assert (ours["verdict"], ours["p_holm"]) == ("reproduced", 4 * 2 / 2**8)
     assert (ours["paper_effect"], ours["paper_versions"]) == (0.7, "v4 v2")
     assert set(found["verdict"]) == {"reproduced"}
-    assert found.loc[NOT_WORSE, "digits"]["kind"] == "not worse"
+    assert row(out, claim=NOT_WORSE)["kind"] == "not worse"
     assert "above 0.3" in found["weakest_contrast"].iloc[0]
     page = (out / "scorecard.md").read_text()
     assert "- digits: 7 reproduced" in page and "![" in page
@@ -163,7 +166,7 @@ def test_profiles_stand_side_by_side(one, tmp_path):
     assert header.index("digits") < header.index("smoke")
     line = next(line for line in page.splitlines() if TRENDING in line)
     assert "8/8" in line and "2/2" in line and "no verdict" in line and "smoke/report.md" in line
-    assert rows(out).loc[TRENDING, "smoke"]["verdict"] == "no verdict"
+    assert row(out, "smoke")["verdict"] == "no verdict"
     assert "smoke: no verdict, n = 2/2" in (out / "scorecard.svg").read_text()
     shutil.rmtree(out)
     assert main(usual) == 0  # a trial run only where it is asked for
@@ -183,11 +186,11 @@ def test_written_again_from_its_own_tables_it_has_the_same_bytes(one, tmp_path):
 def test_a_missing_run_withholds_the_verdict(one, tmp_path):
     runs = table("teacher_size")
     lost = (runs["arm"] == "large teacher") & (runs["seed"] == 5)
-    runs.loc[lost, ["test_top1", "state"]] = [np.nan, "missing"]
+    runs.loc[lost, "test_top1"], runs.loc[lost, "state"] = np.nan, "missing"
     put(one, "teacher_size", runs)
     out = tmp_path / "out"
     assert main(["all", "--from", str(one), "--out", str(out)]) == 0
-    ours = rows(out).loc[TRENDING, "digits"]
+    ours = row(out)
     assert (ours["n"], ours["seeds"], ours["verdict"]) == (7, 8, "inconclusive")
     page = (out / "scorecard.md").read_text()
     assert "teacher_size · digits is incomplete:** 1 missing" in page and "| 7/8 |" in page
@@ -197,13 +200,14 @@ def test_a_missing_run_withholds_the_verdict(one, tmp_path):
 def test_rows_that_are_not_there_at_all_count_as_missing(one, tmp_path):
     put(one, "teacher_size", table("teacher_size", seeds=6))
     assert main(["all", "--from", str(one), "--out", str(tmp_path / "out")]) == 0
-    found = rows(tmp_path / "out").loc[TRENDING, "digits"]
+    found = row(tmp_path / "out")
     assert (found["n"], found["seeds"], found["verdict"]) == (6, 8, "inconclusive")
 
 
 def test_a_failed_run_is_named_and_makes_the_exit_code_1(one, tmp_path):
     runs = table("teacher_size")
-    runs.loc[3, ["test_top1", "state", "reason"]] = [np.nan, "failed", "Diverged: <b>"]
+    runs.loc[3, "test_top1"] = np.nan
+    runs.loc[3, "state"], runs.loc[3, "reason"] = "failed", "Diverged: <b>"
     put(one, "teacher_size", runs)
     out = tmp_path / "out"
     assert main(["all", "--from", str(one), "--out", str(out)]) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import present
 from searches import SPACE, finish, search
 
 from ns_bench.recipe import dotted
@@ -34,7 +35,7 @@ def test_the_same_trials_give_the_same_bytes_in_every_format(done, tmp_path):
 
 def test_the_best_recipe_as_a_file_is_the_best_trials(done):
     found, standings = done
-    best = best_of(standings)
+    best = present(best_of(standings))
     fields = dotted(tomllib.loads(recipe_toml(found, best)))
     assert found.recipe.set(fields) == best.recipe
     text = markdown.render(content(found, standings))
@@ -62,7 +63,7 @@ def test_importances_find_what_matters(done):
     found, standings = done
     shares = importances(found, standings)
     assert sum(shares.values()) == pytest.approx(1)
-    assert max(shares, key=shares.get) != "train.ema"  # which changes nothing here
+    assert max(shares, key=shares.__getitem__) != "train.ema"  # which changes nothing here
     assert importances(found, standings[:3]) == {}
 
 

@@ -228,7 +228,7 @@ def numpy_of(image: Tensor) -> np.ndarray:
 
 def assert_close(ours: Tensor, theirs: np.ndarray, most: int = 1) -> None:
     """`theirs` from 0 to 1, [H, W, C]; both are cut to whole grey levels."""
-    levels = np.uint8(np.clip(theirs, 0, 1) * 255).transpose(2, 0, 1).astype(int)
+    levels = (np.clip(theirs, 0, 1) * 255).astype(np.uint8).transpose(2, 0, 1).astype(int)
     assert np.abs(ours[0].numpy().astype(int) - levels).max() <= most
 
 

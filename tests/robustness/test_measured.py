@@ -5,12 +5,12 @@ import json
 import pandas as pd
 import pytest
 import torch
-from builders import seeing
+from builders import present, seeing
 from fakes import fake_result, fake_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import TINY, contents, study
 from sklearn.metrics import roc_auc_score
-from test_study import TINY, contents, study
 
 from ns_bench import study as study_command
 from ns_bench.data import split
@@ -215,8 +215,8 @@ def test_run_one_trains_and_measures_only_what_is_missing(tmp_path, monkeypatch)
     assert run.state() == "unmeasured"
     run_one(run)
     assert run.state() == "done"
-    first = run.measured("adversarial")
-    clean = run.result().test["top1"]
+    first = present(run.measured("adversarial"))
+    clean = present(run.result()).test["top1"]
     assert first.values["fgsm_0"] == pytest.approx(clean), "by the published weights, as evaluated"
     after = contents(plain.path)
     new = {"measured-adversarial.json", "measured-out_of_domain.json"}
@@ -230,9 +230,10 @@ def test_run_one_trains_and_measures_only_what_is_missing(tmp_path, monkeypatch)
     monkeypatch.undo()
     (run.path / "measured-adversarial.json").write_text("{")
     run_one(run)
-    assert run.measured("adversarial").values == first.values
+    assert present(run.measured("adversarial")).values == first.values
     entry = json.loads((run.path / "measured-adversarial.json").read_text())
-    assert entry["model"] == run.result().artifacts[MODEL]["sha256"] and entry["seconds"] > 0
+    weights = present(run.result()).artifacts[MODEL]
+    assert entry["model"] == weights["sha256"] and entry["seconds"] > 0
 
 
 def test_a_stop_keeps_the_groups_that_are_measured(tmp_path):
@@ -351,7 +352,7 @@ def test_the_study_of_robustness_is_judged_and_shown(tmp_path):
     plan = make_plan(store, recipes.values(), {r.id: ALL for r in recipes.values()})
     analysis = analyse(robust, profile, design, *collect(design, plan, 8), 8)
     assert [result.verdict.word for result in analysis.claims] == ["reproduced"] * 6
-    assert [result.contrast.mean for result in analysis.claims] == pytest.approx([4] * 6)
+    assert [present(result.contrast).mean for result in analysis.claims] == pytest.approx([4] * 6)
     said = page.markdown(analysis)
     for title in ("Corruptions", "Perturbations by arm", "Top-1 under attack", "out of domain"):
         assert title in said
@@ -402,7 +403,7 @@ def test_a_finished_study_is_measured_without_training(tmp_path):
     trained = {p: p.read_bytes() for p in (tmp_path / "runs").glob("*/result.json")}
     assert len(trained) == 2
     report = tmp_path / "runs/reports/mine-smoke"
-    assert not any("adversarial" in c for c in pd.read_csv(report / "runs.csv"))
+    assert not any("adversarial" in str(c) for c in pd.read_csv(report / "runs.csv"))
 
     wish = [*words, "--metrics", "out_of_domain,adversarial"]
     planned = study(*wish, "--dry-run", cwd=tmp_path)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from builders import present
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import python, said
@@ -181,7 +182,7 @@ def test_a_second_process_waits_until_the_first_is_out(tmp_path):
     with python(HOLDER, tmp_path / "lock") as first:
         assert said(first) == "in"
         with python(HOLDER, tmp_path / "lock") as second:
-            assert not select.select([second.stdout], [], [], 1.0)[0]
+            assert not select.select([present(second.stdout)], [], [], 1.0)[0]
             first.communicate("\n")
             assert said(second) == "in"
             second.communicate("\n")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import present
 
 from ns_bench.data.split import load
 from ns_bench.design.profile import load_profile
@@ -84,7 +85,7 @@ def test_labels_made_for_a_student_are_made_once(tmp_path: Path, monkeypatch, fi
         monkeypatch.setattr(algorithm, name, counted)
     runs = [Store(tmp_path / place).run(student(**fields)) for place in ("whole", "stopped")]
     for run in runs:
-        run_one(run.teacher)
+        run_one(present(run.teacher))
     run_one(runs[0])
     assert len(made) == 1
     steps = iter(range(100))
@@ -94,13 +95,13 @@ def test_labels_made_for_a_student_are_made_once(tmp_path: Path, monkeypatch, fi
     assert kept.is_file() and len(made) == 2
     run_one(runs[1])
     assert len(made) == 2 and not kept.exists()
-    whole, stopped = (run.result().artifacts for run in runs)
+    whole, stopped = (present(run.result()).artifacts for run in runs)
     assert whole == stopped
 
 
 def test_kept_labels_that_are_damaged_are_made_again(tmp_path: Path) -> None:
     run = Store(tmp_path).run(student(pseudo__views=2))
-    run_one(run.teacher)
+    run_one(present(run.teacher))
     run.path.mkdir()
     (run.path / RELABELED).write_bytes(b"damaged")
     assert run_one(run).pseudo is not None

@@ -22,7 +22,7 @@ from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.runs.store import LOGITS, MODEL, Store
 from ns_bench.selftrain.evaluate import predict, predict_noised, predict_views
 from ns_bench.selftrain.loss import cross_entropy, distilled_loss
-from ns_bench.selftrain.methods import Batch, halves, method_of, network
+from ns_bench.selftrain.methods import Batch, Pair, halves, method_of, network
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.noise import weak
 from ns_bench.selftrain.train import Lesson, train
@@ -194,6 +194,7 @@ def test_halves_have_nothing_in_common_and_miss_nothing():
 
 def test_a_pair_of_networks_multiplies_its_probabilities(digits):
     pair = network(online("co-training"), digits).eval()
+    assert isinstance(pair, Pair)
     images = digits.test.images[:20]
     seen = halves((images - digits.mean) / digits.std)
     with torch.inference_mode():

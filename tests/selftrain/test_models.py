@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import timm
@@ -188,7 +189,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest(name: str, near: str) -> N
 def test_no_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     real = timm.create_model
 
-    def offline(name: str, *args: object, **options: object) -> nn.Module:
+    def offline(name: str, *args: object, **options: Any) -> nn.Module:
         assert not options.get("pretrained", False)
         assert not args
         return real(name, **options)

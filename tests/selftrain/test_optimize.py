@@ -61,7 +61,7 @@ def test_the_cosine_ends_at_zero() -> None:
 @pytest.mark.parametrize("warmup", [0, 6, 50])
 def test_a_warm_up_of_nothing_or_of_everything(warmup: int) -> None:
     for schedule in ("cosine", "staircase"):
-        spec = Train(lr=1.0, epochs=6, warmup_epochs=warmup, schedule=schedule)  # type: ignore[arg-type]
+        spec = Train(lr=1.0, epochs=6, warmup_epochs=warmup, schedule=schedule)
         rates = [learning_rate(spec, step / 10) for step in range(1, 61)]
         assert all(0 <= rate <= 1 for rate in rates)
         assert rates[0] == pytest.approx(0.1 / warmup) if warmup else rates[0] > 0.99

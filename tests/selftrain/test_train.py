@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import labels_for, rows_of, seeded
+from builders import dense, in_memory, labels_for, present, rows_of, seeded
 from fakes import contents, edit_result, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,21 +105,23 @@ def first_loss(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None) -> f
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_the_loss_of_a_step_is_its_formula(digits: Dataset, loss: str, kind: str) -> None:
     """From images and labels alone; labels are smoothed on labeled rows and hard targets only."""
-    recipe = student(**NO_NOISE, train__epochs=1, train__loss=loss, train__label_smoothing=0.1)
+    recipe = student(
+        None, **NO_NOISE, train__epochs=1, train__loss=loss, train__label_smoothing=0.1
+    )
     pseudo = labels_for(digits, kind=kind)
     streams = rows_of(recipe, digits, pseudo)
     (labeled, _), (unlabeled, _) = (part(0) for part in streams)
     net = build(recipe.model, 1, 10, recipe.seed, recipe.generation).train()
     with torch.no_grad():
         logits = net((torch.cat([labeled, unlabeled]) - digits.mean) / digits.std)
-    order = [find(image, digits.labeled.images) for image in labeled]
-    pool = [find(image, digits.unlabeled.images) for image in unlabeled]
+    order = [find(image, in_memory(digits.labeled.images)) for image in labeled]
+    pool = [find(image, in_memory(digits.unlabeled.images)) for image in unlabeled]
     of_labeled = cross_entropy(logits[:50], digits.labeled.labels[order], label_smoothing=0.1)
     if kind == "hard":
-        label = pseudo.probabilities.argmax(1)[pool]
+        label = dense(pseudo.probabilities).argmax(1)[pool]
         of_unlabeled = cross_entropy(logits[50:], label, label_smoothing=0.1)
     else:
-        of_unlabeled = cross_entropy(logits[50:], pseudo.probabilities[pool])
+        of_unlabeled = cross_entropy(logits[50:], dense(pseudo.probabilities)[pool])
     expected = {
         "sum": of_labeled + of_unlabeled,
         "mean": (of_labeled + 3 * of_unlabeled) / 4,
@@ -135,7 +137,7 @@ def find(image: Tensor, among: Tensor) -> int:
 
 
 def test_both_kinds_of_rows_share_batch_statistics(digits: Dataset) -> None:
-    recipe = student(**NO_NOISE, train__epochs=1)
+    recipe = student(None, **NO_NOISE, train__epochs=1)
     pseudo = labels_for(digits)
     states: list[dict[str, Any]] = []
     train(recipe, digits, Lesson(pseudo), after_step=lambda _, state: states.append(state()))
@@ -276,7 +278,7 @@ def test_model_noise_is_drawn_anew_each_step_and_pairs_arms(
 ) -> None:
     def draws(recipe: Recipe) -> list[int]:
         passes.clear()
-        train(recipe, digits, Lesson(recipe.teacher and labels_for(digits)))
+        train(recipe, digits, Lesson(labels_for(digits) if recipe.teacher else None))
         return [seed for _, _, seed in passes]
 
     one, other = draws(student()), draws(student(train__lr=0.5, pseudo__kind="hard"))
@@ -318,13 +320,13 @@ def test_arms_with_another_ratio_see_the_same_labeled_batches(digits: Dataset) -
 
 def test_noise_taken_from_unlabeled_rows_leaves_the_labeled_rows_alone(digits: Dataset) -> None:
     noised = student()
-    clean = student(**{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
+    clean = student(None, **{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
     for step in range(3):
         with_noise, without = batches(noised, digits, step), batches(clean, digits, step)
         assert torch.equal(with_noise[0][0], without[0][0])
         assert torch.equal(with_noise[1][1], without[1][1])  # the same rows in the same order
         assert not torch.equal(with_noise[1][0], without[1][0])
-        assert all(find(image, digits.unlabeled.images) >= 0 for image in without[1][0])
+        assert all(find(image, in_memory(digits.unlabeled.images)) >= 0 for image in without[1][0])
 
 
 def test_a_student_sees_the_rows_that_its_labels_name(digits: Dataset) -> None:
@@ -332,15 +334,15 @@ def test_a_student_sees_the_rows_that_its_labels_name(digits: Dataset) -> None:
     pseudo = labels_for(digits)
     named = torch.arange(0, 60, 2).repeat_interleave(5)  # 150 rows: one batch is one epoch
     pseudo = replace(pseudo, rows=named)
-    clean = student(**{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
+    clean = student(None, **{k: v for k, v in NO_NOISE.items() if k.startswith("noise.unlabeled")})
     images, targets = rows_of(clean, digits, pseudo)[1](0)
     seen = Counter(tuple(image.flatten().tolist()) for image in images)
     assert seen == Counter(
-        tuple(image.flatten().tolist()) for image in digits.unlabeled.images[named]
+        tuple(image.flatten().tolist()) for image in in_memory(digits.unlabeled.images)[named]
     )
     for image, target in zip(images, targets, strict=True):
-        row = find(image, digits.unlabeled.images)
-        torch.testing.assert_close(target, pseudo.targets[row])
+        row = find(image, in_memory(digits.unlabeled.images))
+        torch.testing.assert_close(target, dense(pseudo.targets)[row])
 
 
 def test_a_batch_larger_than_the_pool_is_an_error(digits: Dataset) -> None:
@@ -388,7 +390,7 @@ def test_training_learns_and_a_student_learns_from_it(digits: Dataset) -> None:
     assert len(records) == 10
     assert records[-1]["validation_top1"] > 60
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
-    truth = ns_bench.data.split.hidden_labels(teacher.data, 0)
+    truth = present(ns_bench.data.split.hidden_labels(teacher.data, 0))
     targets = smooth_one_hot(truth, 10, 0.1)
     perfect = PseudoLabeled(torch.arange(len(truth)), targets, targets)
     records.clear()
@@ -463,9 +465,9 @@ def new_store(taught: Path, tmp_path: Path) -> Callable[[str], Store]:
 
 def test_the_type_of_the_unlabeled_set_has_no_labels(digits: Dataset) -> None:
     assert [f.name for f in fields(Unlabeled)] == ["images"]
-    rows = {tuple(image.flatten().tolist()) for image in digits.unlabeled.images}
+    rows = {tuple(image.flatten().tolist()) for image in in_memory(digits.unlabeled.images)}
     for part in (digits.labeled, digits.validation, digits.test):
-        assert not rows & {tuple(image.flatten().tolist()) for image in part.images}
+        assert not rows & {tuple(image.flatten().tolist()) for image in in_memory(part.images)}
 
 
 @pytest.mark.parametrize("kind", ["soft", "hard"])
@@ -475,11 +477,12 @@ def test_hidden_labels_do_not_reach_the_student(
     recipe = student(pseudo__kind=kind)
     plain, poisoned = new_store("plain").run(recipe), new_store("poisoned").run(recipe)
     run_one(plain)
-    true_labels, really_train, trained = ns_bench.data.split.hidden_labels, executed.train, []
+    true_labels, really_train = ns_bench.data.split.hidden_labels, executed.train
+    trained: list[bool] = []
 
     def poisonous(spec: Any, seed: int, store: Path) -> Tensor:
         assert trained, "hidden labels were read before the training was over"
-        return true_labels(spec, seed, store).roll(100)
+        return present(true_labels(spec, seed, store)).roll(100)
 
     def watched(*arguments: Any, **options: Any) -> Any:
         net = really_train(*arguments, **options)

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
+from builders import present
 from fakes import fake_runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def test_trial_0_is_the_arms_own_recipe_and_runs_to_the_end(tmp_path):
     assert first.state == "complete"
     assert len(first.values) == 4
     assert {s.state for s in rest} == {"complete", "pruned"}
-    assert all(s.recipe.seed == 0 for s in rest)
+    assert all(present(s.recipe).seed == 0 for s in rest)
 
 
 def test_runs_are_at_tuning_seeds_and_the_score_is_of_validation_rows(tmp_path):
@@ -45,8 +46,8 @@ def test_runs_are_at_tuning_seeds_and_the_score_is_of_validation_rows(tmp_path):
     standings = finish(found, 4)
     results = [json.loads(p.read_bytes()) for p in tmp_path.glob("*/result.json")]
     assert {result["recipe"]["seed"] for result in results} == {1000, 1001, 1002, 1003}
-    best = best_of(standings)
-    scores = [score(best.recipe.at_seed(1000 + i)) for i in range(4)]
+    best = present(best_of(standings))
+    scores = [score(present(best.recipe).at_seed(1000 + i)) for i in range(4)]
     assert best.values == scores
     assert best.score == pytest.approx(sum(scores) / 4)
 
@@ -186,8 +187,8 @@ def test_a_sampler_learns_across_batches(sampler, tmp_path):
     space = tuple(d for d in SPACE if d.name != "train.ema")
     found = search(tmp_path, sampler=sampler, space=space, pruning="none", seeds=1, batch=6)
     standings = finish(found, 48)
-    early = [s.score for s in standings[1:13]]
-    late = [s.score for s in standings[-12:]]
+    early = [present(s.score) for s in standings[1:13]]
+    late = [present(s.score) for s in standings[-12:]]
     assert sum(late) / 12 > sum(early) / 12 + 1
 
 
@@ -256,10 +257,10 @@ def test_optuna_sees_every_trial_as_it_ended(tmp_path):
     study = as_study(found, standings)
     names = {"complete": "COMPLETE", "pruned": "PRUNED"}
     assert [t.state.name for t in study.trials] == [names[s.state] for s in standings]
-    assert study.best_value == best_of(standings).score
+    assert study.best_value == present(best_of(standings)).score
     for trial, standing in zip(study.trials, standings, strict=True):
         if standing.state == "pruned":
-            assert trial.intermediate_values[trial.last_step] == standing.score
+            assert trial.intermediate_values[present(trial.last_step)] == standing.score
 
 
 def test_two_objectives_have_a_front_that_optuna_agrees_with(tmp_path):

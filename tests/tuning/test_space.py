@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 
 from ns_bench.design.definition import load_study
 from ns_bench.design.profile import load_profile, profile_names
@@ -150,6 +151,7 @@ def test_optuna_draws_from_the_very_range(a, b, log):
         return
     (dimension,) = space(train__lr={"low": low, "high": high, "log": log})
     kind = distribution(dimension)
+    assert isinstance(kind, FloatDistribution)
     assert (kind.low, kind.high, kind.log, kind.step) == (low, high, log, None)
 
 

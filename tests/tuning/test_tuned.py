@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from builders import present
 from searches import DESIGN, PROFILE, STUDENT, STUDY, budget, finish, search
 
 from ns_bench.errors import UserError
@@ -27,12 +28,12 @@ def test_a_tuned_design_has_each_arms_best_recipe_and_its_teachers_as_they_were(
     for arm in arms():
         finish(search(tmp_path, arm), 8)
     found = tuned(STUDY, PROFILE, DESIGN, Store(tmp_path))
-    for arm, before in zip(found.design.arms, DESIGN.arms, strict=True):
-        mine = search(tmp_path, arm.name)
-        best = best_of(mine.standings(mine.trials()))
-        assert arm.recipe == best.recipe
-        assert arm.recipe.teacher == before.recipe.teacher
-        assert found.choices[arm.name].trials == 8
+    for best_arm, before in zip(found.design.arms, DESIGN.arms, strict=True):
+        mine = search(tmp_path, best_arm.name)
+        best = present(best_of(mine.standings(mine.trials())))
+        assert best_arm.recipe == best.recipe
+        assert best_arm.recipe.teacher == before.recipe.teacher
+        assert found.choices[best_arm.name].trials == 8
     assert found.before is DESIGN
 
 

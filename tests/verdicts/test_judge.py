@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ns_bench.design.schedule import Schedule
 from ns_bench.verdicts.judge import Evidence, chance, interval, judge, judge_studies
+from ns_bench.verdicts.statistics import Kind
 
 SHORT = Schedule((6, 8, 12), (0.7, 0.85, 1.0))
 ALPHA = 0.3  # so that a few seeds decide
@@ -192,8 +193,10 @@ SHAPES = {
 def test_at_most_5_studies_in_100_get_a_false_word_whatever_their_claims_say(shape):
     """Five claims, each where a false word is easiest, correlated as arms that are shared."""
     studies, plan = 600, Schedule((8, 12, 16, 24), (0.25, 0.5, 0.75, 1.0))
-    family = [("greater", 0.0), ("greater", 0.0), ("not worse", -1.0), ("equivalent", 1.0),
-              ("equivalent", -1.0)]  # fmt: skip
+    family: list[tuple[Kind, float]] = [
+        *(("greater", 0.0), ("greater", 0.0), ("not worse", -1.0)),
+        *(("equivalent", 1.0), ("equivalent", -1.0)),
+    ]
     draw = np.random.default_rng(7)
     noise = SHAPES[shape](draw, (studies, 6, 24))
     paths = noise[:, :1] + noise[:, 1:]

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from builders import present
 from fakes import fake_runs
 
 from ns_bench.design.definition import Arm, Design, Study, difference, load_study
@@ -181,8 +182,8 @@ def test_the_command_goes_on_until_decided_records_and_reports(tmp_path, words, 
     assert (report / "made_up_looks.png").stat().st_size > 10_000
     # What was published is judged by the same looks.
     study = load_study(words[0])
-    again = from_tables(study, PROFILE, tmp_path / "runs/reports")
-    stored = from_store(study, PROFILE, tmp_path / "runs")
+    again = present(from_tables(study, PROFILE, tmp_path / "runs/reports"))
+    stored = present(from_store(study, PROFILE, tmp_path / "runs"))
     assert again.schedule == stored.schedule == PLAN
     assert [c.verdict for c in again.claims] == [c.verdict for c in stored.claims]
 

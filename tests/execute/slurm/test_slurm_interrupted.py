@@ -154,8 +154,9 @@ def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
     scheduler = in_this_process(slurm, monkeypatch, tmp_path)
     student = recipes("teacher_size", 4)[1]
     assert student.teacher is not None
+    name = "ns_bench-orphan"
     record = {
-        "name": "ns_bench-orphan",
+        "name": name,
         "time": 0.0,
         "store": str(scheduler.store.root),
         "seconds": {student.id: 1.0},
@@ -166,10 +167,10 @@ def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
         "packs": [[student.to_dict()]],
         "wanted": {},
     }
-    file = scheduler.root / "arrays/ns_bench-orphan.json"
+    file = scheduler.root / "arrays" / f"{name}.json"
     file.parent.mkdir(parents=True)
     machine = Cluster("test", gpus=0, cpus=1, mem_gb=1, time_minutes=15, pack_minutes=10)
-    parameters = scheduler.parameters(machine, record["name"], "afterok:4242", scheduler.snapshot())
+    parameters = scheduler.parameters(machine, name, "afterok:4242", scheduler.snapshot())
     publish_json(file, record)
     element = scheduler._sbatch(machine, parameters, [job.Pack(str(file), 0)], print)
     publish_json(file, {**record, "job": element})
