@@ -266,7 +266,7 @@ def test_a_pool_that_was_suspended_does_not_take_its_workers_for_dead(
 def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, killed = local._Pool._start, list[int]()
+    start, killed = local._Pool._start, list[int | None]()
 
     def start_and_kill(pool: Any, slot: int) -> Any:
         worker = start(pool, slot)

@@ -222,7 +222,7 @@ def test_a_holder_in_another_namespace_is_alive_though_no_process_has_its_number
 ) -> None:
     """Two containers of one host's name; None is a lease of an older version."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    more = {} if sees is None else {"sees": sees.format(boot=boot)}
+    more: dict[str, Any] = {} if sees is None else {"sees": sees.format(boot=boot)}
     write_lease(run, host=socket.gethostname(), pid=2**22 + 1, **more)
     clock.watch(run, LEASE_SECONDS)
     assert run.state() == "running"
