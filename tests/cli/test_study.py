@@ -80,7 +80,7 @@ def test_looking_imports_neither_torch_nor_pandas(words, tmp_path):
 
 
 def test_outcomes_by_image_are_those_of_the_result(finished):
-    found = {}
+    found: dict[str, list[bytes]] = {}
     for path in (finished / "runs").glob("*/result.json"):
         result, kept = json.loads(path.read_bytes()), read(path.parent / "outcomes.safetensors")
         assert 100 * kept.right.mean() == pytest.approx(result["test"]["top1"])
