@@ -53,10 +53,12 @@ def test_profiles_stand_side_by_side_and_what_was_not_run_is_a_dash():
         made_up("noise_schedule"),
     ]
     _, table, _ = headlines.blocks(analyses)
+    assert isinstance(table, blocks.Table)
     rows = [[blocks.plain(cell) for cell in row] for row in table.rows]
     assert [row[0] for row in rows] == ["soft labels, in domain", "soft labels, out of domain"]
     assert rows[0][3].startswith("reproduced") and rows[1][3] == "not testable"
     assert rows[1][4].startswith("reproduced")
     assert headlines.blocks([made_up("noise_schedule")]) == []
     only = headlines.blocks([made_up("teacher_size"), made_up("soft_vs_hard", "glyphs")])[1]
+    assert isinstance(only, blocks.Table)
     assert [blocks.plain(cell) for cell in only.rows[0]][4] == "–"  # noqa: RUF001

@@ -156,25 +156,26 @@ def test_no_changed_byte_of_a_result_goes_unnoticed(run):
             run.result()
 
 
+def edits(name: str, *values: Any) -> list[dict[str, Any]]:
+    return [{name: value} for value in values]
+
+
+def scores(*values: Any) -> list[dict[str, Any]]:
+    return [{"test": {"top1": value, "loss": 0.5, "ece": 5.0}} for value in values]
+
+
 EDITS: list[dict[str, Any]] = [
-    *({"test": {"top1": value, "loss": 0.5, "ece": 5.0}} for value in (99.9, -5, None, "90")),
-    *({"test": {"top1": value, "loss": 0.5, "ece": 5.0}} for value in (math.nan, math.inf, [90])),
-    *({"test": value} for value in ({}, None, [], {"top1": {}})),
-    *({"recipe": value} for value in ({}, None, [], {"seed": 7}, {"train": {"lr": 0.3}})),
-    *({"schema": value} for value in (0, -1, None, "1", 1.5, True)),
-    *({"provenance": value} for value in ({}, None, "text")),
-    *({"seconds": value} for value in (None, -1, "long", math.nan)),
-    *({"pseudo": value} for value in ({"accuracy": 1.0}, 5, [])),
-    *({"steps": value} for value in (7, None)),
-    *(
-        {"images": 7},
-        {"id": "another"},
-        {"artifacts": {}},
-        {"records": {"x": {}}},
-        {"sha256": None},
-    ),
+    *scores(99.9, -5, None, "90", math.nan, math.inf, [90]),
+    *edits("test", {}, None, [], {"top1": {}}),
+    *edits("recipe", {}, None, [], {"seed": 7}, {"train": {"lr": 0.3}}),
+    *edits("schema", 0, -1, None, "1", 1.5, True),
+    *edits("provenance", {}, None, "text"),
+    *edits("seconds", None, -1, "long", math.nan),
+    *edits("pseudo", {"accuracy": 1.0}, 5, []),
+    *edits("steps", 7, None),
+    *({"images": 7}, {"id": "another"}, {"sha256": None}, {"more": 1}),
+    *({"artifacts": {}}, {"records": {"x": {}}}),
     *({"validation": None}, {"teacher_logits": 5}, {"resumed": "often"}, {"data": None}),
-    {"more": 1},
 ]
 
 

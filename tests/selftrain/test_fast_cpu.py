@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import present
 from timm.layers import BatchNormAct2d
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
@@ -40,8 +41,10 @@ def away(tensors: list[Tensor], exact: list[Tensor]) -> float:
 # Each part against its plain form
 
 
-def convolution(*sizes: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(*sizes, kernel, stride, kernel // 2, groups=groups, bias=False)
+def convolution(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
 def depthwise(channels: int, kernel: int, stride: int) -> nn.Conv2d:
@@ -85,7 +88,7 @@ def derived(
     out = call(x)
     out.backward(g)
     assert x.grad is not None
-    weights = [w.grad for w in module.parameters()]
+    weights = [present(w.grad) for w in module.parameters()]
     return [out.detach(), x.grad, *weights, *(b.to(g) for b in module.buffers())]
 
 
@@ -111,7 +114,7 @@ def test_each_part_and_its_derivative_are_those_of_the_plain_layers(name: str) -
 
 def test_a_widening_whose_channels_nearly_cancel_keeps_its_statistics() -> None:
     """Inputs that share one strong direction, weights nearly at right angles to it."""
-    pair = widened(16, 8).train()
+    pair: Any = widened(16, 8).train()
     strong = 300 * torch.randn(50, 1, 4, 4, generator=seeded(1))
     x = torch.randn(50, 16, 4, 4, generator=seeded()) + strong
     with torch.no_grad():
@@ -134,7 +137,7 @@ def test_the_stem_is_a_convolution_and_gives_its_images_no_gradient(stride, chan
     g = torch.randn(out.shape, generator=seeded(1))
     out.backward(g)
     wanted.backward(g.double())
-    grads = [[w.grad for w in module.parameters()] for module in (pair, exact)]
+    grads = [[present(w.grad) for w in module.parameters()] for module in (pair, exact)]
     assert away([out, *grads[0]], [wanted, *grads[1]]) < CLOSE
     assert x.grad is None
 
@@ -167,7 +170,7 @@ def test_gradients_and_statistics_are_those_of_the_plain_network(name, shape) ->
     x = torch.randn(shape, generator=seeded())
     losses = [step(own, x), step(exact, x.double()), step(plain, x)]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=CLOSE)
-    grads = [[w.grad for w in net.parameters()] for net in (own, exact, plain)]
+    grads = [[present(w.grad) for w in net.parameters()] for net in (own, exact, plain)]
     # in deep networks torch's own float32 is that far from float64, too
     assert away(grads[0], grads[1]) < max(CLOSE, 3 * away(grads[2], grads[1]))
     buffers = [[b.double() for b in net.buffers()] for net in (own, exact)]
@@ -179,7 +182,7 @@ def test_dropped_rows_are_those_of_the_plain_network() -> None:
     own = fast(copy.deepcopy(plain))
     x = torch.randn(60, 1, 8, 8, generator=seeded())
     assert step(own, x, noise=True).item() == pytest.approx(step(plain, x, noise=True).item())
-    grads = [[w.grad.double() for w in net.parameters()] for net in (own, plain)]
+    grads = [[present(w.grad).double() for w in net.parameters()] for net in (own, plain)]
     assert away(grads[0], grads[1]) < CLOSE
 
 
@@ -193,7 +196,12 @@ def trained(machine: training.Machine = training.CPU, **more: Any) -> Tensor:
 def test_a_run_trains_through_the_chain_and_ends_where_the_plain_one_does(monkeypatch) -> None:
     runs: list[str] = []
     chain = fast_cpu.run
-    monkeypatch.setattr(fast_cpu, "run", lambda *given: runs.append("chain") or chain(*given))
+
+    def noted(*given: Any) -> Tensor:
+        runs.append("chain")
+        return chain(*given)
+
+    monkeypatch.setattr(fast_cpu, "run", noted)
     own = trained()
     assert runs
     runs.clear()
@@ -295,7 +303,7 @@ def of_ones_own(channels: int, classes: int) -> nn.Module:
 
 def test_an_efficientnet_in_a_network_of_ones_own_goes_through_too() -> None:
     net = fast(of_ones_own(1, 10).train())
-    assert isinstance(net[1], fast_cpu.FastEfficientNet)
+    assert isinstance(list(net.children())[1], fast_cpu.FastEfficientNet)
     x = torch.randn(8, 1, 4, 4, generator=seeded())
     plain = of_ones_own(1, 10).train()
     assert torch.allclose(net(x), plain(x), atol=1e-5)
