@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +14,8 @@ from ns_bench.execute.local import Progress
 from ns_bench.report.numbers import interval, mean_of, points, signed
 from ns_bench.runs.plan import Plan
 from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.images import by_image
+from ns_bench.verdicts.statistics import Interval, mean_interval
 
 PLAIN_SECONDS = 10.0
 """How often a line is printed where there is no terminal to repaint."""
@@ -81,14 +83,20 @@ def table(analysis: Analysis, *, interim: bool = False) -> None:
         arms.add_column(column, justify="right", no_wrap=True)
     for arm in analysis.arms:
         missing = arm.n < analysis.seeds and not interim
-        delta = f"{signed(mean_of(arm.difference))} {interval(arm.difference, sign=True)}"
+        own, difference = interval(arm.interval), interval(arm.difference, sign=True)
+        if interim and arm.n == 1:
+            own = f"{interval(_over_images(analysis, {arm.name: 1}))}*"
+            contrast = {arm.name: 1, analysis.baseline: -1}
+            difference = f"{interval(_over_images(analysis, contrast), sign=True)}*"
         arms.add_row(
             Text(arm.name),
             Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else ""),
-            f"{points(mean_of(arm.interval))} {interval(arm.interval)}",
-            "baseline" if arm.is_baseline else delta,
+            f"{points(mean_of(arm.interval))} {own}",
+            "baseline" if arm.is_baseline else f"{signed(mean_of(arm.difference))} {difference}",
         )
     console.print(arms)
+    if interim and any(arm.n == 1 for arm in analysis.arms):
+        console.print("* over the test images of the one seed that is there, not over seeds")
     for result in analysis.claims:
         if interim and not (result.decision and result.decision.seeds):
             continue
@@ -99,6 +107,12 @@ def table(analysis: Analysis, *, interim: bool = False) -> None:
             console.print(Text(f"    {result.verdict.reason}"), soft_wrap=True)
     if not interim:
         _unfinished(console, analysis)
+
+
+def _over_images(analysis: Analysis, weights: Mapping[str, float]) -> Interval | None:
+    """Return the interval of a contrast over the test images of the first seed that has it."""
+    by_seed = by_image(analysis.runs, weights)
+    return mean_interval(by_seed[min(by_seed)][1]) if by_seed else None
 
 
 def _unfinished(console: Console, analysis: Analysis) -> None:

@@ -78,4 +78,6 @@ def test_the_study_command_shows_a_table_before_its_end(tmp_path: Path) -> None:
     early = shown.split("interim, runs are still on their way:")[1]
     seeds = re.findall(r"│ (\d)/2 │", early)[:4]
     assert len(seeds) == 4 and "0" not in seeds and "1" in seeds
+    assert re.search(r"│ 1/2 │ +[\d.]+ \[[\d.]+, [\d.]+\]\*", early)
+    assert "* over the test images of the one seed that is there" in early
     assert shown.splitlines()[-2].startswith("NO VERDICT"), "a table of the end comes, too"
