@@ -20,6 +20,9 @@ TINY = [
     *("--profile", "smoke", "--seeds", "1"),
     *("--set", "train.epochs=4", "--set", "pseudo.threshold=0"),
 ]
+ALONE = TINY[:-2]
+"""The same for a study without a student."""
+
 SPLIT, TOGETHER = 0.001, 10.0
 """Minutes of a pack: every run a job of its own, or a whole study in one."""
 

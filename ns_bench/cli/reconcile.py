@@ -115,7 +115,7 @@ def _read(options: StudyOptions) -> Request:
     assert options.study is not None
     names = study_names() if options.study == "all" else [options.study]
     loaded = [load_study(name) for name in names]
-    _check([s.in_profile(setting.profile) for s in loaded], setting, options.study)
+    _check([s.in_profile(setting.profile) for s in loaded], options)
     store = Store(options.runs, read_only=True)
     studies = [_at_scale(study, options, setting, store, metrics) for study in loaded]
     return Request(options, setting, store, studies)
@@ -125,7 +125,7 @@ SCORES = ("top1", "top5", "loss", "ece")
 """What is measured of every run on its test rows, and claims may be about."""
 
 
-def _check(designs: Sequence[Design], setting: Setting, asked: str) -> None:
+def _check(designs: Sequence[Design], options: StudyOptions) -> None:
     """Refuse arms that cannot be, a --set that no run of them uses, a metric that there is not."""
     for claim in (claim for design in designs for claim in design.claims):
         if claim.metric not in SCORES and not groups_in([f"test_{claim.metric}"]):
@@ -136,10 +136,9 @@ def _check(designs: Sequence[Design], setting: Setting, asked: str) -> None:
     arms = [arm.recipe for design in designs for arm in design.arms]
     for recipe in arms:
         catalog.check(recipe)
-    runs = {link for recipe in arms for link in recipe.generations} if setting.assignments else ()
-    for name in setting.assignments:
-        if runs and all(name in idle_fields(run) for run in runs):
-            raise UserError(f"--set {name}: no run of {asked} uses it")
+    for name in (text.partition("=")[0].strip() for text in options.assignments):
+        if all(name in idle_fields(run) for recipe in arms for run in recipe.generations):
+            raise UserError(f"--set {name}: no run of {options.study} uses it")
 
 
 def _check_until_decided(options: StudyOptions) -> None:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import present
+from fakes import edit_result
 from processes import TINY, contents, study
 
 from ns_bench.execute.provenance import NUMERICS
+from ns_bench.recipe import Recipe
 from ns_bench.runs.outcomes import read
+from ns_bench.runs.store import Run
 from ns_bench.study import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,10 +100,10 @@ def test_results_of_other_code_are_not_taken_in_silence(store):
     quiet = study("teacher_size", "--dry-run", *TINY, cwd=store)
     assert "6 done" in quiet.stdout and "finished runs" not in quiet.stdout
     path = next((store / "runs").glob("*/result.json"))
-    result = json.loads(path.read_bytes())
-    result["provenance"] |= {"models": "0" * 12, "numerics": 0}
-    result["provenance"]["packages"]["timm"] = "0.0.1"
-    path.write_text(json.dumps(result))
+    run = Run(Recipe.from_dict(json.loads((path.parent / "recipe.json").read_bytes())), path.parent)
+    provenance = present(run.result()).provenance | {"models": "0" * 12, "numerics": 0}
+    packages = provenance["packages"] | {"timm": "0.0.1"}
+    edit_result(run, provenance=provenance | {"packages": packages})
     for words in ([], ["--dry-run"]):
         told = study("teacher_size", *words, *TINY, cwd=store)
         assert told.returncode == 0 and "of 6 finished runs some are of timm 0.0.1 (here" in (

@@ -88,4 +88,4 @@ def test_the_command_reads_tuning_seeds_and_shows_no_effect(tmp_path, capsys):
 
 def test_reporting_seeds_end_where_tuning_seeds_begin(capsys):
     assert main(["teacher_size", "--seeds", "1001", "--dry-run"]) == 2
-    assert "seeds from 1000 on are for tuning" in capsys.readouterr().err
+    assert "--seeds 1001: expected at most 1000" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Where nothing is to be found, at most 5 studies in 100 find it: the whole way, from the tables.
+"""Where nothing is to be found, at most 5 studies in 100 find it.
 
-Made-up tables of runs go through `analyse`, as a report's do: arms that share a baseline's noise,
-differences by seed, looks, correction, the word. True effects are where a false word is easiest:
-0, or on the edge of what matters.
+Made-up studies, whose arms share a baseline's noise, are judged by hundreds; some of each kind go
+the whole way from tables of runs, through `analyse` as a report's do, and get the same words. True
+effects are where a false word is easiest: 0, or on the edge of what matters.
 """
 
 import math
@@ -16,8 +16,9 @@ from ns_bench.design.profile import load_profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.recipe import Recipe
 from ns_bench.verdicts.analysis import analyse
+from ns_bench.verdicts.judge import Evidence, judge_studies
 
-SMALLEST, TRIALS = 1.0, 200
+SMALLEST, TRIALS = 1.0, 400
 # A study's claims: the kind, and the true mean of each contrast.
 FAMILIES = {
     "greater": [("greater", [0.0])] * 5,
@@ -54,24 +55,49 @@ def study_of(family):
     return Study("made_up", "", "", lambda _: design, ""), design
 
 
-def words(family, draw, schedule):
-    """The word on each claim of one simulated study."""
-    study, design = study_of(family)
-    seeds = schedule.maximum
+def drawn(family, draw, schedule):
+    """The top-1 of one simulated study's arms, [arm, seed]; the baseline's first."""
     means = [0.0, *(mean for _, means in family for mean in means)]
+    return [90 + mean + draw.normal(0, 0.5, schedule.maximum) for mean in means]
+
+
+def evidence(family, top1):
+    arms = iter(top1[1:])
+    return [
+        Evidence(kind, SMALLEST, tuple(next(arms) - top1[0] for _ in means))
+        for kind, means in family
+    ]
+
+
+def words(family, studies, schedule):
+    """The words on the claims of each simulated study."""
+    judged = judge_studies([evidence(family, top1) for top1 in studies], schedule)
+    return [[decision.word for decision in decisions] for decisions in judged]
+
+
+def words_of_tables(family, top1, schedule):
+    """The same, the whole way from a table of runs."""
+    study, design = study_of(family)
     runs = [
         {
             "arm": arm.name,
             "seed": seed,
             "run": f"{arm.name} {seed}",
             "state": "done",
-            "test_top1": v,
+            "test_top1": value,
         }
-        for arm, mean in zip(design.arms, means, strict=True)
-        for seed, v in enumerate(90 + mean + draw.normal(0, 0.5, seeds))
+        for arm, values in zip(design.arms, top1, strict=True)
+        for seed, value in enumerate(values)
     ]
     found = analyse(
-        study, PROFILE, design, pd.DataFrame(runs), pd.DataFrame(), seeds, None, schedule
+        study,
+        PROFILE,
+        design,
+        pd.DataFrame(runs),
+        pd.DataFrame(),
+        schedule.maximum,
+        None,
+        schedule,
     )
     return [result.verdict.word for result in found.claims]
 
@@ -80,15 +106,20 @@ def words(family, draw, schedule):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_at_most_5_studies_in_100_say_what_is_not_so(name, plan):
     draw = np.random.default_rng(list(FAMILIES).index(name))
-    family = FAMILIES[name]
-    false = 0
-    for _ in range(TRIALS):
-        said = zip(words(family, draw, SCHEDULES[plan]), family, strict=True)
-        false += any(
+    family, schedule = FAMILIES[name], SCHEDULES[plan]
+    studies = [drawn(family, draw, schedule) for _ in range(TRIALS)]
+    said = words(family, studies, schedule)
+    false = sum(
+        any(
             word == "reproduced" or (word == "contradicted" and not so(kind, means))
-            for word, (kind, means) in said
+            for word, (kind, means) in zip(one, family, strict=True)
         )
+        for one in said
+    )
     assert false / TRIALS <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / TRIALS)
+    told = [i for i, one in enumerate(said) if {*one} != {"inconclusive"}][:2]
+    for i in {0, 1, *told}:  # those with a word, too: few have one
+        assert words_of_tables(family, studies[i], schedule) == said[i]
 
 
 def so(kind, means):
@@ -107,8 +138,8 @@ def test_what_is_so_is_found(plan):
         ("greater", [2.5, 3.0]),
     ]
     draw = np.random.default_rng(9)
-    found = np.mean(
-        [[w == "reproduced" for w in words(family, draw, SCHEDULES[plan])] for _ in range(40)],
-        axis=0,
-    )
-    assert found.min() >= 0.5
+    schedule = SCHEDULES[plan]
+    studies = [drawn(family, draw, schedule) for _ in range(40)]
+    said = words(family, studies, schedule)
+    assert words_of_tables(family, studies[0], schedule) == said[0]
+    assert np.mean([[w == "reproduced" for w in one] for one in said], axis=0).min() >= 0.5

@@ -38,6 +38,7 @@ from slurm_cluster import (
     slurm_fixture,  # noqa: F401 (gives the fixture `slurm`)
 )
 from slurm_studies import (
+    ALONE,
     ONE_RUN,
     ROOT,
     SPLIT,
@@ -217,7 +218,7 @@ def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
     network = "from torch import nn\n\ndef net(channels, classes):\n    return nn.Sequential("
     (copy / "mine.py").write_text(network + "nn.Flatten(), nn.Linear(64 * channels, classes))\n")
     env = {**slurm, "PYTHONPATH": str(copy)}
-    words = ["one.py", *TINY, *cluster_file(copy)]
+    words = ["one.py", *ALONE, *cluster_file(copy)]
     ask(slurm, "scontrol", "update", "PartitionName=debug", "State=DOWN")
     try:
         # from inside the checkout: `python -m` finds its working folder before PYTHONPATH
@@ -419,7 +420,7 @@ def test_a_study_without_accounting_outlives_its_controller(simple, tmp_path):
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_without_accounting_a_cancelled_job_has_a_reason(simple, tmp_path, forgotten):
     (tmp_path / "one.py").write_text(ONE_RUN)
-    words = ["one.py", *TINY, *cluster_file(tmp_path)]
+    words = ["one.py", *ALONE, *cluster_file(tmp_path)]
     with closed(simple):
         assert study(simple, *words, cwd=tmp_path).returncode == 0
         (record,) = records(tmp_path)
