@@ -1,5 +1,7 @@
 """The profile `fashion`: what its ladder, its recipe and its pool have to be for the findings."""
 
+from dataclasses import replace
+
 import pytest
 from builders import present
 
@@ -9,20 +11,37 @@ from ns_bench.design.definition import load_study
 from ns_bench.design.profile import load_profile
 
 
-@pytest.mark.parametrize(("name", "side"), [("fashion", 14), ("fashion28", 28)])
-def test_the_ladder_spans_forty_times_the_weights(name, side):
+@pytest.mark.parametrize(
+    ("name", "sides"), [("fashion", [12, 16, 20]), ("fashion28", [17, 22, 28])]
+)
+def test_the_ladder_spans_forty_times_the_weights_and_larger_networks_see_larger_images(
+    name, sides
+):
     profile = load_profile(name)
     shapes = [shape_of(profile.supervised(rung)) for rung in profile.rungs]
-    assert {(shape.side, shape.channels, shape.classes) for shape in shapes} == {(side, 1, 10)}
+    assert [shape.side for shape in shapes] == sides
+    assert {(shape.channels, shape.classes) for shape in shapes} == {(1, 10)}
     networks = [present(network(shape)) for shape in shapes]
     assert all(known.exact for known in networks)
     weights = [known.parameters for known in networks]
     assert weights == sorted(set(weights)) and weights[-1] >= 40 * weights[0]
 
 
-def test_a_student_at_the_foot_costs_a_minute_at_most():
+def test_a_student_costs_a_minute_at_the_foot_and_four_at_the_top_at_most():
     profile = load_profile("fashion")
-    assert profile.estimate(profile.student("small", profile.supervised("small"))) <= 60
+    teacher = profile.supervised("small")
+    assert profile.estimate(profile.student("small", teacher)) <= 60
+    assert profile.estimate(profile.student("large", teacher)) <= 240
+
+
+def test_training_is_the_same_at_every_rung_and_noise_grows_with_the_network():
+    profile = load_profile("fashion")
+    recipes = [profile.student(rung, profile.supervised("small")) for rung in profile.rungs]
+    assert len({replace(recipe.train, resolution=0) for recipe in recipes}) == 1
+    for kind in ("labeled", "unlabeled"):
+        for noise in ("dropout", "stochastic_depth", "randaugment_n"):
+            rates = [recipe.field(f"noise.{kind}.{noise}") for recipe in recipes]
+            assert rates == sorted(rates)
 
 
 def test_the_test_set_is_the_whole_of_it_and_the_rest_is_the_pool():
@@ -48,7 +67,7 @@ def test_half_of_its_pool_can_be_glyphs():
     mixed = profile.mixed_pool(0.5)
     assert mixed == {"data__out_of_domain": 0.5, "data__source": "glyphs"}
     data = profile.supervised("small", **mixed).data
-    assert data.glyphs.pixels == 14 and describe(data).pool == profile.pool
+    assert data.glyphs.pixels == data.pixels == 20 and describe(data).pool == profile.pool
     claims = load_study("soft_vs_hard").design(profile).claims
     assert not [claim for claim in claims if claim.untestable]
 
@@ -63,5 +82,5 @@ def test_every_noise_is_on_so_that_it_can_be_taken_away(kind):
 def test_the_number_of_labels_has_a_quarter_and_four_times():
     design = load_study("labels").design(load_profile("fashion"))
     labels = [arm.recipe.data.labeled for arm in design.arms]
-    assert labels == [1000, 1000, 4000, 4000, 16000, 16000]
+    assert labels == [120, 120, 500, 500, 2000, 2000]
     assert len({arm.recipe.steps for arm in design.arms}) == 1
