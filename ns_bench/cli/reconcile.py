@@ -323,6 +323,8 @@ def _train(request: Request, plan: Plan) -> None:
     study = request.studies[0]  # of several, the first: one after another is what they are for
     workers = options.workers or default_workers()
     first = first_runs(study.design, study.recipes, plan, seconds, workers)
+    if options.pilot:  # a pilot has no table
+        first = []
 
     def show_interim() -> None:
         table(_analyse(request.setting, study, request.plan()), interim=True)
