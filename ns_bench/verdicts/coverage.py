@@ -15,6 +15,7 @@ import numpy as np
 from ns_bench.arguments import at_least_one, option, parse
 from ns_bench.errors import exit_code
 from ns_bench.verdicts.images import spread
+from ns_bench.verdicts.statistics import Array
 
 CASES = {
     "of images": (0.05, 0.8, 0.3),
@@ -29,29 +30,18 @@ SIZES = ((8, 500), (16, 500), (8, 2000), (16, 2000))
 """Seeds, and test images."""
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Shares of simulated studies whose interval holds the true difference, and mean widths."""
+def coverage(case: str, seeds: int, images: int, studies: int) -> Array:
+    """Return how often the intervals over seeds, and over new images too, hold the truth, and the
+    mean widths of both, [4]; arms are right on 90 and 94 of 100 images in truth."""
+    from scipy.special import ndtri
 
-    seeds: float
-    new_images: float
-    width: float
-    new_width: float
-
-
-def coverage(case: str, seeds: int, images: int, studies: int) -> Coverage:
-    """Simulate studies of two arms, of which 90 and 94 of 100 answers are right in truth."""
-    from scipy.special import ndtr, ndtri
-
-    shares = ndtri(np.array([0.90, 0.94]))
     by_seed, by_image, both = CASES[case]
     scale = np.sqrt(1 + by_seed**2 + by_image**2 + both**2)
-    truth = 100 * float(ndtr(shares[1]) - ndtr(shares[0]))
     draw = np.random.default_rng([list(CASES).index(case), seeds, images])
     rows = []
     for _ in range(studies):
         right = (
-            shares[:, None, None] * scale
+            scale * ndtri([0.90, 0.94])[:, None, None]
             + draw.normal(size=images)
             + by_seed * draw.normal(size=(2, seeds, 1))
             + by_image * draw.normal(size=(2, 1, images))
@@ -59,8 +49,8 @@ def coverage(case: str, seeds: int, images: int, studies: int) -> Coverage:
         ) > 0
         found = spread(100.0 * right[1] - 100.0 * right[0])
         two = (found.interval, found.new_images)
-        rows.append([*(i.low <= truth <= i.high for i in two), *(i.high - i.low for i in two)])
-    return Coverage(*(float(mean) for mean in np.mean(rows, axis=0)))
+        rows.append([*(i.low <= 4 <= i.high for i in two), *(i.high - i.low for i in two)])
+    return np.mean(rows, axis=0, dtype=np.float64)
 
 
 def table(studies: int) -> list[str]:
@@ -71,11 +61,9 @@ def table(studies: int) -> list[str]:
     ]
     for case in CASES:
         for seeds, images in SIZES:
-            c = coverage(case, seeds, images, studies)
-            lines.append(
-                f"| {case} | {seeds} | {images:,} | {c.seeds:.3f} ({c.width:.2f}) | "
-                f"{c.new_images:.3f} ({c.new_width:.2f}) |"
-            )
+            held, new, width, wide = coverage(case, seeds, images, studies)
+            cells = f"{held:.3f} ({width:.2f}) | {new:.3f} ({wide:.2f})"
+            lines.append(f"| {case} | {seeds} | {images:,} | {cells} |")
     return lines
 
 

@@ -90,7 +90,9 @@ def test_mcnemar_classes_and_confusions_are_those_of_the_outcomes(store):
     )
     assert f"| {CLAIM} | {better} | {worse} |" in page
     runs = analysis.runs[analysis.runs["arm"] == "supervised"]
-    table = re.search(r"\| supervised \| ([\d. |]+) \|\n", page[page.index("classes</summary>") :])
+    table = re.search(
+        r"\| supervised \| ([\d. |]+) \|\n", page[page.index("confusions</summary>") :]
+    )
     assert table is not None
     per_class = np.sum([list(map(int, c.split())) for c in runs["outcomes_per_class"]], axis=0)
     recalls = np.array(list(map(float, table[1].split(" | "))))

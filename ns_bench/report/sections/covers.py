@@ -38,18 +38,17 @@ class _Row:
 
 def blocks(analysis: Analysis) -> list[b.Block]:
     """Return what the ± covers: in words, of each claim, and folded away in detail."""
-    claimed = {
-        label(weights): (weights, claim.claim.unit)
-        for claim in analysis.claims
-        if claim.claim.metric == "top1"
-        for weights in claim.claim.contrasts
-    }
+    contrasts = [
+        (weights, result.claim.unit)
+        for result in analysis.claims
+        if result.claim.metric == "top1"
+        for weights in result.claim.contrasts
+    ]
+    claimed = {label(weights): (weights, unit) for weights, unit in contrasts}
     others = (minus(arm.name, analysis.baseline) for arm in analysis.arms if not arm.is_baseline)
     rest = {label(weights): (weights, "points") for weights in others}
-    rows, more = (
-        _rows(analysis, contrasts)
-        for contrasts in (claimed, {k: v for k, v in rest.items() if k not in claimed})
-    )
+    rows = _rows(analysis, claimed)
+    more = _rows(analysis, {name: rest[name] for name in rest if name not in claimed})
     title = "What the ± covers"
     blocks: list[b.Block] = [b.Heading(title), b.Paragraph(over(analysis))]
     if any(row.beyond or row.split for row in rows):
@@ -70,61 +69,48 @@ def over(analysis: Analysis) -> str:
     """Say in words what the intervals over seeds are over, and what those beside them are over."""
     data = Recipe.of(analysis.profile.fields).data
     known = describe(data)
-    rests = " Verdicts rest on the interval over seeds."
     crossed = (
-        "Beside it the interval over new seeds and new test images, by the covariance of seeds "
-        "that share images."
+        "none of which any seed trains on: it holds for these images. Beside it the interval over "
+        "new seeds and new test images, by the covariance of seeds that share images."
     )
     if known.images is None:
-        return (
-            f"The ± is over seeds, each with training images and {data.test:,} test images of its "
-            f"own: it is over new images, too.{rests}"
+        said = (
+            f"seeds, each with training images and {data.test:,} test images of its own: it is "
+            "over new images, too."
         )
-    if known.test is None:
-        return (
-            f"The ± is over re-splits of the same {known.images:,} images: at each seed "
-            f"another {data.test:,} are test images and {_trained(analysis):,} may be trained on, "
-            "so that two seeds share some of both. Beside it the corrected resampled t-interval "
-            "(Nadeau and Bengio 2003), for images beyond these, which is on the safe side: as if "
-            f"all that two seeds share were of their images.{rests}"
+    elif known.test is None:
+        said = (
+            f"re-splits of the same {known.images:,} images: at each seed another {data.test:,} "
+            f"are test images and {known.images - data.test - data.validation:,} may be trained "
+            "on, so that two seeds share some of both. Beside it the corrected resampled "
+            "t-interval (Nadeau and Bengio 2003), for images beyond these, which is on the safe "
+            "side: as if all that two seeds share were of their images."
         )
-    if data.test == known.test:
-        return (
-            f"The ± is over seeds at one fixed set of {data.test:,} test images, none of which any "
-            f"seed trains on: it holds for these images. {crossed}{rests}"
-        )
-    return (
-        f"The ± is over seeds, each of which draws {data.test:,} of {known.test:,} test images "
-        f"that none trains on: it holds for these images. {crossed}{rests}"
-    )
-
-
-def _trained(analysis: Analysis) -> int:
-    """Return how many images of a set that is split anew by each seed may be trained on."""
-    data = Recipe.of(analysis.profile.fields).data
-    return (describe(data).images or 0) - data.test - data.validation
+    elif data.test == known.test:
+        said = f"seeds at one fixed set of {data.test:,} test images, {crossed}"
+    else:
+        said = f"seeds, each of which draws {data.test:,} of {known.test:,} test images, {crossed}"
+    return f"The ± is over {said} Verdicts rest on the interval over seeds."
 
 
 def _rows(analysis: Analysis, contrasts: dict[str, tuple[Weights, str]]) -> list[_Row]:
     data = Recipe.of(analysis.profile.fields).data
     known = describe(data)
-    arms = analysis.runs[analysis.runs["arm"] != ""]
     rows = []
     for name, (weights, unit) in contrasts.items():
         done = analysis.top1[list(weights)].dropna()
         if len(done) < 2:
             continue
         plain = mean_interval(done.to_numpy() @ np.array(list(weights.values())))
-        found = by_image(arms, weights)
-        whole = set(found) == set(done.index)  # old runs have no outcomes
+        found = by_image(analysis.runs, weights)
+        whole = data.test > 1 and set(found) == set(done.index)  # old runs have no outcomes
         values = matrix(found) if whole else None
-        split = spread(values) if values is not None and data.test > 1 else None
+        split = None if values is None else spread(values)
+        beyond = split.new_images if split and known.images else None
+        if known.images and known.test is None:
+            trained = known.images - data.test - data.validation
+            beyond = resampled(plain, data.test, trained)
         of_two = sorted(weights.values()) == [-1, 1]
-        beyond = None
-        if known.images is not None and known.test is None:
-            beyond = resampled(plain, data.test, _trained(analysis))
-        elif known.images is not None and split is not None:
-            beyond = split.new_images
         rows.append(_Row(name, of_two, unit, plain, beyond, values, split))
     return rows
 
@@ -166,32 +152,22 @@ def _by_class(analysis: Analysis) -> list[b.Block]:
     worst = np.sort(np.argsort(np.diag(total), kind="stable")[:MOST])
     pairs = np.dstack(np.unravel_index(np.argsort(-total, axis=None, kind="stable"), total.shape))
     wrong = [(int(a), int(b)) for a, b in pairs[0] if a != b and total[a, b] > 0][:MOST]
-    return [
-        b.Details(
-            "classes" if len(total) <= MOST else f"the {MOST} classes that are wrong most often",
-            [
-                b.tabulate(
-                    "Top-1 by class (%)",
-                    shares.items(),
-                    ("arm", lambda item: item[0]),
-                    *((str(c), partial(_cell, at=(c, c))) for c in map(int, worst)),
-                )
-            ],
-        ),
-        b.Details(
-            "confusions",
-            [
-                b.Paragraph("Of 100 test images of the class, how many are taken for another one."),
-                b.tabulate(
-                    "Confusions (%)",
-                    wrong,
-                    ("class", lambda pair: str(pair[0])),
-                    ("taken for", lambda pair: str(pair[1])),
-                    *((arm, partial(_cell, (arm, table))) for arm, table in shares.items()),
-                ),
-            ],
-        ),
-    ]
+    by_class = b.tabulate(
+        "Top-1 by class (%)",
+        shares.items(),
+        ("arm", lambda item: item[0]),
+        *((str(c), partial(_cell, at=(c, c))) for c in map(int, worst)),
+    )
+    confusions = b.tabulate(
+        "Confusions (%)",
+        wrong,
+        ("class", lambda pair: str(pair[0])),
+        ("taken for", lambda pair: str(pair[1])),
+        *((arm, partial(_cell, (arm, table))) for arm, table in shares.items()),
+    )
+    which = f"the {MOST} that are wrong most often, " if len(total) > MOST else ""
+    note = f"By class, {which}and what is taken for what, both of 100 test images of the class."
+    return [b.Details("classes and confusions", [b.Paragraph(note), by_class, confusions])]
 
 
 def _cell(item: tuple[str, Array], at: tuple[int, int]) -> str:
