@@ -36,7 +36,7 @@ from ns_bench.execute.run_one import Interrupted, run_one
 from ns_bench.files import unseal
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.runs.lease import Held, Lease
-from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, Run, Store
+from ns_bench.runs.store import CHECKPOINT, LOGITS, MODEL, OUTCOMES, Run, Store
 from ns_bench.selftrain.evaluate import predict_noised, predict_views
 from ns_bench.selftrain.methods import method_of, network
 from ns_bench.selftrain.models import build
@@ -409,7 +409,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(run: Run, tmp_path: Path) -> N
 
     first, second = on(2, do, straight, folder=tmp_path)
     assert first["end"] == second["end"] == straight.result()
-    assert sorted(first["written"]) == [LOGITS, MODEL]
+    assert sorted(first["written"]) == [LOGITS, MODEL, OUTCOMES]
     assert second["written"] == []
     assert (first["told"] > 0, second["told"]) == (True, 0)
     lines = (straight.path / "metrics.jsonl").read_text().splitlines()
