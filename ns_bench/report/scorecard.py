@@ -22,16 +22,23 @@ from ns_bench.report.numbers import MISSING, effect, signed
 from ns_bench.report.sections.claims import effect_of, paper_effect, seeds_of, stated, unfinished
 from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
+from ns_bench.verdicts.family import ALPHA, Member, members
 from ns_bench.verdicts.sources import folder_name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim of a study with its results: {profile: (analysis, result)}, one or more."""
+    """A claim of a study with its results in one profile or more.
+
+    Attributes:
+        results: {profile: (analysis, result)}.
+        members: {profile: the claim among all claims}; None where there is no verdict.
+    """
 
     study: str
     text: str
     results: dict[str, tuple[Analysis, ClaimResult]]
+    members: dict[str, Member | None]
 
     @property
     def first(self) -> ClaimResult:
@@ -47,12 +54,14 @@ class Finding:
 def findings(analyses: Sequence[Analysis]) -> list[Finding]:
     """Return one finding a claim, in the studies' order; a claim is known by its text."""
     by_claim: dict[tuple[str, str, int], Finding] = {}
+    family = list(zip(analyses, members(analyses), strict=True))
     for name in dict.fromkeys(analysis.study.name for analysis in analyses):
-        for analysis in analyses:
+        for analysis, judged in family:
             claims = analysis.by_text if analysis.study.name == name else {}
-            for (text, number), result in claims.items():
-                finding = by_claim.setdefault((name, text, number), Finding(name, text, {}))
+            for ((text, number), result), member in zip(claims.items(), judged, strict=False):
+                finding = by_claim.setdefault((name, text, number), Finding(name, text, {}, {}))
                 finding.results[analysis.profile.name] = (analysis, result)
+                finding.members[analysis.profile.name] = member
     return list(by_claim.values())
 
 
@@ -70,6 +79,7 @@ def frame(analyses: Sequence[Analysis]) -> pd.DataFrame:
     for finding in findings(analyses):
         for profile, (analysis, result) in finding.results.items():
             contrast, paper = result.contrast, result.paper
+            member = finding.members[profile]
             rows.append(
                 {
                     "study": finding.study,
@@ -85,6 +95,8 @@ def frame(analyses: Sequence[Analysis]) -> pd.DataFrame:
                     "seeds": analysis.seeds,
                     "p": result.p,
                     "p_holm": result.p_holm,
+                    "p_familywise": member.familywise if member else math.nan,
+                    "p_false_discovery": member.discovery if member else math.nan,
                     "verdict": analysis.word(result),
                     "reason": result.verdict.reason,
                     "weakest_contrast": result.label,
@@ -107,6 +119,7 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
         *_notes(analyses),
         *headlines.blocks(analyses),
         b.Items([f"{profile}: {_counts(analyses, profile)}" for profile in profiles]),
+        *_one_error_rate(analyses),
         b.Picture(
             "scorecard",
             "Every finding: our effect with its 95 % interval in each profile, the verdict, and "
@@ -115,10 +128,11 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
         _table(findings(analyses), profiles),
         b.Paragraph(
             [
-                "Our effects are means of paired differences by end-to-end seed, with 95 % "
-                "t-intervals, in points of test top-1 unless another unit is given; a verdict "
-                "needs the interval and a sign-flip test, corrected over the study's claims "
-                "(Holm). The paper's effects are single runs on ImageNet, without error bars, in "
+                "Our effects are means of paired differences by end-to-end seed, in points of "
+                "test top-1 unless another unit is given. A verdict and its 95 % interval hold "
+                "for all claims of its study together; the last column of a profile names the "
+                "error rate over all claims of this page at which a claim is reproduced, too. "
+                "The paper's effects are single runs on ImageNet, without error bars, in "
                 "points; in brackets the version of the paper. ",
                 b.Span("unverified", code=True),
                 ": the figure was not read in a source. Directions can be compared, sizes hardly.",
@@ -165,7 +179,58 @@ def _columns(profile: str) -> list[b.Column[Finding]]:
         (f"{profile}: verdict", of(word)),
         ("effect, 95 % interval", of(lambda _, result: effect_of(result))),
         ("n", of(seeds_of)),
+        ("over all claims", lambda f: ((m := f.members.get(profile)) and m.control) or MISSING),
     ]
+
+
+def _one_error_rate(analyses: Sequence[Analysis]) -> list[b.Block]:
+    """Return how many claims are reproduced over all of them, and how sizes that matter move it."""
+    family = {scale: _members(analyses, scale) for scale in (0.5, 1.0, 2.0)}
+    now = family[1.0]
+    if not now:
+        return []
+    reproduced = sum(member.word == "reproduced" for member in now)
+    needed = math.ceil(1 + math.log2(len(now) / ALPHA))
+    return [
+        b.Heading("One error rate over all claims"),
+        b.Paragraph(
+            [
+                f"Of {reproduced} claims that are reproduced within their study, ",
+                b.Span(f"{_held(now, 'familywise')} hold over all {len(now)} claims", bold=True),
+                " at a familywise error rate of 5 % (Holm), and "
+                f"{_held(now, 'discovery')} at a false discovery rate of 5 % however claims "
+                f"depend on each other (Benjamini and Yekutieli); {_held(now, 'positive')} if "
+                "they depended positively (Benjamini and Hochberg), which claims that share arms "
+                "need not, so that nothing here rests on it. Holm asks the first of "
+                f"{len(now)} claims for p below {ALPHA / len(now):.4f}, and n seeds have no p "
+                f"below 2/2^n: with fewer than {needed} seeds no effect is large enough.",
+            ]
+        ),
+        b.tabulate(
+            "The same with the smallest effects of interest halved and doubled",
+            family.items(),
+            ("smallest effects", lambda item: f"x {item[0]:g}"),
+            *((word, _counter(word)) for word in _WORDS),
+            ("reproduced, familywise", lambda item: _held(item[1], "familywise")),
+            ("reproduced, false discovery", lambda item: _held(item[1], "discovery")),
+            ("if positive", lambda item: _held(item[1], "positive")),
+        ),
+    ]
+
+
+_WORDS = ("reproduced", "equivalent", "inconclusive", "contradicted")
+
+
+def _members(analyses: Sequence[Analysis], scale: float) -> list[Member]:
+    return [member for judged in members(analyses, scale) for member in judged if member]
+
+
+def _counter(word: str) -> Callable[[tuple[float, list[Member]]], str]:
+    return lambda item: str(sum(member.word == word for member in item[1]))
+
+
+def _held(family: Sequence[Member], control: str) -> str:
+    return str(sum(member.holds(getattr(member, control)) for member in family))
 
 
 def _profiles(analyses: Sequence[Analysis]) -> list[str]:

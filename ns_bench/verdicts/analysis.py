@@ -271,7 +271,7 @@ def _claims(
     tables = {c.metric: _values(arms, names, seeds, c.metric) for c in design.claims}
     found = [by_seed(claim, tables[claim.metric]) for claim in design.claims]
     testable = [i for i, claim in enumerate(design.claims) if not claim.untestable]
-    family = [_evidence(design.claims[i], found[i]) for i in testable]
+    family = [evidence_of(design.claims[i], found[i]) for i in testable]
     decisions = dict(zip(testable, judge(family, schedule), strict=True))
     results = []
     for i, claim in enumerate(design.claims):
@@ -310,7 +310,7 @@ def _claims(
     return results
 
 
-def _evidence(claim: Claim, values: list[pd.Series]) -> Evidence:
+def evidence_of(claim: Claim, values: list[pd.Series]) -> Evidence:
     """Return the values of seeds 0, 1, ... up to the first that lacks a run."""
     index = list(values[0].index) if values else []
     ahead = int(np.cumprod([seed == i for i, seed in enumerate(index)], dtype=int).sum())

@@ -18,6 +18,7 @@ from ns_bench.design.profile import load_profile
 from ns_bench.report import scorecard
 from ns_bench.report.__main__ import main
 from ns_bench.runs.store import Store
+from ns_bench.verdicts import statistics
 from ns_bench.verdicts.analysis import analyse
 
 SEEDS = 8
@@ -317,3 +318,20 @@ def test_names_stay_text(tmp_path, monkeypatch):
     assert list(found["reason"][1:]) == ["there is <nothing>", "once more"]
     assert main(["all", "--from", str(out), "--out", str(tmp_path / "again")]) == 0
     assert contents(out) == contents(tmp_path / "again")
+
+
+def test_one_error_rate_over_all_claims(published, tmp_path):
+    """7 claims, at 8 seeds and 29: what holds over all of them, by one column and one table."""
+    out = tmp_path / "out"
+    assert main(["all", "--from", str(published), "--out", str(out)]) == 0
+    found = rows(out)
+    again = statistics.holm(found["p"])
+    assert found["p_familywise"].to_list() == pytest.approx(again.tolist())
+    page = (out / "scorecard.md").read_text()
+    held = int((again <= 0.05).sum())
+    assert f"Of 7 claims that are reproduced within their study, **{held} hold over all 7" in page
+    table = [line for line in page.splitlines() if line.startswith("| x ")]
+    assert [line.split(" | ")[0] for line in table] == ["| x 0.5", "| x 1", "| x 2"]
+    assert table[1].startswith(f"| x 1 | 7 | 0 | 0 | 0 | {held} |")
+    line = next(line for line in page.splitlines() if NOT_WORSE in line)
+    assert "| familywise |" in line
