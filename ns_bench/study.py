@@ -27,6 +27,8 @@ def _run(options: StudyOptions) -> int:
     # What --help does not need is imported once it is known that more was asked.
     from ns_bench.design.definition import study_names
 
+    if options.list and options.json:
+        raise UserError("--json shows results: --list has none")
     if options.list:
         from ns_bench.cli.listing import list_studies
 

@@ -56,6 +56,7 @@ class RunOptions:
     hang_seconds: int = option(
         "kill a silent run after S", default=600, type=at_least_one, metavar="S"
     )
+    json: bool = option("print results as JSON, and all else on stderr", default=False)
     execution: Execution = PLAIN
 
 
@@ -145,6 +146,7 @@ def report_only(options: StudyOptions) -> StudyOptions:
         out=(options.out or options.runs / "reports").resolve(),
         cluster="local",
         data=(),
+        json=False,
         **{**modes, "read_only": True},
     )
 

@@ -1,7 +1,9 @@
 """What the study command does: plan, compare with what is on disk, do only what is missing, show
 the table, write the report."""
 
+import contextlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -72,19 +74,33 @@ class Request:
 def reconcile(options: StudyOptions) -> int:
     """Plan, compare, do what is missing, show and report; returns the exit code.
 
+    With --json stdout has the results alone, and what else is said goes to stderr.
+
     Raises:
         UserError: bad input, or an unusable store.
     """
+    if not options.json:
+        return _reconcile(options)[0]
+    from ns_bench.report import results
+
+    with contextlib.redirect_stdout(sys.stderr):
+        code, analyses = _reconcile(options)
+    print(results.of_studies("study", analyses))
+    return code
+
+
+def _reconcile(options: StudyOptions) -> "tuple[int, list[Analysis]]":
+    """Do it; returns the exit code, and the results where there are any to show."""
     request = _read(options)
     plan = request.plan()
     _say_other_code(plan)
     if options.dry_run:
         _show(request, plan)
-        return 0
+        return 0, []
     if options.status or options.cancel or options.logs:
         from ns_bench.cli import slurm
 
-        return slurm.ask(options, request.store, plan, request.title)
+        return slurm.ask(options, request.store, plan, request.title), []
     damaged = _verify(plan, discard=not options.read_only) if options.verify else False
     if not options.read_only:
         _take_back(options, request.store, plan)
@@ -95,9 +111,16 @@ def reconcile(options: StudyOptions) -> int:
                 break
             queued = _do_missing(request)
         if queued is not None:
-            return queued
-    worst = max(_conclude(request, study) for study in request.studies)
-    return 1 if damaged and options.read_only else worst
+            return queued, _so_far(request) if options.json else []
+    concluded = [_conclude(request, study) for study in request.studies]
+    worst = 1 if damaged and options.read_only else max(code for code, _ in concluded)
+    return worst, [analysis for _, analyses in concluded for analysis in analyses]
+
+
+def _so_far(request: Request) -> "list[Analysis]":
+    """Analyse what a cluster is still at work on."""
+    plan, setting = request.plan(), request.setting
+    return [_analyse(setting, study, plan) for study in request.studies]
 
 
 def _read(options: StudyOptions) -> Request:
@@ -108,6 +131,7 @@ def _read(options: StudyOptions) -> Request:
         if (count or 0) > TUNING_SEEDS:
             raise UserError(f"{flag} {count}: expected at most {TUNING_SEEDS}")
     _check_until_decided(options)
+    _check_json(options)
     setting = read_setting(options, options.recipe)
     metrics = groups(filter(None, map(str.strip, options.metrics.split(","))))
     if options.read_only and not options.runs.is_dir():
@@ -139,6 +163,12 @@ def _check(designs: Sequence[Design], options: StudyOptions) -> None:
     for name in (text.partition("=")[0].strip() for text in options.assignments):
         if all(name in idle_fields(run) for recipe in arms for run in recipe.generations):
             raise UserError(f"--set {name}: no run of {options.study} uses it")
+
+
+def _check_json(options: StudyOptions) -> None:
+    for name in ("dry_run", "pilot", "status", "cancel", "logs"):
+        if options.json and getattr(options, name):
+            raise UserError(f"--json shows results: --{name.replace('_', '-')} has none")
 
 
 def _check_until_decided(options: StudyOptions) -> None:
@@ -347,14 +377,15 @@ def _train(request: Request, plan: Plan) -> None:
         )
 
 
-def _conclude(request: Request, study: StudyAtScale) -> int:
-    """Show what came of a study and write its report; returns the exit code."""
+def _conclude(request: Request, study: StudyAtScale) -> "tuple[int, list[Analysis]]":
+    """Show what came of a study and write its report; returns the exit code, and its results."""
     plan = _plan(request.store, [study])
+    analyses = []
     if request.options.pilot:
         _show_pilot(request, study, plan)
     else:
-        _report(request, study, plan)
-    return 1 if plan.counts().keys() & {"failed", "blocked"} else 0
+        analyses.append(_report(request, study, plan))
+    return 1 if plan.counts().keys() & {"failed", "blocked"} else 0, analyses
 
 
 def _show_pilot(request: Request, study: StudyAtScale, plan: Plan) -> None:
@@ -368,7 +399,7 @@ def _show_pilot(request: Request, study: StudyAtScale, plan: Plan) -> None:
     print("\n".join(lines(seeds, study.seeds) or ["no claim has two seeds with all of its runs"]))
 
 
-def _report(request: Request, study: StudyAtScale, plan: Plan) -> None:
+def _report(request: Request, study: StudyAtScale, plan: Plan) -> "Analysis":
     from ns_bench.cli import terminal
     from ns_bench.report.page import write
     from ns_bench.verdicts.sources import folder_name
@@ -383,6 +414,7 @@ def _report(request: Request, study: StudyAtScale, plan: Plan) -> None:
             print(f"report: {write(analysis, folder)}")
         except OSError as error:
             raise UserError(f"report {folder} cannot be written: {error.strerror}") from None
+    return analysis
 
 
 def _analyse(setting: Setting, study: StudyAtScale, plan: Plan) -> "Analysis":

@@ -1,5 +1,6 @@
 """What the search command does: ask for trials, have them trained, until the budget is spent."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
 from ns_bench.tuning.driver import Budget, Driver
 from ns_bench.tuning.space import load_space, read_space
-from ns_bench.tuning.trials import Search, Settings, best_of, networks
+from ns_bench.tuning.trials import Search, Settings, Standing, best_of, networks
 from ns_bench.tuning.tuned_arms import fingerprint, search_of
 
 QUEUE_SECONDS = 5.0
@@ -26,9 +27,24 @@ QUEUE_SECONDS = 5.0
 def tune(options: SearchOptions) -> int:
     """Tune the arms that the options name; returns the exit code.
 
+    With --json stdout has the results alone, and what else is said goes to stderr.
+
     Raises:
         UserError: bad input, or an unusable store.
     """
+    if not options.json:
+        return _tune(options)[0]
+    from ns_bench.report import results
+
+    if options.dry_run:
+        raise UserError("--json shows results: --dry-run has none")
+    with contextlib.redirect_stdout(sys.stderr):
+        code, searches = _tune(options)
+    print(results.of_searches(searches))
+    return code
+
+
+def _tune(options: SearchOptions) -> tuple[int, list[tuple[Search, list[Standing]]]]:
     setting = read_setting(options)
     store = Store(options.runs, read_only=options.dry_run)
     searches = _searches(options, store, setting.profile)
@@ -36,7 +52,7 @@ def tune(options: SearchOptions) -> int:
     trials = options.trials or (None if any(limits) else TRIALS)
     if options.dry_run:
         _show_cost(searches, trials)
-        return 0
+        return 0, []
     driver = _driver(options, searches, Budget(trials, *limits, began=time.monotonic()))
     if options.retry_failed:
         for search in searches:
@@ -163,14 +179,17 @@ def _on_cluster(
         time.sleep(QUEUE_SECONDS)
 
 
-def _finish(options: SearchOptions, driver: Driver) -> int:
+def _finish(
+    options: SearchOptions, driver: Driver
+) -> tuple[int, list[tuple[Search, list[Standing]]]]:
     """Write the page of each search; returns 1 where no trial of an arm is complete."""
     from ns_bench.report.search import write
 
-    code = 0
+    code, found = 0, []
     out = options.out or options.runs / "reports"
     for search in driver.searches:
         standings = search.standings(search.trials())
+        found.append((search, standings))
         page = write(search, standings, out / f"search-{search.settings.id}" / search.slug)
         if best_of(standings) is None:
             first = next((s.reason for s in standings if s.reason), "none was asked for")
@@ -178,4 +197,4 @@ def _finish(options: SearchOptions, driver: Driver) -> int:
             code = 1
         print(f"report: {page}")
     print(f"{driver.line()}   {driver.seconds:.1f} s went into asking and reading trials")
-    return code
+    return code, found

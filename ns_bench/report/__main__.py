@@ -40,6 +40,7 @@ class ReportOptions(SourceOptions):
         const=LIVE_SECONDS,
         metavar="SECONDS",
     )
+    json: bool = option("print results as JSON, and all else on stderr", default=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +74,11 @@ def _report(options: ReportOptions) -> int:
     if options.study == "all" and options.tables:
         _point_out_strays(options.tables)
     for path in _write(options, analyses):
-        print(path)
+        print(path, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        from ns_bench.report import results
+
+        print(results.of_studies("report", analyses))
     failed = [run for a in analyses for run in a.unfinished if run.state in ("failed", "blocked")]
     return 1 if failed else 0
 
@@ -94,6 +99,8 @@ def _write(options: ReportOptions, analyses: "list[Analysis]", refresh: int = 0)
 
 def _live(options: ReportOptions, seconds: int) -> int:
     """Render every few seconds until no run is left to be done; then once more, as usual."""
+    if options.json:
+        raise UserError("--json shows results once: --live has no place beside it")
     if options.tables:
         raise UserError("--live reads a store that changes: --from has no place beside it")
     before = None

@@ -33,6 +33,7 @@ from ns_bench.tuning.tuned_arms import fingerprint, search_of
         (["teacher_size", "--sampler", "grid"], "train.lr needs a step or choices"),
         (["teacher_size", "--space", "nowhere.toml"], "cannot be read"),
         (["teacher_size", "--set", "train.ler=1"], "did you mean 'train.lr'"),
+        (["teacher_size", "--json", "--dry-run"], "--json shows results: --dry-run has none"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_stored(words, said, tmp_path, capsys):
@@ -133,10 +134,16 @@ def test_a_search_killed_ten_times_ends_as_one_that_was_not(tmp_path):
 def test_a_search_a_tuned_study_and_a_recipe_from_the_command_line(tmp_path, capsys):
     root = tmp_path / "runs"
     words = ["--trials", "2", "--tuning-seeds", "1", "--per-arm"]
-    words += ["--storage", f"sqlite:///{tmp_path}/s.db"]
+    words += ["--storage", f"sqlite:///{tmp_path}/s.db", "--json"]
     found = subprocess.run(command(root, *words), cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    pages = [Path(line.removeprefix("report: ")) for line in found.stdout.splitlines()]
+    searches = json.loads(found.stdout)["searches"]
+    assert [each["arm"] for each in searches] == ["supervised", "student"]
+    for each in searches:
+        best = each["trials"][each["best"]]
+        assert best["score"] == max(trial["score"] for trial in each["trials"])
+        assert each["recipe"].keys() >= {"train.lr"} and each["seconds"] > 0
+    pages = [Path(line.removeprefix("report: ")) for line in found.stderr.splitlines()]
     pages = [page for page in pages if page.name == "search.md"]
     assert len(pages) == 2
     for page in pages:
@@ -175,8 +182,11 @@ def test_if_every_trial_fails_it_says_so_and_exits_1(tmp_path, capsys):
     run.path.mkdir(parents=True)
     run.fail("Diverged: not a finite number", "traceback")
     words = ["soft_vs_hard", "--profile", "smoke", "--runs", str(root), "--trials", "1"]
-    assert main(words) == 1
-    assert "no trial of 'supervised' is complete: Diverged" in capsys.readouterr().err
+    assert main([*words, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "no trial of 'supervised' is complete: Diverged" in err
+    (found,) = json.loads(out)["searches"]
+    assert (found["best"], found["recipe"], found["trials"][0]["state"]) == (None, {}, "failed")
     page = next(root.glob("reports/search-*/*/search.md"))
     assert "No trial is complete" in page.read_text()
 
