@@ -198,7 +198,7 @@ def _at_scale(
         from ns_bench.verdicts import looks
 
         changed = setting.changed
-        lines = looks.recorded(store.root, study, profile, changed)
+        lines = looks.scheduled(store.root, study, profile, changed)
         looks.require_maximum(lines, options.max_seeds)
         standing = looks.follow(study, profile, design, store, measured, options.max_seeds, changed)
         recipes, seeds = standing.recipes, standing.seeds
@@ -270,8 +270,7 @@ def _next_look(request: Request) -> Request:
     for study in request.studies:
         now = _at_scale(study.study, request.options, setting, store, study.metrics)
         assert now.standing is not None
-        lines = looks.recorded(store.root, study.study, setting.profile, setting.changed)
-        looks.record(store.root, now.standing, code()["git"], lines)
+        looks.record(store.root, now.standing.path, code()["git"])
         studies.append(now)
     return replace(request, studies=studies)
 
@@ -406,6 +405,8 @@ def _report(request: Request, study: StudyAtScale, plan: Plan) -> "Analysis":
 
     options = request.options
     analysis = _analyse(request.setting, study, plan)
+    if not study.tuned:
+        analysis = _recorded(request, study, analysis)
     terminal.table(analysis)
     name = folder_name(study.study, analysis.profile) + ("-tuned" if study.tuned else "")
     folder = options.out / name if options.out else options.runs / "reports" / name
@@ -415,6 +416,18 @@ def _report(request: Request, study: StudyAtScale, plan: Plan) -> "Analysis":
         except OSError as error:
             raise UserError(f"report {folder} cannot be written: {error.strerror}") from None
     return analysis
+
+
+def _recorded(request: Request, study: StudyAtScale, analysis: "Analysis") -> "Analysis":
+    """Put the verdicts at a fixed number of seeds on record, too; add what is on record to them."""
+    from ns_bench.execute.provenance import code
+    from ns_bench.verdicts import looks
+
+    store = request.store
+    judged = analysis.fixed and analysis.profile.verdict and not analysis.unfinished
+    if judged and analysis.claims and not request.options.read_only:
+        looks.record(store.root, [analysis], code()["git"])
+    return looks.with_record(analysis, study.design, store)
 
 
 def _analyse(setting: Setting, study: StudyAtScale, plan: Plan) -> "Analysis":

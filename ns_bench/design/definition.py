@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -186,6 +186,7 @@ class Study:
         looked_at: {profile: seeds that had been looked at before `seeds` said how many there are}.
         metrics: groups of `ns_bench.robustness` that are measured of every arm.
         schedule: when it is looked at if it runs until it is decided; by default the profile's.
+        file: that it was loaded from.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Study:
     looked_at: Mapping[str, int] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     schedule: Schedule | None = None
+    file: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.-]{0,99}", str(self.name)):  # it names a folder
@@ -253,4 +255,4 @@ def load_study(name: str) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise UserError(f"study {path}: expected a module that sets STUDY = Study(...)")
-    return study
+    return replace(study, file=str(path))

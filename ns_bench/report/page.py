@@ -6,9 +6,19 @@ from ns_bench.files import publish, publish_json
 from ns_bench.report import blocks as b
 from ns_bench.report import figure, formats, latex
 from ns_bench.report import markdown as md
-from ns_bench.report.sections import arms, claims, cost, covers, labels, robustness, runs, tuned
+from ns_bench.report.sections import (
+    arms,
+    claims,
+    cost,
+    covers,
+    labels,
+    methods,
+    robustness,
+    runs,
+    tuned,
+)
+from ns_bench.verdicts import record
 from ns_bench.verdicts.analysis import Analysis
-from ns_bench.verdicts.sources import SCHEDULE
 
 
 def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
@@ -21,8 +31,7 @@ def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
     figure.save(analysis, folder)
     for name, frame in (("runs", analysis.runs), ("curves", analysis.curves)):
         publish(folder / f"{name}.csv", frame.to_csv(index=False).encode())
-    if len(analysis.schedule.looks) > 1:
-        publish_json(folder / SCHEDULE, vars(analysis.schedule))
+    publish_json(folder / record.PROTOCOL, record.to_json(analysis.schedule, analysis.record))
     publish(folder / "tables.tex", latex.tables(analysis.title, tables(analysis)).encode())
     page = content(analysis)
     return formats.write(page, folder / "report", figure.inline(analysis, page), refresh=refresh)
@@ -49,6 +58,7 @@ def content(analysis: Analysis) -> b.Page:
             *arms.published(analysis),
             *labels.blocks(analysis),
             *cost.blocks(analysis),
+            *methods.blocks(analysis),
             *runs.blocks(analysis),
             b.Paragraph(f"Profile: {analysis.profile.title}."),
         ],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from ns_bench.errors import unknown
 from ns_bench.robustness import groups_in
 from ns_bench.verdicts import paper
 from ns_bench.verdicts.judge import Decision, Evidence, chance, interval, judge
+from ns_bench.verdicts.record import Record
 from ns_bench.verdicts.statistics import (
     Contrast,
     Interval,
@@ -59,6 +60,7 @@ class ClaimResult:
         decision: of the look; None of a claim that cannot be tested, or has no data.
         path: the contrast at each look up to that one, where there are several.
         chance: that going on to the last look decides an open claim; nan where it does not go on.
+            Of a fixed number of seeds: the last look of the schedule that it might have had.
         paper: the paper's effect, where it has figures for it.
     """
 
@@ -103,6 +105,7 @@ class Analysis:
         changed: fields set by hand; they are named in the title.
         tuning: where each arm has the best recipe of its own search.
         schedule: of the looks at which claims are judged; of one look where `seeds` was fixed.
+        record: what is known of the study beside its tables.
     """
 
     study: Study
@@ -117,6 +120,7 @@ class Analysis:
     foreign: int
     changed: dict[str, str]
     tuning: Tuning | None = None
+    record: Record = field(default_factory=Record)
 
     @property
     def top1(self) -> pd.DataFrame:
@@ -127,6 +131,16 @@ class Analysis:
         """Return a metric of the test rows by seed and arm, a gap where there is none."""
         names = [arm.name for arm in self.arms]
         return _values(self.runs[self.runs["arm"] != ""], names, self.seeds, metric)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the number of seeds was fixed, where others look until claims are decided."""
+        return len(self.schedule.looks) == 1
+
+    @property
+    def complete(self) -> int:
+        """How many seeds are done in every arm, without a gap."""
+        return int(self.top1.notna().all(axis=1).cumprod().sum())
 
     def by_arm(self, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Return the rows of each arm that has any, in the arms' order."""
@@ -268,6 +282,7 @@ def _claims(
 ) -> list[ClaimResult]:
     """Judge every claim, at one error rate over those that can be tested."""
     names = [arm.name for arm in design.arms]
+    looks = schedule if len(schedule.looks) > 1 else study.schedule or profile.schedule
     tables = {c.metric: _values(arms, names, seeds, c.metric) for c in design.claims}
     found = [by_seed(claim, tables[claim.metric]) for claim in design.claims]
     testable = [i for i, claim in enumerate(design.claims) if not claim.untestable]
@@ -301,8 +316,8 @@ def _claims(
                 verdict=said,
                 decision=decision if contrasts else None,
                 path=path,
-                chance=_chance(family[testable.index(i)], decision, schedule)
-                if decision
+                chance=_chance(family[testable.index(i)], decision, looks)
+                if decision and profile.verdict
                 else math.nan,
                 paper=_paper(study, claim),
             )

@@ -3,7 +3,8 @@
 import datetime
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
 from ns_bench.verdicts.analysis import Analysis, ClaimResult, analyse
+from ns_bench.verdicts.record import Record, seeds_held, stated
 from ns_bench.verdicts.table import collect
 
 FOLDER = "looks"
@@ -113,21 +115,34 @@ def recorded(root: Path, study: Study, profile: Profile, changed: dict[str, str]
     """Return what is on record of a study's looks in a store, oldest first.
 
     Raises:
-        UserError: it is of another schedule than the study has now, or no record.
+        UserError: it is no record.
     """
     path = _file(root, study, profile)
     if not path.exists():
         return []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        lines = [line for line in lines if line["changed"] == changed]
-        before = {(tuple(line["looks"]), tuple(line["spending"])) for line in lines}
+        for line in lines:
+            line |= {"looks": tuple(line["looks"]), "spending": tuple(line["spending"])}
+            line["look"] = int(line["look"])
+        return [line for line in lines if line["changed"] == changed]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a record of looks: {error!r}") from None
+
+
+def scheduled(root: Path, study: Study, profile: Profile, changed: dict[str, str]) -> list[Any]:
+    """Return what is on record of looks under a schedule, not of those at a fixed number of seeds.
+
+    Raises:
+        UserError: it is of another schedule than the study has now, or no record.
+    """
+    recorded_lines = recorded(root, study, profile, changed)
+    lines = [line for line in recorded_lines if len(line["looks"]) > 1]
+    before = {(line["looks"], line["spending"]) for line in lines}
     now = study.schedule or profile.schedule
     for looks, spending in before - {(now.looks, now.spending)}:
         raise UserError(
-            f"{path}: '{study.name}' was looked at by another schedule, at "
+            f"{_file(root, study, profile)}: '{study.name}' was looked at by another schedule, at "
             f"{_listed(looks)} seeds spending {_listed(spending)}, where it has now "
             f"{_listed(now.looks)} spending {_listed(now.spending)}; a verdict needs one"
         )
@@ -141,14 +156,16 @@ def require_maximum(lines: list[Any], maximum: int | None) -> None:
         raise UserError(f"--max-seeds {maximum}: the store was looked at with {most} seeds already")
 
 
-def record(root: Path, standing: Standing, commit: str, lines: list[Any]) -> None:
+def record(root: Path, path: Iterable[Analysis], commit: str) -> None:
     """Append the looks that are not on record yet, with their date, commit and numbers."""
-    known = {line["look"] for line in lines}
-    for analysis in standing.path:
-        if analysis.seeds in known:
+    for analysis in path:
+        study, profile = analysis.study, analysis.profile
+        lines = recorded(root, study, profile, analysis.changed)
+        now = (analysis.seeds, analysis.schedule.looks, analysis.schedule.spending)
+        if now in {(line["look"], line["looks"], line["spending"]) for line in lines}:
             continue
-        path = _file(root, analysis.study, analysis.profile)
-        path.parent.mkdir(exist_ok=True)
+        file_path = _file(root, study, profile)
+        file_path.parent.mkdir(exist_ok=True)
         line = {
             "look": analysis.seeds,
             "looks": analysis.schedule.looks,
@@ -158,8 +175,19 @@ def record(root: Path, standing: Standing, commit: str, lines: list[Any]) -> Non
             "commit": commit,
             "claims": [_numbers(claim) for claim in analysis.claims if claim.decision],
         }
-        with path.open("a", encoding="utf-8") as file:
+        with file_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def with_record(analysis: Analysis, design: Design, store: Store) -> Analysis:
+    """Add what is known of a study beside its tables."""
+    lines = recorded(store.root, analysis.study, analysis.profile, analysis.changed)
+    others = {line["look"] for line in lines if line["looks"] != analysis.schedule.looks}
+    held = None
+    if analysis.fixed:
+        held = seeds_held(design, store, analysis.complete, analysis.seeds)
+    said = stated(analysis.study, analysis.runs)
+    return replace(analysis, record=Record(held, tuple(sorted(others)), said))
 
 
 def _numbers(claim: ClaimResult) -> dict[str, Any]:

@@ -2,22 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ns_bench.arguments import option, positional
 from ns_bench.design.definition import Study, load_study, study_names
 from ns_bench.design.profile import Profile, load_profile, profile_names
-from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
 from ns_bench.robustness import groups
 
 if TYPE_CHECKING:
     from ns_bench.verdicts.analysis import Analysis
-
-SCHEDULE = "schedule.json"
-"""Beside the tables of a study that ran until it was decided: its looks and their spending."""
 
 TRIAL = "smoke"
 """The profile that is reported only where it is asked for."""
@@ -67,11 +63,11 @@ def from_store(
     from ns_bench.verdicts.table import collect
 
     design, store = study.in_profile(profile), Store(root, read_only=True)
-    if lines := looks.recorded(root, study, profile, {}):
+    if lines := looks.scheduled(root, study, profile, {}):
         last = max(line["look"] for line in lines)
         standing = looks.follow(study, profile, design, store, groups(study.metrics), last)
         if standing.path:
-            return standing.path[-1]
+            return looks.with_record(standing.path[-1], design, store)
     seeds = study.seeds.get(profile.name, profile.seeds)
     recipes = design.recipes(range(seeds)).values()
     wanted = {recipe.id: groups(study.metrics) for recipe in recipes}
@@ -79,11 +75,13 @@ def from_store(
     if not empty and not plan.counts().keys() & {"done", "unmeasured", "failed"}:
         return None
     runs, curves = collect(design, plan, seeds)
-    return analyse(study, profile, design, runs, curves, seeds)
+    analysis = analyse(study, profile, design, runs, curves, seeds)
+    return looks.with_record(analysis, design, store)
 
 
 def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None":
     """Analyse a study's published tables; None if there is no folder of it."""
+    from ns_bench.verdicts import record
     from ns_bench.verdicts.analysis import analyse
     from ns_bench.verdicts.table import read
 
@@ -92,19 +90,14 @@ def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None"
         return None
     runs, curves = read(folder)
     design, held = study.in_profile(profile), int(runs["seed"].max()) + 1
-    if (folder / SCHEDULE).is_file():
-        schedule = _read_schedule(folder / SCHEDULE)
-        return analyse(study, profile, design, runs, curves, held, None, schedule)
+    if protocol := record.read(folder):
+        schedule, known = protocol
+        seeds = schedule.maximum if len(schedule.looks) == 1 else held
+        analysis = analyse(study, profile, design, runs, curves, seeds, None, schedule)
+        return replace(analysis, record=known)
     seeds = max(study.seeds.get(profile.name, profile.seeds), held)
-    return analyse(study, profile, design, runs, curves, seeds)
-
-
-def _read_schedule(path: Path) -> Schedule:
-    try:
-        stated = json.loads(path.read_bytes())
-        return Schedule(tuple(stated["looks"]), tuple(stated["spending"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a schedule of looks: {error!r}") from None
+    analysis = analyse(study, profile, design, runs, curves, seeds)
+    return replace(analysis, record=record.Record(stated=record.stated(study, runs)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ns_bench.runs.store import OUTCOMES, Result, Run
 
 TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
-    *("host", "device", "device_name", "git", "dirty", "torch", "timm", "pillow", "matplotlib"),
+    *("host", "device", "device_name", "git", "dirty", "time", "torch", "timm"),
+    *("pillow", "matplotlib"),
     *("outcomes_of", "outcomes_tested", "outcomes_right"),
     *("outcomes_per_class", "outcomes_confused"),
     *("pseudo_per_class_pool", "pseudo_per_class_used"),
@@ -252,6 +253,7 @@ def _columns(result: Result | None) -> dict[str, object]:
         "threads": code.get("threads", np.nan),
         "git": code["git"],
         "dirty": str(code["dirty"]),
+        "time": code["time"],
         "torch": code["packages"]["torch"],
         "timm": code["packages"]["timm"],
         **{name: code[name] for name in ("numerics", "weights") if name in code},

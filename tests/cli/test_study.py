@@ -48,6 +48,7 @@ def test_the_main_job_trains_and_reports(finished):
         "tables.tex",
         "runs.csv",
         "curves.csv",
+        "protocol.json",
         *(f"teacher_size{part}.{s}" for part in ("", "_curves") for s in ("pdf", "png", "svg")),
     }
     page = (report / "report.md").read_text()

@@ -96,8 +96,7 @@ def test_looks_are_on_record_once_with_date_commit_and_numbers(tmp_path):
     store = Store(tmp_path / "runs")
     for _ in range(4):
         filled(store, follow(store))
-        lines = looks.recorded(store.root, STUDY, PROFILE, {})
-        looks.record(store.root, follow(store), "abc", lines)
+        looks.record(store.root, follow(store).path, "abc")
     lines = looks.recorded(store.root, STUDY, PROFILE, {})
     assert [line["look"] for line in lines] == [8, 10, 12]
     assert {line["commit"] for line in lines} == {"abc"}
@@ -112,10 +111,10 @@ def test_looks_are_on_record_once_with_date_commit_and_numbers(tmp_path):
 def test_another_schedule_than_that_on_record_is_refused(tmp_path):
     store = Store(tmp_path / "runs")
     filled(store, follow(store))
-    looks.record(store.root, follow(store), "abc", [])
+    looks.record(store.root, follow(store).path, "abc")
     other = replace(STUDY, schedule=Schedule((8, 16), (0.5, 1.0)))
     with pytest.raises(UserError, match="'made_up' was looked at by another schedule, at 8, 10"):
-        looks.recorded(store.root, other, PROFILE, {})
+        looks.scheduled(store.root, other, PROFILE, {})
     lines = looks.recorded(store.root, STUDY, PROFILE, {})
     looks.require_maximum(lines, 8)
     with pytest.raises(UserError, match="--max-seeds 7: the store was looked at with 8 seeds"):

@@ -122,6 +122,7 @@ def _notes(analysis: Analysis) -> list[b.Block]:
         notes.append([foreign, " than this study gives them in this profile now."])
     if analysis.seeds != usual:
         notes.append(f"{analysis.seeds} seeds, where the profile has {usual}.")
+    notes += _held(analysis)
     if mixed := computations(analysis.runs):
         several = b.Span("Not one computation:", bold=True)
         notes.append([several, f" {'; '.join(mixed)}. Differences may be due to that."])
@@ -173,19 +174,54 @@ def _outlook(analysis: Analysis, result: ClaimResult) -> str:
     """Say what going on under the schedule takes of an open claim, and how likely it decides."""
     if result.decision is None or math.isnan(result.chance):
         return ""
-    arms = len(result.claim.arms)
+    study, profile = analysis.study, analysis.profile
+    schedule = analysis.schedule
+    if analysis.fixed:
+        schedule = study.schedule or profile.schedule
     return (
-        f" Going on under the schedule takes up to {analysis.schedule.maximum - result.n} more "
-        f"seeds of {arms} arms, and at this mean and spread decides it with probability "
-        f"{result.chance:.2f}."
+        f" Going on under the schedule takes up to {schedule.maximum - result.n} more "
+        f"seeds of {len(result.claim.arms)} arms, and at this mean and spread decides it with "
+        f"probability {result.chance:.2f}."
     )
 
 
-def _looks(analysis: Analysis) -> str:
+def looks_of(analysis: Analysis) -> str:
+    """Say at how many seeds claims are judged, e.g. `at 8 seeds, a number that was fixed`."""
     looks = analysis.schedule.looks
-    if len(looks) == 1:
+    if analysis.fixed:
         return f"at {looks[0]} seeds, a number that was fixed"
     return f"at all looks ({', '.join(map(str, looks))} seeds)"
+
+
+def _held(analysis: Analysis) -> list[b.Text]:
+    """Say whether the store holds other seeds than those that were fixed, and was judged before."""
+    notes: list[b.Text] = []
+    record, seeds = analysis.record, analysis.seeds
+    if record.held is not None and record.held != seeds:
+        most = b.Span(f"Fixed at {seeds} seeds, of which the store holds {record.held}.", bold=True)
+        if record.held > seeds:
+            most = b.Span(f"Fixed at {seeds} seeds; the store holds {record.held}.", bold=True)
+        more = " Those beyond are not read." if record.held > seeds else ""
+        notes.append([most, more])
+    if record.judged:
+        times = ", ".join(map(str, record.judged))
+        notes.append(
+            [
+                b.Span(f"Judged before, at {times} seeds,", bold=True),
+                " by another schedule or fixed number: the error rate below does not pay for that.",
+            ]
+        )
+    return notes
+
+
+def _going_on(analysis: Analysis) -> list[str | b.Span]:
+    if not analysis.fixed or all(math.isnan(result.chance) for result in analysis.claims):
+        return []
+    return [
+        " To judge these seeds and more of them would be a second look that nothing pays for: ",
+        b.Span("--until-decided", code=True),
+        " goes on by a schedule that pays for its looks, with an error rate of its own.",
+    ]
 
 
 def _protocol(analysis: Analysis) -> b.Paragraph:
@@ -203,11 +239,12 @@ def _protocol(analysis: Analysis) -> b.Paragraph:
             " and ",
             b.Span("equivalent", code=True),
             " claims one that matters. Their 95 % intervals invert that test and hold for all "
-            f"claims of the study together, {_looks(analysis)}: in 95 of 100 studies no claim "
+            f"claims of the study together, {looks_of(analysis)}: in 95 of 100 studies no claim "
             "gets a false word. Arms have 95 % t-intervals and a Holm p of their own. A claim "
             "about several contrasts holds if each does: the weakest is shown. ",
             b.Span("equivalent", code=True),
             " means that the whole interval is smaller than the smallest effect of interest, "
             "stated before any run" + (f": {smallest}." if smallest else "."),
+            *_going_on(analysis),
         ]
     )
