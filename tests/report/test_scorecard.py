@@ -40,6 +40,7 @@ def table(name: str, profile: str = "digits", seeds: int | None = None) -> pd.Da
             "arm": arm,
             "seed": seed,
             "run": recipe.id,
+            "model": recipe.model,
             "state": "done",
             "test_top1": GAINS.get(arm, 92.0) + seed + WIGGLE[(seed + arms.index(arm)) % 8],
             "reason": "",
