@@ -293,6 +293,7 @@ def test_written_twice_gives_the_same_bytes(store, tmp_path):
         "runs.csv",
         "curves.csv",
         "tables.tex",
+        "protocol.json",
         *(
             f"teacher_size{kind}.{suffix}"
             for kind in ("", "_curves")
