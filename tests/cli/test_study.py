@@ -280,7 +280,7 @@ def test_a_failed_teacher_blocks_its_students_only(tmp_path):
         (
             "related_methods",
             ["--set", "train.epochs=1"],
-            14,
+            18,
         ),  # with runs that label while they train
         ("balancing", ["--profile", "glyphs", "--set", "data.test=200"], 5),
     ],
