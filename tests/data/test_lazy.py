@@ -310,7 +310,7 @@ def test_a_large_pool_that_streams(folder, monkeypatch):
     student = profile.student("small", teacher, pseudo__threshold=0.0)
     assert (teacher.train.resolution, student.train.resolution) == (16, 12)
     run_one(runs.run(teacher))
-    assert present(run_one(runs.run(student)).pseudo)["rows"] in (20, 30)
+    assert present(run_one(runs.run(student)).pseudo)["rows"] in (10, 20, 30)  # 10 of a class
     shards = sorted((store / teacher.id / "labels").glob("*-of-00004"))
     made = [shard.read_bytes() for shard in shards]
     for shard in shards:

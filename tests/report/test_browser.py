@@ -217,5 +217,7 @@ def test_without_script_the_table_is_there(browser, reports):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((reports / PAGES[0]).as_uri())
-    assert page.locator(f"{FINDINGS} tbody tr").count() == 9 and not page.locator("form").is_visible()
+    assert (
+        page.locator(f"{FINDINGS} tbody tr").count() == 9 and not page.locator("form").is_visible()
+    )
     context.close()
