@@ -15,6 +15,8 @@ from ns_bench.design.profile import load_profile
 from ns_bench.runs.plan import Plan, make_plan, makespan
 from ns_bench.runs.store import Store
 
+pytestmark = pytest.mark.slow
+
 PROFILE = load_profile("digits")
 
 

@@ -75,11 +75,13 @@ def options_of(kind: type) -> st.SearchStrategy[Any]:
     return given.map(one_of_each)
 
 
+@pytest.mark.slow
 @given(options_of(StudyOptions))
 def test_the_options_of_a_study_survive_their_command_line(options: StudyOptions) -> None:
     assert parse(StudyOptions, words(options)) == options
 
 
+@pytest.mark.slow
 @given(options_of(SearchOptions))
 def test_the_options_of_a_search_survive_their_command_line(options: SearchOptions) -> None:
     assert parse(SearchOptions, words(options)) == options
@@ -124,6 +126,7 @@ def test_what_is_not_understood(
 # --- the command of the job that writes the report -------------------------------------------
 
 
+@pytest.mark.slow
 @given(options_of(StudyOptions))
 def test_a_report_is_asked_for_with_absolute_files_alone(options: StudyOptions) -> None:
     """Whatever was asked, and wherever: what is read is the same, and nothing is trained."""

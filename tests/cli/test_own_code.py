@@ -13,6 +13,8 @@ from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
 from ns_bench.selftrain.scale.row_random import draws_of
 
+pytestmark = pytest.mark.slow
+
 CODE = '''
 import torch
 from torch import nn

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from builders import present
 
 from ns_bench.cli.prices import price_lines
@@ -13,6 +14,8 @@ from ns_bench.design.cost import flops
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.runs.plan import longest_chain, make_plan
 from ns_bench.runs.store import Run, Store
+
+pytestmark = pytest.mark.slow
 
 
 def runs_of(profile: Profile, folder: Path) -> list[Run]:

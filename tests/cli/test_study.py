@@ -18,6 +18,8 @@ from ns_bench.files import sealed_json, unsealed_json
 from ns_bench.runs.outcomes import read
 from ns_bench.study import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -68,6 +68,7 @@ def sample(pixels: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
 # --- shapes and characters ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", [8, 13, 16, 64])
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_images_are_uint8_of_one_channel(pixels, count):
@@ -149,6 +150,7 @@ def digest():
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes():
     scope: dict[str, Any] = {}
     exec(DIGEST, scope)

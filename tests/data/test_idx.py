@@ -22,6 +22,8 @@ from ns_bench.data.split import hidden_labels, load
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Files, Glyphs, Part
 
+pytestmark = pytest.mark.slow
+
 DEBIAN = Path(hub_sets()["fashion"].folder)
 
 installed = pytest.mark.skipif(

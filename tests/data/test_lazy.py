@@ -30,6 +30,8 @@ from ns_bench.recipe import RowNoise
 from ns_bench.runs.store import LOGITS, Store
 from ns_bench.selftrain.rows import Rows
 
+pytestmark = pytest.mark.slow
+
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
 

@@ -25,6 +25,8 @@ from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 MINE = """
 extends = "smoke"
 title = "three colours"

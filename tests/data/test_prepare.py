@@ -40,6 +40,8 @@ from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
 from ns_bench.selftrain.pseudo import PseudoLabeled, quality
 
+pytestmark = pytest.mark.slow
+
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
 

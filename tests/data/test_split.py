@@ -130,6 +130,7 @@ def test_parts_share_no_row():
     assert len(set.union(*sets)) == sum(map(len, sets)) == 1797
 
 
+@pytest.mark.slow
 @settings(patient, max_examples=40)
 @given(
     labeled=st.integers(1, 30).map(lambda n: 10 * n),
@@ -451,6 +452,7 @@ def glyphs_of(**fields: object) -> Data:
     return Recipe.of({"data.name": "glyphs", **sizes, **dotted}).data
 
 
+@pytest.mark.slow
 def test_glyphs_have_the_sizes_asked_for():
     spec = glyphs_of(glyphs__classes=25, glyphs__pixels=12)
     data = load(spec, 0)

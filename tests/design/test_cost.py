@@ -19,6 +19,7 @@ from ns_bench.selftrain.optimize import make_optimizer, weight_groups
 # --- counting -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_table_is_what_is_counted():
     """`python -m ns_bench.selftrain.count` after a change to models or profiles."""
     shapes = count.named_shapes()
@@ -62,6 +63,7 @@ def test_other_sizes_go_by_area():
     assert cost.flops(Recipe(model="resnet18")) is None
 
 
+@pytest.mark.slow
 def test_the_backward_pass_takes_twice_the_forward_pass():
     """Counted, of a network without grouped convolutions: torch counts their backward pass as if
     they had one group."""

@@ -45,6 +45,7 @@ STUDY = Study("mine", "Does it load?", "nothing", design, "nowhere")
 # --- loading studies ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", profile_names())
 @pytest.mark.parametrize("name", study_names())
 def test_every_study_can_be_planned_in_every_profile(name, profile):

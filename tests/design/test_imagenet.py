@@ -157,6 +157,7 @@ def test_the_learning_rate_over_training(model, epochs, students):
 REPEATS = [1, 2, 2, 3, 3, 4, 1]  # blocks in each of B0's stages: C
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_models_are_timms(model):
     width, depth, pixels, _ = FAMILY[model]

@@ -49,6 +49,7 @@ def test_an_arm_that_says_so_has_no_noise(study, profile):
         assert not [(kind, noises(noise[kind])) for kind in rows if noises(noise[kind])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", profile_names())
 @pytest.mark.parametrize("study", study_names())
 def test_no_arm_is_left_with_a_forgotten_noise(study, profile):

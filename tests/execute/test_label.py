@@ -36,6 +36,8 @@ from ns_bench.selftrain.evaluate import predict
 from ns_bench.selftrain.targets import probabilities
 from ns_bench.selftrain.train import Diverged
 
+pytestmark = pytest.mark.slow
+
 POOL = 1147
 QUICK = {"train.epochs": 40, "train.ema": 0.9, "train.lr": 0.02}
 TEACHER = Recipe.of(QUICK)

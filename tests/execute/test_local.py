@@ -26,6 +26,8 @@ from ns_bench.runs.lease import Lease
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import CHECKPOINT, LOGITS, Run, Store
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 FIELDS = {"train.epochs": 4, "pseudo.threshold": 0.0, "train.warmup_epochs": 1, "train.ema": 0.9}

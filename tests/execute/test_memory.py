@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MEASURE = """
 import json, os, resource, sys
 from pathlib import Path

@@ -27,6 +27,8 @@ from ns_bench.recipe import Recipe
 from ns_bench.runs.lease import Lease
 from ns_bench.runs.store import CHECKPOINT, MODEL, Run, Store
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 FIELDS = {"train.epochs": 6, "pseudo.threshold": 0.0, "train.warmup_epochs": 1, "train.ema": 0.9}

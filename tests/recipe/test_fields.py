@@ -358,6 +358,7 @@ def bad_values(field: Field) -> st.SearchStrategy[Any]:
     return st.one_of(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 @patient
 @given(st.data())

@@ -467,11 +467,13 @@ def test_a_changed_default_without_its_old_meaning_is_noticed(monkeypatch, name)
     assert later.HISTORICAL_DEFAULTS[name] == OTHER[name] != HISTORY[name]
 
 
+@pytest.mark.slow
 def test_changing_a_default_does_not_change_the_id_of_an_equal_supervised_recipe(monkeypatch):
     now = {name: ids_after_changing_default(monkeypatch, name)[0] for name in OTHER}
     assert now == dict.fromkeys(OTHER, SUPERVISED.id)
 
 
+@pytest.mark.slow
 def test_changing_a_default_does_not_change_the_id_of_an_equal_student(monkeypatch):
     now = {name: ids_after_changing_default(monkeypatch, name)[1] for name in OTHER}
     assert now == dict.fromkeys(OTHER, STUDENT.id)
@@ -542,6 +544,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return recipe
 
 
+@pytest.mark.slow
 @patient
 @given(recipes())
 def test_json_and_back(recipe):
@@ -551,12 +554,14 @@ def test_json_and_back(recipe):
     assert back.generation == recipe.generation
 
 
+@pytest.mark.slow
 @patient
 @given(recipes(), recipes())
 def test_ids_are_equal_when_recipes_are(one, other):
     assert (one.id == other.id) == (one == other)
 
 
+@pytest.mark.slow
 @patient
 @given(recipes(), st.integers(0, 2**31 - 1))
 def test_at_seed_goes_through_the_chain(recipe, seed):

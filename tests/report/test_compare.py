@@ -20,6 +20,8 @@ from ns_bench.verdicts.changes import compare
 from ns_bench.verdicts.sources import Source
 from ns_bench.verdicts.statistics import unpaired_difference
 
+pytestmark = pytest.mark.slow
+
 SMALL = "The noisy student of the small teacher beats the supervised student."
 PAIR = [("digits", "digits")]
 DIGITS = ["--profile", "digits"]

@@ -18,6 +18,8 @@ from ns_bench.verdicts.analysis import Analysis, analyse
 from ns_bench.verdicts.images import by_image, matrix
 from ns_bench.verdicts.table import collect, computations, read
 
+pytestmark = pytest.mark.slow
+
 STUDY, SEEDS = load_study("teacher_size"), 4
 CLAIM = "small teacher - supervised"
 

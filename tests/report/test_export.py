@@ -7,6 +7,8 @@ from pages import analysis, filled, hostile
 from ns_bench.report.__main__ import main
 from ns_bench.report.export import parquet, tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

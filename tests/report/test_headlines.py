@@ -9,6 +9,8 @@ from ns_bench.report import blocks, headlines
 from ns_bench.report.markdown import render
 from ns_bench.verdicts.analysis import Analysis, analyse
 
+pytestmark = pytest.mark.slow
+
 
 def made_up(name: str, profile: str = "digits", gain: float = 3.0) -> Analysis:
     """Eight seeds in which every later arm is better."""

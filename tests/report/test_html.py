@@ -13,6 +13,8 @@ from ns_bench.report.blocks import Page, Paragraph, Span, Table
 from ns_bench.report.page import content, markdown, write
 from ns_bench.report.style import VARIABLES
 
+pytestmark = pytest.mark.slow
+
 
 class Tags(HTMLParser):
     """Every tag with its attributes, and the text outside of style and script."""

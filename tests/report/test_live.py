@@ -7,6 +7,8 @@ from ns_bench.report import __main__ as command
 from ns_bench.report.__main__ import main
 from ns_bench.runs.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_renders_until_all_runs_are_done(tmp_path, monkeypatch, capsys):
     root, out = tmp_path / "runs", tmp_path / "out"

@@ -15,6 +15,8 @@ from ns_bench.report.sections import arms
 from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.sources import from_tables
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = Path(definition.__file__).parents[2] / "reports/published"
 FOLDERS = sorted(path.parent.name for path in PUBLISHED.glob("*/runs.csv"))
 

@@ -27,6 +27,8 @@ from ns_bench.verdicts.analysis import analyse, label
 from ns_bench.verdicts.statistics import mean_interval
 from ns_bench.verdicts.table import collect, read
 
+pytestmark = pytest.mark.slow
+
 STUDY = definition.load_study("teacher_size")
 SEEDS = 8
 SPREAD = [0.0, 0.4, -0.6, 1.2, -1.0, 0.2, 0.8, -0.4]

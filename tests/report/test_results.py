@@ -15,6 +15,8 @@ from ns_bench.report.__main__ import main as report
 from ns_bench.runs.store import Store
 from ns_bench.study import main as study
 
+pytestmark = pytest.mark.slow
+
 
 def keys(kind: type) -> list[str]:
     return [field.name for field in fields(kind)]

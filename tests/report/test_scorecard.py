@@ -21,6 +21,8 @@ from ns_bench.runs.store import Store
 from ns_bench.verdicts import statistics
 from ns_bench.verdicts.analysis import analyse
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 8
 WIGGLE = np.array([0.1, -0.2, 0.3, 0.0, -0.1, 0.2, -0.35, 0.05])
 TRENDING = "A larger teacher gives a better student."

@@ -14,6 +14,8 @@ from ns_bench.report.search import content, importances, recipe_toml, write
 from ns_bench.tuning.space import load_space
 from ns_bench.tuning.trials import best_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):

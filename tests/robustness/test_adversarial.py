@@ -7,6 +7,8 @@ from torch.nn.functional import cross_entropy
 from ns_bench.robustness.adversarial import fgsm, gradient, pgd
 from ns_bench.selftrain.models import Normalise, build
 
+pytestmark = pytest.mark.slow
+
 MEAN, STD = torch.tensor([[[70.0]]]), torch.tensor([[[90.0]]])
 
 

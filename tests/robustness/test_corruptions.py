@@ -25,6 +25,8 @@ from ns_bench.robustness.corruptions import corrupt
 from ns_bench.robustness.severities import parameters
 from ns_bench.selftrain.randaugment import OPERATIONS
 
+pytestmark = pytest.mark.slow
+
 ALL = (*CORRUPTIONS, *EXTRA)
 
 

@@ -39,6 +39,8 @@ from ns_bench.verdicts.analysis import analyse
 from ns_bench.verdicts.pilot import needs, table_of
 from ns_bench.verdicts.table import collect, read
 
+pytestmark = pytest.mark.slow
+
 FAST = {"train.epochs": 1, "train.batch_size": 10, "train.ratio": 1, "data.test": 20}
 ALL = tuple(GROUPS)
 

@@ -12,6 +12,8 @@ from torchvision.transforms.functional import affine
 from ns_bench.robustness import PERTURBATIONS
 from ns_bench.robustness.perturbations import FROM_FIRST, flips, frames
 
+pytestmark = pytest.mark.slow
+
 # CIFAR-10-P and ImageNet-P: github.com/hendrycks/robustness, ImageNet-P/create_p
 SMALL = dict.fromkeys(PERTURBATIONS, 31) | {"motion_blur": 21, "translate": 16}
 LARGE = dict.fromkeys(PERTURBATIONS, 31) | {"translate": 41}

@@ -72,6 +72,7 @@ def test_nothing_asked_for(store):
     assert plan.missing == []
 
 
+@pytest.mark.slow
 @patient
 @given(forests(), st.data())
 def test_every_teacher_comes_before_its_students(recipes, data):
@@ -153,6 +154,7 @@ def test_a_damaged_teacher_is_done_again_before_its_students(store):
     assert [run.id for run in plan.missing] == [teacher.id, OTHER.id]
 
 
+@pytest.mark.slow
 @patient
 @given(forests(), st.data())
 def test_blocked_means_that_a_failed_run_is_in_the_way(recipes, data):
@@ -184,6 +186,7 @@ def longest_path(recipe: Recipe, recipes: list[Recipe], seconds: dict[str, int])
     return seconds[recipe.id] + max(below, default=0)
 
 
+@pytest.mark.slow
 @patient
 @given(forests(), st.data())
 def test_longest_first_is_the_longest_path(recipes, data):

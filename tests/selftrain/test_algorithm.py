@@ -27,6 +27,7 @@ def student(teacher: Recipe = TEACHER, **fields: Any) -> Recipe:
     return SMOKE.student("small", teacher, **{**SHORT, **fields})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "exact"),
     [
@@ -54,6 +55,7 @@ def test_self_training_is_what_a_study_runs(tmp_path: Path, recipe: Recipe, exac
         )
 
 
+@pytest.mark.slow
 def test_the_readme_shows_it() -> None:
     """As printed, but for a profile that takes seconds."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
@@ -70,6 +72,7 @@ def test_the_chain_of_a_recipe_begins_with_its_first_teacher() -> None:
     assert last.generations[-1] is last and last.generations[0] == TEACHER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"pseudo__views": 3}, {"pseudo__noised_teacher": True}])
 def test_labels_made_for_a_student_are_made_once(tmp_path: Path, monkeypatch, fields) -> None:
     """A run that goes on after it was stopped takes those that it kept, and ends as one that
@@ -99,6 +102,7 @@ def test_labels_made_for_a_student_are_made_once(tmp_path: Path, monkeypatch, fi
     assert whole == stopped
 
 
+@pytest.mark.slow
 def test_kept_labels_that_are_damaged_are_made_again(tmp_path: Path) -> None:
     run = Store(tmp_path).run(student(pseudo__views=2))
     run_one(present(run.teacher))

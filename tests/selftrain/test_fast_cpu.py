@@ -154,6 +154,7 @@ def step(net: nn.Module, x: Tensor, *, noise: bool = False) -> Tensor:
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -312,6 +313,7 @@ def test_an_efficientnet_in_a_network_of_ones_own_goes_through_too() -> None:
 # Prediction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["micro-b0", "small-b0", "tf_efficientnet_b0", "micro-resnet8"])
 def test_a_folded_network_predicts_what_the_network_does(name: str) -> None:
     net = fast(build(name, 3, 10, 0, 0)).train()

@@ -226,6 +226,7 @@ def test_views_are_averaged_and_the_first_is_the_clean_image(digits):
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_what_labels_itself_depends_on_its_unlabeled_images_and_goes_on_where_it_was(
     digits, method
@@ -286,6 +287,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.slow
 def test_labels_of_data_distillation_are_of_several_views(store, digits):
     teacher, one, four = (
         store.run(recipe) for recipe in (Recipe.of(TINY), student(), student(pseudo__views=4))
@@ -308,6 +310,7 @@ def test_a_distilled_student_learns_from_its_teachers_logits_on_labeled_rows(sto
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.slow
 def test_a_co_trained_pair_teaches_and_can_be_noised(store, digits):
     recipe = online("co-training", train__ema=0.0)
     pair = store.run(recipe)

@@ -99,6 +99,7 @@ def test_width_and_depth_scale_as_efficientnet_does(name: str) -> None:
         assert abs(wide - width * narrow) <= 2  # the nearest multiple of 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MICRO)
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3), (32, 3)])
 def test_the_family_takes_small_images(name: str, size: int, channels: int) -> None:
@@ -158,6 +159,7 @@ def test_a_timm_model_by_name(name: str) -> None:
         assert net(x, torch.full((2,), 0.3), torch.full((2,), 0.3), seeded()).shape == (2, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnetv2_50", "mobilevit_xxs", "levit_128s"])
 def test_an_unusual_timm_model_works_or_is_refused_in_a_line(name: str) -> None:
     """A convolution or a pair as classifier, residual blocks on patches instead of images."""
@@ -201,6 +203,7 @@ def test_no_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 # Initial weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["micro-b1", "resnet18"])
 def test_weights_depend_on_seed_and_generation_alone(name: str) -> None:
     def weights(seed: int, generation: int) -> Tensor:
@@ -228,6 +231,7 @@ def test_the_global_random_state_is_left_alone() -> None:
 # Noise by row
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     noisy=st.lists(st.booleans(), min_size=2, max_size=12),
@@ -257,6 +261,7 @@ def test_stochastic_depth_changes_the_result_of_every_model(name: str) -> None:
     assert (clean != noised).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rate"), [("micro-b1", 0.8), ("micro-b4", 0.5)])
 def test_stochastic_depth_decays_linearly(name: str, rate: float) -> None:
     """Block i of n is dropped with i/n of the rate, for each row on its own."""
@@ -384,6 +389,7 @@ def test_dropout_draws_do_not_move_with_the_depth_rate() -> None:
     assert torch.equal(seen[0] == 0, seen[1] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["micro-b1", "micro-resnet8"])
 def test_a_network_is_compiled_whole(name: str) -> None:
     """In one graph, noise included, though without a compiler of machine code; it is the same."""

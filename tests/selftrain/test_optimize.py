@@ -174,6 +174,7 @@ def steps(net: nn.Module, spec: Train, laid: bool, pixels: int) -> list[torch.Te
     return [*net.state_dict().values(), *average.state_dict().values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
 @pytest.mark.parametrize("name", NETS)
 def test_laid_end_to_end_they_move_as_one_by_one(name: str, optimizer: str) -> None:

@@ -174,6 +174,7 @@ def pools(draw: st.DrawFn) -> tuple[Tensor, PseudoLabels, int]:
     return logits, spec, seed
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(pools())
 def test_balancing_any_pool(pool: tuple[Tensor, PseudoLabels, int]) -> None:

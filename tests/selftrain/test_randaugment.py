@@ -85,6 +85,7 @@ def test_the_names_are_the_official_ones_in_their_order() -> None:
 
 # Exact for every family. Levels are quarters because Pillow translates in double precision: an
 # offset closer to half a pixel than 1/131072, without being there, would move by one pixel more.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 @settings(max_examples=60, deadline=None)
 @given(
@@ -110,6 +111,7 @@ def test_each_operation_equals_pillow(
     assert torch.equal(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIGNED)
 def test_geometry_at_any_level_differs_from_pillow_by_ties_alone(name: str) -> None:
     images = random_images(0, 3, (32, 32), batch=1)

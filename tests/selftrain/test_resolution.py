@@ -19,6 +19,8 @@ from ns_bench.robustness import measure as measuring
 from ns_bench.runs.store import MODEL, Run, Store
 from ns_bench.selftrain.models import build, freeze
 
+pytestmark = pytest.mark.slow
+
 QUICK = {
     "train.epochs": 2,
     "train.warmup_epochs": 0.0,

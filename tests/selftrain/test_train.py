@@ -101,6 +101,7 @@ def first_loss(recipe: Recipe, data: Dataset, pseudo: PseudoLabeled | None) -> f
     return float(records[0]["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sum", "mean", "ratio"])
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_the_loss_of_a_step_is_its_formula(digits: Dataset, loss: str, kind: str) -> None:
@@ -273,6 +274,7 @@ def test_each_kind_of_rows_has_its_own_model_noise(
             torch.testing.assert_close(rate, expected)
 
 
+@pytest.mark.slow
 def test_model_noise_is_drawn_anew_each_step_and_pairs_arms(
     digits: Dataset, passes: list[tuple[Tensor, Tensor, int]]
 ) -> None:
@@ -359,6 +361,7 @@ def test_a_batch_larger_than_the_pool_is_an_error(digits: Dataset) -> None:
 # Averaged weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.3, 0.9999])
 def test_averaged_weights_follow_a_plain_loop(digits: Dataset, decay: float) -> None:
     recipe = supervised(train__epochs=8, train__ema=decay)
@@ -382,6 +385,7 @@ def test_averaged_weights_follow_a_plain_loop(digits: Dataset, decay: float) -> 
 # Learning
 
 
+@pytest.mark.slow
 def test_training_learns_and_a_student_learns_from_it(digits: Dataset) -> None:
     budget = {"train.lr": 0.02, "train.ema": 0.95, "train.warmup_epochs": 5, "train.epochs": 60}
     teacher = supervised().set(budget)
@@ -405,6 +409,7 @@ def test_the_averaged_network_comes_back_in_eval_mode(digits: Dataset) -> None:
     assert not any(module.training for module in net.modules())
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_the_global_random_state(digits: Dataset) -> None:
     torch.manual_seed(0)
     first = train(student(), digits, Lesson(labels_for(digits))).state_dict()
@@ -415,6 +420,7 @@ def test_training_does_not_depend_on_the_global_random_state(digits: Dataset) ->
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [2, 3, 6, 20, 200])
 def test_an_absurd_rate_is_said_to_diverge(digits: Dataset, epochs: int) -> None:
     """Whether the loss or the weights are first seen to be beyond all numbers."""
@@ -470,6 +476,7 @@ def test_the_type_of_the_unlabeled_set_has_no_labels(digits: Dataset) -> None:
         assert not rows & {tuple(image.flatten().tolist()) for image in in_memory(part.images)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_hidden_labels_do_not_reach_the_student(
     new_store: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch, kind: str
@@ -520,6 +527,7 @@ def interrupt(run: Run, after: int) -> None:
     assert run.result() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [[1], [6], [11], [12], [1, 1, 4, 5], [3, 3, 3]])
 def test_a_resumed_run_equals_a_straight_one(
     new_store: Callable[[str], Store], straight: dict[str, Any], stops: list[int]
@@ -533,6 +541,7 @@ def test_a_resumed_run_equals_a_straight_one(
     assert not (run.path / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(new_store: Callable[[str], Store]) -> None:
     run = new_store("done").run(student())
     first = run_one(run)
@@ -543,6 +552,7 @@ def test_a_finished_run_is_not_trained_again(new_store: Callable[[str], Store]) 
     assert run_one(run, should_stop=never) == first
 
 
+@pytest.mark.slow
 def test_a_student_does_not_go_on_with_the_labels_of_another_teacher(
     new_store: Callable[[str], Store], tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ from ns_bench.selftrain.rows import Rows, noise_strength
 from ns_bench.selftrain.targets import PseudoLabeled
 from ns_bench.selftrain.train import Lesson, train
 
+pytestmark = pytest.mark.slow
+
 TINY = {"train.epochs": 2, "pseudo.threshold": 0.0, "train.lr": 0.02}
 
 

@@ -11,6 +11,8 @@ from ns_bench.tuning.mirror import Mirror
 from ns_bench.tuning.sampler import NUMBER
 from ns_bench.tuning.trials import Search
 
+pytestmark = pytest.mark.slow
+
 
 def trials_in(url: str, found: Search) -> list:
     import optuna

@@ -25,6 +25,8 @@ from ns_bench.tuning.sampler import NUMBER, as_study, ask
 from ns_bench.tuning.space import load_space
 from ns_bench.tuning.trials import RUNGS, best_of, front_of, networks
 
+pytestmark = pytest.mark.slow
+
 
 def test_rungs_are_steps_at_which_a_run_looks_at_its_validation_rows():
     for rung in RUNGS:

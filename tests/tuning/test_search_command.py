@@ -22,6 +22,8 @@ from ns_bench.tuning.driver import Driver
 from ns_bench.tuning.trials import Search, Settings
 from ns_bench.tuning.tuned_arms import fingerprint, search_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("words", "said"),

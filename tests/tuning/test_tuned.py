@@ -12,6 +12,8 @@ from ns_bench.tuning.driver import Driver
 from ns_bench.tuning.trials import Search, best_of
 from ns_bench.tuning.tuned_arms import tuned
 
+pytestmark = pytest.mark.slow
+
 
 def two_searches(root: Path, trials: tuple[int, int] = (8, 8)) -> tuple[Search, Search]:
     pair = (search(root), search(root, STUDENT))

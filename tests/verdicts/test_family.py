@@ -16,6 +16,8 @@ from ns_bench.verdicts.analysis import Analysis, analyse
 from ns_bench.verdicts.family import Member, false_discovery, members
 from ns_bench.verdicts.statistics import holm
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("none", "clear", "worse", "slightly")
 GAINS = (0.0, 3.0, -3.0, 0.5)
 WAVE = (0.05, -0.1, 0.15, 0.0, -0.05, 0.1, -0.15, 0.02, 0.06, -0.08, 0.12, -0.03)

@@ -33,6 +33,7 @@ def studies(draw):
     return claims
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(studies())
 def test_the_word_can_be_read_off_the_intervals_and_the_p(claims):
@@ -189,6 +190,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_at_most_5_studies_in_100_get_a_false_word_whatever_their_claims_say(shape):
     """Five claims, each where a false word is easiest, correlated as arms that are shared."""
@@ -213,6 +215,7 @@ def test_at_most_5_studies_in_100_get_a_false_word_whatever_their_claims_say(sha
     assert wrong / studies > 0.005  # never to say a word is no merit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["normal", "images"])
 def test_equal_arms_give_a_false_finding_in_5_families_of_100_at_most(noise):
     """Four arms against one baseline, a fixed number of 8 seeds."""
@@ -230,6 +233,7 @@ def test_equal_arms_give_a_false_finding_in_5_families_of_100_at_most(noise):
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "mean"), [("not worse", -0.5), ("equivalent", 0.5)])
 @pytest.mark.parametrize("family", [1, 4])
 def test_claims_about_a_margin_contradict_in_5_studies_of_100_at_most(kind, mean, family):

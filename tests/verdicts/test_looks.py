@@ -17,6 +17,8 @@ from ns_bench.study import main
 from ns_bench.verdicts import looks
 from ns_bench.verdicts.sources import from_store, from_tables
 
+pytestmark = pytest.mark.slow
+
 PROFILE = load_profile("digits")
 PLAN = Schedule((8, 10, 12), (0.4, 0.7, 1.0))
 

@@ -16,6 +16,8 @@ from ns_bench.runs.store import Store
 from ns_bench.study import main
 from ns_bench.verdicts import record
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 from ns_bench.design.definition import Arm, Design, Study, difference
 

@@ -36,6 +36,7 @@ def test_rows_are_those_of_their_sources():
     assert references("digits") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", profile_names())
 def test_reports_mark_them_as_another_network_and_split(name):
     profile = load_profile(name)

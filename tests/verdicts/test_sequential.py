@@ -43,6 +43,7 @@ def test_a_schedule_that_cannot_reach_its_alpha_is_refused():
         Schedule.fixed(8).require_reach(0.05, family=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(coarse, min_size=2, max_size=11), st.floats(0.01, 0.4))
 def test_one_look_is_the_exact_sign_flip_test(differences, level):
@@ -126,6 +127,7 @@ def test_the_interval_holds_the_shifts_that_no_look_rejects(differences, shifts)
     assert low <= high
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.floats(-3, 3), st.integers(8, 30))
 def test_intervals_move_and_turn_with_the_differences_and_grow_with_their_confidence(seed, by, n):

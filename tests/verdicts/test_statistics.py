@@ -155,6 +155,7 @@ def test_sign_flip_p_is_scipys_where_nothing_ties(n):
     assert paired_contrast(d).p == pytest.approx(test.pvalue, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 16, 17, 29])
 def test_sign_flip_p_is_of_the_patterns_that_scipy_enumerates_or_draws(n):
     d = np.random.default_rng(n).normal(0.2, 1.0, n)

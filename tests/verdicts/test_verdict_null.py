@@ -18,6 +18,8 @@ from ns_bench.recipe import Recipe
 from ns_bench.verdicts.analysis import analyse
 from ns_bench.verdicts.judge import Evidence, judge_studies
 
+pytestmark = pytest.mark.slow
+
 SMALLEST, TRIALS = 1.0, 400
 # A study's claims: the kind, and the true mean of each contrast.
 FAMILIES = {

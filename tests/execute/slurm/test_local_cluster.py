@@ -17,6 +17,7 @@ from slurm_cluster import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(bool(missing()), reason=missing() or "installed"),
 ]

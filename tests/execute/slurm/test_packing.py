@@ -23,6 +23,8 @@ from ns_bench.execute.slurm.scheduler import array_name, plan_arrays
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run
 
+pytestmark = pytest.mark.slow
+
 # ------------------------------------------------------------------------------------- forests
 
 

@@ -67,6 +67,7 @@ from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Store
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(bool(missing()), reason=missing() or "installed"),
 ]

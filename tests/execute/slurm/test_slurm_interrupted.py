@@ -37,6 +37,7 @@ from ns_bench.files import publish_json
 from ns_bench.runs.store import Store
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(bool(missing()), reason=missing() or "installed"),
 ]

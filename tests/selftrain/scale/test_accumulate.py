@@ -31,6 +31,8 @@ from ns_bench.selftrain.scale.parallel import Part
 from ns_bench.selftrain.targets import PseudoLabeled
 from ns_bench.selftrain.train import Objective
 
+pytestmark = pytest.mark.slow
+
 SMOKE = load_profile("smoke")
 
 

@@ -48,6 +48,8 @@ from ns_bench.selftrain.scale.parallel import Share
 from ns_bench.selftrain.scale.row_random import Draws
 from ns_bench.selftrain.train import Lesson, Objective, train
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 TOLERANCE = 2e-4

@@ -155,6 +155,7 @@ def synthetic() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield sure, label
 
 
+@pytest.mark.slow
 def test_five_million_rows_in_bounded_memory():
     per_class = 5000
     spec = PseudoLabels(threshold=0.3, per_class=per_class)
