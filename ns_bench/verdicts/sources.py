@@ -92,7 +92,7 @@ def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None"
     design, held = study.in_profile(profile), int(runs["seed"].max()) + 1
     if protocol := record.read(folder):
         schedule, known = protocol
-        seeds = schedule.maximum if len(schedule.looks) == 1 else held
+        seeds = max(schedule.maximum, held) if len(schedule.looks) == 1 else held
         analysis = analyse(study, profile, design, runs, curves, seeds, None, schedule)
         return replace(analysis, record=known)
     seeds = max(study.seeds.get(profile.name, profile.seeds), held)
