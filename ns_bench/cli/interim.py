@@ -37,7 +37,7 @@ def first_runs(
     longest = COST * makespan(plan.missing, seconds, workers)
     while groups and makespan(plan.missing, seconds, workers, groups) > longest:
         groups.pop()
-    return groups
+    return list(filter(None, groups))  # of seeds that are done there is nothing to begin with
 
 
 @dataclass

@@ -115,11 +115,6 @@ class StudyOptions(RunOptions):
         "SLURM: print the log of a run's last job", type=text, exclusive="mode", metavar="RUN"
     )
 
-    @property
-    def looks_only(self) -> bool:
-        """Whether nothing is written to the store."""
-        return bool(self.dry_run or self.read_only or self.status or self.logs)
-
 
 def report_only(options: StudyOptions) -> StudyOptions:
     """Return the options of a command that trains nothing and writes the same report.

@@ -114,17 +114,24 @@ def makespan(
     first: Sequence[Collection[str]] = (),
 ) -> float:
     """Return the seconds until the last of `runs` ends, if they take turns on some workers."""
-    pending = {run.id: run for run in runs}
-    turn = turns(pending.values(), seconds, first)
+    listed = {run.id: run for run in runs}
+    turn = turns(listed.values(), seconds, first)
+    ready: list[tuple[tuple[int, float], str]] = []
+    students: dict[str, list[str]] = {}
+    for run in listed.values():
+        if run.teacher is not None and run.teacher.id in listed:
+            students.setdefault(run.teacher.id, []).append(run.id)
+        else:
+            heapq.heappush(ready, (turn[run.id], run.id))
     at_work: list[tuple[float, str]] = []
     now = 0.0
-    while pending or at_work:
-        waited_for = {run_id for _, run_id in at_work} | pending.keys()
-        ready = [r for r in pending.values() if r.teacher is None or r.teacher.id not in waited_for]
-        for run in sorted(ready, key=lambda run: turn[run.id])[: workers - len(at_work)]:
-            del pending[run.id]
-            heapq.heappush(at_work, (now + seconds(run.recipe), run.id))
-        now, _ = heapq.heappop(at_work)
+    while ready or at_work:
+        while ready and len(at_work) < workers:
+            _, run_id = heapq.heappop(ready)
+            heapq.heappush(at_work, (now + seconds(listed[run_id].recipe), run_id))
+        now, done = heapq.heappop(at_work)
+        for run_id in students.get(done, ()):
+            heapq.heappush(ready, (turn[run_id], run_id))
     return now
 
 
