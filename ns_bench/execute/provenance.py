@@ -19,6 +19,10 @@ changes a result's last bits, so that a store tells apart what it made before an
 without it are of version 1: torch's own layers on a CPU. 2: `ns_bench.selftrain.fast_cpu`."""
 
 
+HISTORY = "history.json"
+"""Beside the studies that a submission copied: the commits of each, as of `commits_of`."""
+
+
 def provenance(device: str) -> dict[str, Any]:
     """Return where and with what a result was made."""
     import torch
@@ -34,7 +38,7 @@ def provenance(device: str) -> dict[str, Any]:
         "slurm": {
             k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
         },
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": _utc(time.time()),
     }
 
 
@@ -94,3 +98,27 @@ def code() -> dict[str, Any]:
         "packages": versions,
         "models": hashlib.sha256(models).hexdigest()[:12],
     }
+
+
+def commits_of(file: Path) -> list[tuple[str, str]]:
+    """Return (short hash, UTC time) of the commits that touch a file, youngest first; [] where git
+    does not know it. Beside a study in the copy that a submission made, they lie in HISTORY."""
+    copied = file.parent / HISTORY
+    if copied.is_file():
+        return [(short, time) for short, time in json.loads(copied.read_bytes()).get(file.name, [])]
+    return git_log(file.parent, "HEAD", "--", file.name)
+
+
+def git_log(folder: Path, *words: str) -> list[tuple[str, str]]:
+    """Return (short hash, UTC time) of the commits that `git log` lists, [] where it fails."""
+    command = ["git", "-C", str(folder), "log", "--format=%h %ct", *words]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    pairs = (line.split() for line in lines.splitlines())
+    return [(short, _utc(int(seconds))) for short, seconds in pairs]
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

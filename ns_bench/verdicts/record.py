@@ -1,9 +1,7 @@
 """What is known of a study beside its tables: seeds in the store, earlier looks, when claims were
 stated. It is kept in a file beside the tables, so that a report made of these says the same."""
 
-import datetime
 import json
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pandas as pd
 from ns_bench.design.definition import Design, Study
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
+from ns_bench.execute.provenance import commits_of, git_log
 from ns_bench.runs.store import Store
 
 PROTOCOL = "protocol.json"
@@ -75,7 +74,7 @@ def stated(study: Study, runs: pd.DataFrame) -> Stated | None:
     if not study.file or done.empty:
         return None
     file = Path(study.file).resolve()
-    history = _log(file.parent, "HEAD", "--", file.name)
+    history = commits_of(file)
     times = _made(done, file.parent) if history else []
     if not times:
         return None
@@ -93,27 +92,8 @@ def _made(done: pd.DataFrame, folder: Path) -> list[str]:
     if "time" in made:
         return sorted(made[made["time"] != ""]["time"])
     commits = made["git"] if "git" in made else pd.Series(dtype=object)
-    known = {commit: _log(folder, commit) for commit in set(commits) - {"", "None"}}
+    known = {commit: git_log(folder, "-1", commit) for commit in set(commits) - {"", "None"}}
     return sorted(known[commit][0][1] for commit in commits if known.get(commit))
-
-
-def _log(folder: Path, commit: str, *where: str) -> list[tuple[str, str]]:
-    """Return (short hash, UTC time) of a commit, or of those that lead to it and touch `where`,
-    youngest first; [] where git does not know it."""
-    most = [] if where else ["-1"]
-    words = ["git", "-C", str(folder), "log", *most, "--format=%h %ct", commit, *where]
-    try:
-        lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    pairs = (line.split() for line in lines.splitlines())
-    return [(short, _utc(int(seconds))) for short, seconds in pairs]
-
-
-def _utc(seconds: int) -> str:
-    """Return a time as a result's provenance has it."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def to_json(schedule: Schedule, record: Record) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fakes import fake_runs
 from ns_bench.design.definition import load_study
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
+from ns_bench.execute.provenance import HISTORY
 from ns_bench.report.__main__ import main as report
 from ns_bench.runs.store import Store
 from ns_bench.study import main
@@ -114,6 +115,15 @@ def test_claims_are_dated_against_the_first_run(tmp_path, words):
     late = record.stated(study, runs("2020-01-01T00:00:00Z", "2020-01-05T00:00:00Z"))
     assert late is not None
     assert (late.commit, late.older, late.changes) == (said.commit, 1, 1)
+
+
+def test_a_copy_of_the_studies_has_their_history_in_a_file(tmp_path, words):
+    study = load_study(words[0])
+    (tmp_path / HISTORY).write_text('{"made_up.py": [["1a2b3c", "2020-01-02T00:00:00Z"]]}')
+    said = record.stated(study, runs("2020-01-03T00:00:00Z"))
+    assert said is not None and (said.commit, said.changes) == ("1a2b3c", 0)
+    (tmp_path / HISTORY).write_text("{}")
+    assert record.stated(study, runs("2020-01-03T00:00:00Z")) is None
 
 
 def test_the_page_has_a_paragraph_for_a_paper(tmp_path, words):

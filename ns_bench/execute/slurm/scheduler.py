@@ -276,7 +276,7 @@ class Scheduler:
             digest.update(name.encode() + b"\0" + path.read_bytes())
         target = self.root / "code" / digest.hexdigest()[:16]
         if not target.is_dir():
-            from ns_bench.execute.provenance import code
+            from ns_bench.execute.provenance import HISTORY, code, commits_of
 
             unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
             for name, path in files:
@@ -284,6 +284,8 @@ class Scheduler:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
             publish_json(unfinished / "ns_bench" / "snapshot.json", code())
+            studies = {path.name: commits_of(path) for path in folder("studies").glob("*.py")}
+            publish_json(unfinished / "studies" / HISTORY, studies)
             with contextlib.suppress(OSError):  # another call was quicker
                 unfinished.rename(target)
             shutil.rmtree(unfinished, ignore_errors=True)
