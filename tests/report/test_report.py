@@ -439,3 +439,14 @@ def test_one_rule_for_numbers():
     assert {points(None), points(float("nan")), p_value(None), share(None)} == {"–"}  # noqa: RUF001
     assert interval(mean_interval([1.0, 2.0, 3.0])) == "[-0.48, 4.48]"
     assert interval(mean_interval([1.0])) == "–"  # noqa: RUF001
+
+
+def test_labeled_images_that_are_tested_on_are_counted_on_the_page(store):
+    runs = analysis_of(store).runs.assign(
+        data_fingerprint="0f", data_unreadable=0, data_duplicates_left_out=12
+    )
+    page = markdown(replace(analysis_of(store), runs=runs))
+    assert "validation images (equal pixels): 12 a seed. Unreadable" in page  # an older table
+    counted = runs.assign(data_duplicates_labeled=[3, *[1] * (len(runs) - 1)])
+    page = markdown(replace(analysis_of(store), runs=counted))
+    assert "Labeled images that are also test or validation images, and were kept: 1 to 3" in page

@@ -70,8 +70,8 @@ def over(analysis: Analysis) -> str:
     data = Recipe.of(analysis.profile.fields).data
     known = describe(data)
     crossed = (
-        "none of which any seed trains on: it holds for these images. Beside it the interval over "
-        "new seeds and new test images, by the covariance of seeds that share images."
+        "kept apart from all rows that seeds train on: it holds for these images. Beside it the "
+        "interval over new seeds and new test images, by the covariance of seeds that share images."
     )
     if known.images is None:
         said = (

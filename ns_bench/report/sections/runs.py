@@ -42,10 +42,18 @@ def _files(runs: pd.DataFrame) -> str:
         low, high = int(done[column].min()), int(done[column].max())
         return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
+    # counted since November 2026
+    known = "data_duplicates_labeled" in done and done["data_duplicates_labeled"].notna().any()
+    labeled = (
+        " Labeled images that are also test or validation images, and were kept: "
+        f"{most('data_duplicates_labeled')} a seed."
+        if known
+        else ""
+    )
     return (
         " Images left out of the pool because they are also test or validation images (equal "
-        f"pixels): {most('data_duplicates_left_out')} a seed. Unreadable images of the whole set: "
-        f"{most('data_unreadable')}. Fingerprint of the data: "
+        f"pixels): {most('data_duplicates_left_out')} a seed.{labeled} Unreadable images of the "
+        f"whole set: {most('data_unreadable')}. Fingerprint of the data: "
         f"{', '.join(sorted(set(done['data_fingerprint'])))}."
     )
 
