@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
 from ns_bench.errors import UserError
@@ -26,6 +27,9 @@ HANG_SECONDS = 600.0
 
 AWAY_SECONDS = 5.0
 """Between two looks at the workers; with more this process was suspended, as they may have been."""
+
+CONTEXT: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
+"""How `multiprocessing` starts a worker: a fresh interpreter, which imports torch itself."""
 
 STILLBORN = 5
 """Workers of one execution that may be killed before they are ready, and are started again."""
@@ -188,12 +192,11 @@ class _Pool:
         self.turns = turns(self.pending.values(), self.seconds)
 
     def _start(self, slot: int) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        ours, theirs = CONTEXT.Pipe()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        process = context.Process(target=worker.main, args=(theirs, environment), daemon=True)
+        process = CONTEXT.Process(target=worker.main, args=(theirs, environment), daemon=True)
         # SLURM's notice of a time limit goes to every process of a job; it is ours to act on, and
         # a worker that has just been started would die of it.
         notice = {signal.SIGUSR2}
