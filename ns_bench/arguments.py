@@ -59,6 +59,11 @@ def parse(kind: type[Options], arguments: Sequence[str] | None, **about: Any) ->
     Raises:
         SystemExit: --help, or with exit code 2 and a line on what is not understood.
     """
+    return _build(kind, vars(parser(kind, **about).parse_args(arguments)))
+
+
+def parser(kind: Any, **about: Any) -> argparse.ArgumentParser:
+    """Return what reads the arguments of a command; see `parse`."""
     parser = _Parser(**about)
     groups: dict[str, Any] = {}
     for argument in _arguments(kind):
@@ -70,7 +75,7 @@ def parse(kind: type[Options], arguments: Sequence[str] | None, **about: Any) ->
             add(_flag(argument), dest=argument.name, **keywords)
         else:
             add(argument.name, **keywords)
-    return _build(kind, vars(parser.parse_args(arguments)))
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):

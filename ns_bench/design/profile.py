@@ -152,7 +152,7 @@ class _Files:
 
 
 @dataclass(frozen=True)
-class _File:
+class ProfileFile:
     """A profile's file. Every entry can also come from the profile that it extends."""
 
     title: str = default("", "one line")
@@ -203,7 +203,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
                 f'profile {name}: there is no {key}; a line like extends = "digits" takes what '
                 "is not there from another profile"
             )
-    file: _File = build(_File, tables)
+    file: ProfileFile = build(ProfileFile, tables)
     if "model" in (assignments or {}):
         ladder = ", ".join(f"{rung} = {model}" for rung, model in file.ladder.items())
         raise UserError(
@@ -274,7 +274,7 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UserError(f"profile {name}: it extends itself")
     tables = _merge(_read(below, (name, *above)), own) if below else own
     with located(f"profile {name}"):
-        read_fields(dotted(build(_File, tables).recipe))
+        read_fields(dotted(build(ProfileFile, tables).recipe))
     if "path" in own.get("data", {}):
         tables["data"]["path"] = str(path.parent / Path(own["data"]["path"]).expanduser())
     return tables

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ns_bench.files import folder
 from ns_bench.report import blocks as b
-from ns_bench.report.numbers import MISSING, effect
+from ns_bench.report.numbers import MISSING, effect, signed
 from ns_bench.report.sections.claims import stated
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 
@@ -33,13 +33,47 @@ def headlines() -> list[Headline]:
         return [Headline(**row) for row in csv.DictReader(file, strict=True)]
 
 
-def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
-    """Return the section that opens the scorecard: a line a finding, a column a profile."""
-    found: dict[tuple[str, str, str], tuple[Analysis, ClaimResult]] = {
+Found = dict[tuple[str, str, str], tuple[Analysis, ClaimResult]]
+"""By study, claim and profile."""
+
+
+def _found(analyses: Sequence[Analysis]) -> Found:
+    return {
         (a.study.name, result.claim.text, a.profile.name): (a, result)
         for a in analyses
         for result in a.claims
     }
+
+
+def brief(analyses: Sequence[Analysis]) -> b.Table:
+    """Return the README's table: of each profile a verdict and an effect, without its interval."""
+    found = _found(analyses)
+    profiles = list(dict.fromkeys(profile for _, _, profile in found))
+
+    def papers(line: Headline) -> str:
+        effects = [result.paper for _, result in _of(line, found) if result.paper]
+        doubt = "" if all(effect.verified for effect in effects) else "?"
+        return signed(effects[0].value) + doubt if effects else MISSING
+
+    def ours(line: Headline, profile: str) -> str:
+        if (line.study, line.claim, profile) not in found:
+            return MISSING
+        analysis, result = found[line.study, line.claim, profile]
+        number = f" {signed(result.contrast.mean)}" if result.contrast else ""
+        return analysis.word(result) + number + ("†" if stated(analysis, result.claim) else "")
+
+    return b.tabulate(
+        "The ten findings",
+        headlines(),
+        ("finding", lambda line: line.finding),
+        ("the paper", papers),
+        *((profile, lambda line, profile=profile: ours(line, profile)) for profile in profiles),
+    )
+
+
+def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
+    """Return the section that opens the scorecard: a line a finding, a column a profile."""
+    found = _found(analyses)
     profiles = list(dict.fromkeys(analysis.profile.name for analysis in analyses))
     lines = [line for line in headlines() if line.study in {study for study, _, _ in found}]
     if not lines:
@@ -57,8 +91,7 @@ def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
         return [said, more + (f", {later}" if later else "")]
 
     def papers(line: Headline) -> str:
-        results = [found.get((line.study, line.claim, profile)) for profile in profiles]
-        effects = [str(pair[1].paper) for pair in results if pair and pair[1].paper]
+        effects = [str(result.paper) for _, result in _of(line, found) if result.paper]
         return f"{effects[0] if effects else MISSING} ({line.place})"
 
     return [
@@ -73,3 +106,8 @@ def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
         ),
         b.Heading("Every claim"),
     ]
+
+
+def _of(line: Headline, found: Found) -> list[tuple[Analysis, ClaimResult]]:
+    """Return what decides a finding, profile by profile."""
+    return [pair for key, pair in found.items() if key[:2] == (line.study, line.claim)]

@@ -144,9 +144,9 @@ def test_a_damaged_copy_is_not_run(tmp_path: Path) -> None:
         own_code.load("mine.net@0123456789ab")
 
 
-def test_the_readmes_code_is_code(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    code = readme.split("## Code of your own")[1].split("```python")[1].split("```")[0]
+def test_the_code_in_the_docs_is_code(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/own-code.md").read_text()
+    code = page.split("```python")[1].split("```")[0]
     (tmp_path / "mine.py").write_text(code)
     net, focal, inverted, gap = (
         own_code.load(own_code.reference(f"{tmp_path}/mine.py:{name}"))

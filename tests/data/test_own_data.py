@@ -147,7 +147,7 @@ def test_looking_needs_no_data_and_not_its_library(tmp_path):
 
 
 def test_a_folder_of_images_end_to_end(tmp_path):
-    """As the README tells it: a folder, a file that describes it, and the command."""
+    """As the docs tell it: a folder, a file that describes it, and the command."""
     found = photos({"train": 60, "test": 24, "extra": 30})
     place = tree(tmp_path / "photos", found, bare=("extra",))
     copy = place / "test" / "blue" / "000.png"
@@ -229,9 +229,9 @@ def test_ten_classes_that_are_somewhere_else(tmp_path):
     assert {result["pseudo"]["rows"] for result in results if result["pseudo"]} != {0}
 
 
-def test_the_readme_has_the_profile_of_these_tests():
-    """What it shows is what the test above runs, but for names and numbers."""
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_docs_have_the_profile_of_these_tests():
+    """What they show is what the test above runs, but for names and numbers."""
+    text = (Path(__file__).parents[2] / "docs/how-to/own-images.md").read_text()
     blocks = [part.split("```")[0] for part in text.split("```toml\n")[1:]]
     shown = tomllib.loads(next(block for block in blocks if "[recipe.data.files]" in block))
     mine = tomllib.loads(MINE)

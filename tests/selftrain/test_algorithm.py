@@ -56,11 +56,10 @@ def test_self_training_is_what_a_study_runs(tmp_path: Path, recipe: Recipe, exac
 
 
 @pytest.mark.slow
-def test_the_readme_shows_it() -> None:
+def test_the_docs_show_it() -> None:
     """As printed, but for a profile that takes seconds."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.split("## Algorithm 1 in Python")[1]
-    code = section.split("```python")[1].split("```")[0]
+    page = (Path(__file__).parents[2] / "docs/how-to/python.md").read_text()
+    code = page.split("```python")[1].split("```")[0]
     names: dict[str, Any] = {}
     exec(code.replace('load_profile("digits")', 'load_profile("smoke")'), names)
     assert names["network"](names["data"].test.images[:2]).shape == (2, 10)
