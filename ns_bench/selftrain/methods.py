@@ -85,8 +85,9 @@ class Method:
         return self.criterion(logits, batch.targets)
 
     def _build(self, data: Dataset, *names: str) -> nn.Module:
-        recipe, channels = self.recipe, data.labeled.images.shape[1]
-        return build(recipe.model, channels, data.classes, recipe.seed, recipe.generation, *names)
+        recipe, (_, channels, _, side) = self.recipe, data.labeled.images.shape
+        seed, generation = recipe.seed, recipe.generation
+        return build(recipe.model, channels, data.classes, seed, generation, *names, side=side)
 
     def _with_normalised(self, net: nn.Module, data: Dataset) -> nn.Module:
         net.normalise = Normalise(data.mean, data.std)

@@ -179,7 +179,7 @@ class NoisedNet(nn.Module):
 
 
 def build(
-    name: str, channels: int, classes: int, seed: int, generation: int, *more: str
+    name: str, channels: int, classes: int, seed: int, generation: int, *more: str, side: int = 0
 ) -> NoisedNet:
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
@@ -191,6 +191,8 @@ def build(
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
         more: names that keep one of several networks of a run apart from the first.
+        side: of the images in pixels, for networks that are built for one size (vision
+            transformers, mixers); 0 is the size that timm gives them.
 
     Raises:
         UserError: a name that neither knows; the nearest is named.
@@ -209,14 +211,7 @@ def build(
             return NoisedNet(own_code.load(name)(channels, classes))
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *NANO, *SMALL, *RESNET, *timm.list_models()])
-        options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
-        if name.startswith("tf_efficientnet"):
-            options["bn_momentum"] = 0.01  # TensorFlow's 0.99; the epsilon is timm's, 1e-3
-        try:
-            net = timm.create_model(name, **options, drop_path_rate=1.0)
-        except TypeError:  # an architecture without stochastic depth
-            net = timm.create_model(name, **options)
-        return NoisedNet(net)
+        return NoisedNet(_timm(name, channels, classes, side))
 
 
 def known(name: str) -> bool:
@@ -244,6 +239,22 @@ def freeze(net: NoisedNet, stages: int) -> None:
             module.eval()
             for weights in module.parameters(recurse=False):
                 weights.requires_grad_(False)
+
+
+def _timm(name: str, channels: int, classes: int, side: int) -> nn.Module:
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
+    if name.startswith("tf_efficientnet"):
+        options["bn_momentum"] = 0.01  # TensorFlow's 0.99; the epsilon is timm's, 1e-3
+    options |= {"drop_path_rate": 1.0, **({"img_size": side} if side else {})}
+    while True:
+        try:
+            net: nn.Module = timm.create_model(name, **options)
+            return net
+        except TypeError as error:  # no stochastic depth, or images of any size
+            refused = [word for word in ("drop_path_rate", "img_size") if f"'{word}'" in str(error)]
+            if not refused or refused[0] not in options:
+                raise
+            del options[refused[0]]
 
 
 def _micro(width: float, depth: float, channels: int, classes: int, stride: int = 1) -> nn.Module:

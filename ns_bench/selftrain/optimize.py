@@ -1,7 +1,7 @@
 """Updates of the weights and of their average, and the learning rate."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,13 +31,16 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 def weight_groups(
     net: nn.Module, biases: bool = False
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the trainable weights that decay, and the rest: norms and, unless `biases` decay as in
-    the official code, biases."""
-    norms = {id(p) for m in net.modules() if isinstance(m, NORMS) for p in m.parameters(False)}
+    """Return the trainable weights that decay, and the rest: norms, what timm says of a network
+    (its positions, its class token) and, unless `biases` decay as in the official code, biases."""
+    kept = {id(p) for m in net.modules() if isinstance(m, NORMS) for p in m.parameters(False)}
+    for module in net.modules():
+        names: Iterable[str] = getattr(module, "no_weight_decay", tuple)()
+        kept |= {id(p) for name, p in module.named_parameters() if name in names}
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for p in net.parameters():
         if p.requires_grad:
-            spared = p.ndim <= 1 and (not biases or id(p) in norms)
+            spared = id(p) in kept or (p.ndim <= 1 and not biases)
             groups[spared].append(p)
     return groups
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset
 from ns_bench.data.streams import stream
+from ns_bench.errors import UserError
 from ns_bench.recipe import EVALUATIONS, Recipe
 from ns_bench.selftrain.evaluate import evaluate
 from ns_bench.selftrain.fast_cpu import fast
@@ -182,7 +183,13 @@ def _start(
     assert (lesson.distilled is None) == (recipe.distillation.weight == 0)
     net = method.network(data)
     if lesson.weights is not None:
-        net.load_state_dict(lesson.weights)
+        try:
+            net.load_state_dict(lesson.weights)
+        except RuntimeError:  # positions of a vision transformer
+            raise UserError(
+                f"train.start=teacher: {recipe.model} is built for images of one size, and its "
+                "teacher's are of another (train.resolution)"
+            ) from None
     # 1.6x on CPU, and GPUs like it
     net = net.to(machine.device).to(memory_format=torch.channels_last).train()
     if isinstance(net, NoisedNet):  # a pair starts no student, and is not frozen
