@@ -120,7 +120,7 @@ def _notes(analysis: Analysis) -> list[b.Block]:
     if analysis.foreign:
         foreign = b.Span(f"{analysis.foreign} runs have another recipe", bold=True)
         notes.append([foreign, " than this study gives them in this profile now."])
-    if analysis.seeds != usual:
+    if analysis.fixed and analysis.seeds != usual:
         notes.append(f"{analysis.seeds} seeds, where the profile has {usual}.")
     notes += _held(analysis)
     if mixed := computations(analysis.runs):
