@@ -104,12 +104,11 @@ def _reconcile(options: StudyOptions) -> "tuple[int, list[Analysis]]":
     damaged = _verify(plan, discard=not options.read_only) if options.verify else False
     if not options.read_only:
         _take_back(options, request.store, plan)
-        queued = _do_missing(request)
-        while queued is None and options.until_decided:
+        _record_looks(request)
+        while (queued := _do_missing(request)) is None and options.until_decided:
             request = _next_look(request)
             if not request.plan().missing:
                 break
-            queued = _do_missing(request)
         if queued is not None:
             return queued, _so_far(request) if options.json else []
     concluded = [_conclude(request, study) for study in request.studies]
@@ -262,17 +261,22 @@ def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:
 
 
 def _next_look(request: Request) -> Request:
-    """Judge what is there, put the looks that are complete on record, and see what they ask for."""
+    """Judge what is there, put it on record, and see what the looks that follow ask for."""
+    setting, store, options = request.setting, request.store, request.options
+    studies = [_at_scale(s.study, options, setting, store, s.metrics) for s in request.studies]
+    request = replace(request, studies=studies)
+    _record_looks(request)
+    return request
+
+
+def _record_looks(request: Request) -> None:
+    """Put the looks that are complete on record, before anything is done for later ones."""
     from ns_bench.execute.provenance import code
     from ns_bench.verdicts import looks
 
-    setting, store, studies = request.setting, request.store, []
     for study in request.studies:
-        now = _at_scale(study.study, request.options, setting, store, study.metrics)
-        assert now.standing is not None
-        looks.record(store.root, now.standing.path, code()["git"])
-        studies.append(now)
-    return replace(request, studies=studies)
+        if study.standing is not None:
+            looks.record(request.store.root, study.standing.path, code()["git"])
 
 
 def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from ns_bench.design.definition import Design, Study
 from ns_bench.design.profile import Profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
+from ns_bench.files import locked, publish
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
@@ -160,23 +161,24 @@ def record(root: Path, path: Iterable[Analysis], commit: str) -> None:
     """Append the looks that are not on record yet, with their date, commit and numbers."""
     for analysis in path:
         study, profile = analysis.study, analysis.profile
-        lines = recorded(root, study, profile, analysis.changed)
-        now = (analysis.seeds, analysis.schedule.looks, analysis.schedule.spending)
-        if now in {(line["look"], line["looks"], line["spending"]) for line in lines}:
-            continue
         file_path = _file(root, study, profile)
         file_path.parent.mkdir(exist_ok=True)
-        line = {
-            "look": analysis.seeds,
-            "looks": analysis.schedule.looks,
-            "spending": analysis.schedule.spending,
-            "changed": analysis.changed,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "commit": commit,
-            "claims": [_numbers(claim) for claim in analysis.claims if claim.decision],
-        }
-        with file_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with locked(file_path.with_suffix(".lock")):
+            lines = recorded(root, study, profile, analysis.changed)
+            now = (analysis.seeds, analysis.schedule.looks, analysis.schedule.spending)
+            if now in {(line["look"], line["looks"], line["spending"]) for line in lines}:
+                continue
+            line = {
+                "look": analysis.seeds,
+                "looks": analysis.schedule.looks,
+                "spending": analysis.schedule.spending,
+                "changed": analysis.changed,
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "commit": commit,
+                "claims": [_numbers(claim) for claim in analysis.claims if claim.decision],
+            }
+            before = file_path.read_bytes() if file_path.exists() else b""
+            publish(file_path, before + json.dumps(line).encode() + b"\n")
 
 
 def with_record(analysis: Analysis, design: Design, store: Store) -> Analysis:

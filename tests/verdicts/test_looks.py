@@ -177,7 +177,8 @@ def test_the_command_goes_on_until_decided_records_and_reports(tmp_path, words, 
     assert record.read_text() == before
     report = tmp_path / "runs/reports/made_up-digits"
     page = (report / "report.md").read_text()
-    assert "at all looks (8, 10, 12 seeds)" in page
+    assert "at all looks (8, 10, 12 seeds)" in page and "where the profile has" not in page
+    assert "--profile digits --until-decided --max-seeds 12\n" in page
     assert page.count("| It is not. | 8 |") == page.count("| It is not. | 12 |") == 1
     assert page.count("| It is clear. | 8 |") == 1 and "| It is clear. | 10 |" not in page
     assert (report / "made_up_looks.png").stat().st_size > 10_000

@@ -110,11 +110,14 @@ def _notes(analysis: Analysis) -> list[b.Block]:
     if analysis.unfinished:
         arms = analysis.runs[analysis.runs["arm"] != ""].drop_duplicates("run")
         done = int((arms["state"] == "done").sum())
+        judged = "a claim is judged only at looks that are complete"
+        if analysis.fixed:
+            judged = "there is no verdict on a claim before all its seeds are in"
         notes.append(
             [
                 b.Span(f"Incomplete: {unfinished(analysis)}.", bold=True),
                 f" {done} of the arms' {len(arms)} runs are done; what is shown is interim, and "
-                "there is no verdict on a claim before all its seeds are in. See the runs below.",
+                f"{judged}. See the runs below.",
             ]
         )
     if analysis.foreign:

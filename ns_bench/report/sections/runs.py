@@ -115,15 +115,15 @@ def _commands(analysis: Analysis) -> list[b.Block]:
     ]
     if analysis.tuning:
         changed, again = f"{changed} --tuned {analysis.tuning.tuned.search}", []
+    seeds = f"--seeds {analysis.seeds}"
+    if not analysis.fixed:
+        seeds = f"--until-decided --max-seeds {analysis.seeds}"
     files = ["runs.csv", "curves.csv", "tables.tex"]
     files += [f"{stem}.{suffix}" for stem in figure.stems(analysis) for suffix in figure.FORMATS]
     links = [part for file in files for part in (", ", b.Span(file, file=file))]
     return [
         b.Paragraph("Train what is missing, and write this report:"),
-        b.Code(
-            f"python -m ns_bench.study {study} --profile {profile} --seeds {analysis.seeds}"
-            f"{changed}"
-        ),
+        b.Code(f"python -m ns_bench.study {study} --profile {profile} {seeds}{changed}"),
         *again,
         b.Paragraph(["Beside this page: ", *links[1:], "."]),
     ]
