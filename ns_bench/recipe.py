@@ -65,6 +65,7 @@ USES: dict[str, Callable[["Recipe"], bool]] = {
     "in files": lambda run: run.data.name not in NO_FILES,
     "with a method": lambda run: run.teacher is None and run.consistency.method != "none",
     "where confident": lambda run: "threshold" in METHODS.get(run.consistency.method, _ALL),
+    "with two betas": lambda run: run.train.optimizer in ("adamw", "lion"),
     "sharpened": lambda run: "temperature" in METHODS.get(run.consistency.method, _ALL),
 }
 """What a field can be `used` for. Unused, it must not split one run into several identities."""
@@ -261,9 +262,11 @@ class Train:
     loss: Literal["sum", "mean", "ratio"] = default(
         "mean", "of both kinds", used="with a teacher of both kinds"
     )
-    optimizer: Literal["sgd", "rmsprop"] = default("rmsprop", "that makes the steps")
+    optimizer: Literal["sgd", "rmsprop", "adamw", "lion"] = default(
+        "rmsprop", "that makes the steps"
+    )
     lr: float = default(0.01, "learning rate after the warm-up", "(0, 1000]")
-    momentum: float = default(0.9, "of the optimizer", "[0, 1)")
+    momentum: float = default(0.9, "of the optimizer; AdamW's and Lion's beta1", "[0, 1)")
     weight_decay: float = default(1e-5, "of weights, not of norms", "[0, 10]")
     label_smoothing: float = default(0.1, "share of a label that is spread evenly", "[0, 0.99]")
     warmup_epochs: float = default(5.0, "epochs in which the rate rises from 0", "[0, 1e9]")
@@ -274,6 +277,10 @@ class Train:
     resolution: int = default(0, "side of resized images; 0: as the data has them", "[0, 1024]")
     frozen: int = default(0, "stages, from the input on, that stay as they are", "[0, 1000]")
     decay_biases: bool = default(False, "whether biases decay, too, as in the official code")
+    beta2: float = default(
+        0.999, "AdamW's and Lion's; Lion's paper has 0.99", "[0, 1)", used="with two betas"
+    )
+    clip_grad: float = default(0.0, "norm to which gradients are cut; 0: not", "[0, 1000000]")
 
     def __post_init__(self) -> None:
         if isinstance(self.epochs, float) and self.epochs.is_integer():

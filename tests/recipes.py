@@ -91,6 +91,8 @@ HISTORY: dict[str, Any] = {
     "noise.unlabeled.custom": "",
     "pseudo.confidence": "labels",
     "train.decay_biases": False,
+    "train.beta2": 0.999,
+    "train.clip_grad": 0.0,
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: stores have
 ids that leave these values out."""
@@ -152,6 +154,7 @@ OTHER: dict[str, Any] = {
     "train.resolution": 16,
     "train.frozen": 2,
     "train.decay_biases": True,
+    "train.clip_grad": 1.0,
 }
 """Another valid value of every field. A new field needs one, or the tests below fail."""
 

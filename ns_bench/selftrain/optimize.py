@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from timm.optim import RMSpropTF
+from timm.optim import Lion, RMSpropTF
 from torch import Tensor, nn
 
 from ns_bench.recipe import Train
@@ -48,18 +48,25 @@ def weight_groups(
 def make_optimizer(groups: Sequence[Sequence[nn.Parameter]], spec: Train) -> torch.optim.Optimizer:
     """Build the optimiser of some weights that decay and of some that do not.
 
-    Many tensors are updated by one call, bit for bit as one by one; on a GPU SGD is fused.
+    Weight decay is apart from the gradient in AdamW (Loshchilov & Hutter, arXiv 1711.05101) and
+    Lion (Chen et al., arXiv 2302.06675), and part of it in the others. Many tensors are updated by
+    one call, bit for bit as one by one; on a GPU SGD and AdamW are fused.
     """
     decayed, rest = groups
     options: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": spec.weight_decay},
-        {"params": rest},
+        {"params": rest, "weight_decay": 0.0},
     ]
+    betas = (spec.momentum, spec.beta2)
     if spec.optimizer == "rmsprop":  # decay 0.9 and epsilon 1e-3 inside the root, as in TensorFlow
         return RMSpropTF(
             options, lr=spec.lr, alpha=0.9, eps=1e-3, momentum=spec.momentum, foreach=True
         )
+    if spec.optimizer == "lion":
+        return Lion(options, lr=spec.lr, betas=betas, foreach=True)
     how = {"fused": True} if decayed[0].is_cuda else {"foreach": True}
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(options, lr=spec.lr, betas=betas, **how)
     nesterov = spec.momentum > 0
     return torch.optim.SGD(options, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov, **how)
 
@@ -83,6 +90,8 @@ class State:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._weights.take_gradients()
+        if self.spec.clip_grad:
+            nn.utils.clip_grad_norm_(self._weights.weights, self.spec.clip_grad)
         self._optimizer.step()
         update_average(self._averages.tensors, self._weights.tensors, self.spec.ema, step)
 

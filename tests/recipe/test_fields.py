@@ -165,6 +165,7 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "train.ema": (-0.1, 1.0),
     "train.resolution": (-1, 1025),
     "train.frozen": (-1, 1001),
+    "train.clip_grad": (-0.1, 1e7),
     "resized_crop": (-0.1, 1.1),
 }
 

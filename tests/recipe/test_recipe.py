@@ -152,7 +152,7 @@ def test_the_order_of_fields_does_not_matter():
 def test_every_field_has_another_value_in_these_tests():
     every = {**OTHER, **GLYPHS, **FILES, **ONLINE}
     every |= {"consistency.method": "uda", "distillation.temperature": 4.0}
-    every["pseudo.confidence"] = "teacher"
+    every |= {"pseudo.confidence": "teacher", "train.beta2": 0.99}
     assert every.keys() == HISTORICAL_DEFAULTS.keys()
     assert not [name for name, value in every.items() if value == HISTORICAL_DEFAULTS[name]]
 
@@ -199,6 +199,13 @@ def test_distillation_is_a_students_and_its_temperature_counts_with_it():
     assert alone.batch == (50, 0)
     with pytest.raises(UserError, match=r"distillation\.weight"):
         STUDENT.set({"train.rows": "labeled"})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw", "lion"])
+def test_a_second_beta_counts_for_optimizers_that_have_one(optimizer):
+    recipe = SUPERVISED.set({"train.optimizer": optimizer})
+    moved = recipe.set({"train.beta2": 0.99}).id != recipe.id
+    assert moved == (optimizer in ("adamw", "lion"))
 
 
 def test_a_pair_of_networks_starts_no_student():

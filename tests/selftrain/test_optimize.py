@@ -10,12 +10,14 @@ from functools import partial
 import pytest
 import torch
 from builders import seeded
+from timm.optim import Lion
 from torch import nn
 
 from ns_bench.recipe import Train
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.optimize import (
     EndToEnd,
+    State,
     learning_rate,
     make_optimizer,
     update_average,
@@ -68,7 +70,8 @@ def test_a_warm_up_of_nothing_or_of_everything(warmup: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "biases"), [("rmsprop", False), ("sgd", False), ("rmsprop", True)]
+    ("optimizer", "biases"),
+    [("rmsprop", False), ("sgd", False), ("rmsprop", True), ("adamw", False), ("lion", True)],
 )
 def test_weight_decay_spares_norms_and_biases(optimizer: str, biases: bool) -> None:
     net = build("micro-b1", 1, 10, 0, 0)
@@ -110,6 +113,40 @@ def test_rmsprop_is_tensorflows() -> None:
         moment = 0.9 * moment + rate * gradient / (square + 1e-3).sqrt()
         weight = weight - moment
         torch.testing.assert_close(p.weight.detach(), weight)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reference"),
+    [
+        ("adamw", partial(torch.optim.AdamW, betas=(0.8, 0.95), weight_decay=0.1, foreach=False)),
+        ("lion", partial(Lion, betas=(0.8, 0.95), weight_decay=0.1, foreach=False)),
+    ],
+)
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_a_state_moves_as_the_reference_does(
+    optimizer: str, reference: Callable[..., torch.optim.Optimizer], clip: float
+) -> None:
+    """Weights laid end to end, with another rate in each step, of gradients that are cut."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 3, bias=False))
+    plain = copy.deepcopy(net)
+    fields = {"momentum": 0.8, "beta2": 0.95, "weight_decay": 0.1, "clip_grad": clip, "ema": 0.5}
+    state = State(net, Train(optimizer=optimizer, **fields))  # type: ignore[arg-type]
+    updater = reference(plain.parameters(), lr=1.0)
+    for step, rate in enumerate((0.1, 0.01, 0.05)):
+        x = torch.randn(7, 6, generator=seeded(step))
+        for each in (net, plain):
+            each.zero_grad()
+            (10 * each(x)).square().mean().backward()
+        before = nn.utils.get_total_norm([p.grad for p in plain.parameters() if p.grad is not None])
+        assert before > 0.5
+        if clip:
+            nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        updater.param_groups[0]["lr"] = rate
+        updater.step()
+        state.update(rate, step)
+    for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_averages_take_in_batch_statistics() -> None:
@@ -175,7 +212,7 @@ def steps(net: nn.Module, spec: Train, laid: bool, pixels: int) -> list[torch.Te
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd", "adamw", "lion"])
 @pytest.mark.parametrize("name", NETS)
 def test_laid_end_to_end_they_move_as_one_by_one(name: str, optimizer: str) -> None:
     spec = Train(optimizer=optimizer, lr=0.1, weight_decay=0.01)  # type: ignore[arg-type]
