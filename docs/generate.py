@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ns_bench.arguments import parser
-from ns_bench.cli.options import SearchOptions, StudyOptions
+from ns_bench.cli.completion import OPTIONS
 from ns_bench.design.definition import load_study, study_names
 from ns_bench.design.profile import ProfileFile, load_profile, profile_names
 from ns_bench.execute.slurm.cluster import Cluster
@@ -22,7 +22,6 @@ from ns_bench.fields import Field, declared
 from ns_bench.recipe import Recipe
 from ns_bench.report import blocks as b
 from ns_bench.report import headlines, results
-from ns_bench.report.__main__ import ReportOptions
 from ns_bench.report.compare import CompareOptions
 from ns_bench.report.export import ExportOptions
 from ns_bench.report.markdown import render
@@ -30,19 +29,16 @@ from ns_bench.verdicts.sources import from_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "reports/published"
-COMMANDS = {
-    "study": StudyOptions,
-    "search": SearchOptions,
-    "report": ReportOptions,
-    "report compare": CompareOptions,
-    "report export": ExportOptions,
-}
+COMMANDS = {**OPTIONS, "report compare": CompareOptions, "report export": ExportOptions}
 
 
 def commands() -> str:
     """The options of every command, as --help has them."""
     parts: list[b.Block] = [
-        b.Paragraph("What `--help` shows. An option with `...` may be given several times.")
+        b.Paragraph(
+            "What `--help` shows. An option with `...` may be given several times. Instead of "
+            "`ns-bench study` there is also `python -m ns_bench.study`, and so on."
+        )
     ]
     for command, kind in COMMANDS.items():
         table = b.tabulate(
@@ -51,7 +47,7 @@ def commands() -> str:
             ("option", lambda action: b.Span(_usage(action), code=True)),
             ("meaning", _meaning),
         )
-        parts += [b.Heading(f"python -m ns_bench.{command}"), table]
+        parts += [b.Heading(f"ns-bench {command}"), table]
     return render(b.Page("Commands", parts))
 
 

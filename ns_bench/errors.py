@@ -2,6 +2,8 @@
 
 import contextlib
 import difflib
+import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -20,19 +22,34 @@ def located(where: str) -> Iterator[None]:
 
 
 def exit_code(command: Callable[[], int], stopped: str) -> int:
-    """Return a command's exit code: 2 on an error that the user is to read, 130 on Ctrl-C.
+    """Return a command's exit code: 2 on an error that the user is to read, 130 on Ctrl-C, 141
+    where nobody reads on (`| head`).
 
     Args:
         stopped: what is said on Ctrl-C.
     """
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
     except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141  # as shells have it for SIGPIPE
         print(f"ns_bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nns_bench: {stopped}", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Whether it is stdout whose pipe is broken; what is left to be printed goes nowhere then."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    broken = any(event & select.POLLERR for _, event in poll.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return broken
 
 
 def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:

@@ -36,7 +36,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_that_are_shown_are_read(page: Path) -> None:
     commands = sorted(DOCS["COMMANDS"], key=len, reverse=True)
-    line = re.compile(rf"^(?:.*&& )?python -m ns_bench\.({'|'.join(commands)})(?= |$)(.*)", re.M)
+    either = r"(?:python -m ns_bench\.|ns-bench )"
+    line = re.compile(rf"^(?:.*&& )?{either}({'|'.join(commands)})(?= |$)(.*)", re.M)
     for name, rest in line.findall(page.read_text(encoding="utf-8")):
         DOCS["parser"](DOCS["COMMANDS"][name]).parse_args(shlex.split(rest, comments=True))
 
