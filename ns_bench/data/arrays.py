@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ns_bench.data.catalog import FileSet
-from ns_bench.data.convert import THUMBNAIL
+from ns_bench.data.convert import THUMBNAIL, loaded
 from ns_bench.data.lazy import LazyImages, mapped
 from ns_bench.data.prepare import set_folder
 
@@ -52,21 +52,18 @@ def set_arrays(file_set: FileSet, store: Path) -> SetArrays:
     """
     folder = set_folder(file_set, store, {})
     meta = json.loads((folder / "meta.json").read_bytes())
-    splits = {part: _split(folder, part, meta) for part in file_set.parts}
+    splits = {use: _split(folder, use, meta) for use in file_set.parts}
     return SetArrays(
         splits["labeled"],
         splits.get("test"),
         splits.get("unlabeled"),
         meta["fingerprint"],
-        meta["unreadable"],
+        sum(part.images - len(splits[use].labels) for use, part in file_set.parts.items()),
     )
 
 
 def _split(folder: Path, part: str, meta: Mapping[str, Any]) -> SplitArrays:
-    images, labels, hashed = (
-        np.load(folder / f"{part}.{name}.npy", mmap_mode="r")
-        for name in ("images", "labels", "hashes")
-    )
+    images, labels, hashed = loaded(folder, part)
     lazy = None
     if part in meta.get("arrow", {}):
         arrow = meta["arrow"][part]

@@ -62,7 +62,7 @@ def convert(file_set: FileSet, places: Mapping[str, str], folder: Path) -> None:
     Raises:
         UserError: a set cannot be read, or is not as it is described.
     """
-    content, unreadable, classes = hashlib.sha256(), 0, list[str]()
+    content, classes = hashlib.sha256(), list[str]()
     arrow = {}
     for use, part in file_set.parts.items():
         name = part.source or file_set.name
@@ -79,12 +79,11 @@ def convert(file_set: FileSet, places: Mapping[str, str], folder: Path) -> None:
         np.save(folder / f"{use}.labels.npy", labels)
         np.save(folder / f"{use}.hashes.npy", hashed := hashes(images))
         content.update(hashed.tobytes() + labels.tobytes())
-        unreadable += part.images - len(rows)
         if not file_set.pixels:
-            np.save(folder / f"{use}.rows.npy", np.array(rows, np.int64))
+            np.save(folder / f"{use}.rows.npy", numbers := np.array(rows, np.int64))
             files = [file["filename"] for file in split.rows.cache_files]
-            arrow[use] = {"files": files, "column": split.image}
-    meta: dict[str, Any] = {"fingerprint": content.hexdigest()[:16], "unreadable": unreadable}
+            arrow[use] = {"files": files, "column": split.image, "rows": digest(numbers)}
+    meta = {"fingerprint": content.hexdigest()[:16]}
     publish_json(folder / "meta.json", {**meta, "arrow": arrow} if arrow else meta)
 
 
@@ -92,6 +91,20 @@ def hashes(images: np.ndarray) -> np.ndarray:
     """Return a hash of each image, uint64 [N]; of a million, two are alike once in 4 10^7 sets."""
     digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
     return np.frombuffer(b"".join(digests), dtype=np.uint64)
+
+
+def digest(rows: np.ndarray) -> str:
+    """Return the SHA-256, in hex, of which rows of Arrow files are a split's images."""
+    return hashlib.sha256(rows.dtype.str.encode() + rows.tobytes()).hexdigest()
+
+
+def loaded(folder: Path, use: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `convert` wrote of a split, mapped from disk: images, labels, hashes."""
+    images, labels, hashed = (
+        np.load(folder / f"{use}.{name}.npy", mmap_mode="r")
+        for name in ("images", "labels", "hashes")
+    )
+    return images, labels, hashed
 
 
 # --- images ---------------------------------------------------------------------------------

@@ -6,7 +6,10 @@ Every image is decoded and resized once, into a folder that runs map into memory
                                     labeled.labels.npy   int64 [N], -1 where there is none
                                     labeled.hashes.npy   uint64 [N], of the decoded pixels
                                     test.*, unlabeled.*  the same, of splits of their own
-                                    meta.json            fingerprint, unreadable images
+                                    meta.json            fingerprint
+
+What is there is held against its hashes and fingerprint before it is used, and decoded again if it
+has changed.
 
 Where images are not resized once (`data.pixels` = 0 and many sizes), what is decoded are
 thumbnails, to find unreadable images and duplicates; runs decode the images themselves as they need
@@ -18,18 +21,24 @@ Where a set's files are is no part of a recipe. It is noted in the store, where 
 other machines find it: `<store>/data/NAME-<8 hex>.json`.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ns_bench import fields
 from ns_bench.data.catalog import FileSet, describe, hub_sets
-from ns_bench.data.convert import convert
-from ns_bench.errors import UserError
+from ns_bench.data.convert import THUMBNAIL, convert, digest, hashes, loaded
+from ns_bench.errors import UserError, located
 from ns_bench.files import locked, publish_json
 from ns_bench.recipe import Data
 
@@ -55,15 +64,19 @@ def set_folder(file_set: FileSet, store: Path, paths: Mapping[str, str]) -> Path
     Args and errors are those of `prepare`.
     """
     note = _note(file_set, store)
-    if _is_whole(note) and not paths.keys() & set(file_set.names):
-        return Path(note["arrays"])
+    noted, damage = Path(note.get("arrays", "")), ""
+    if note and not paths.keys() & set(file_set.names):
+        damage = _damage(noted, file_set)
+        if not damage:
+            return noted
     known = {**_installed(), **note.get("places", {}), **paths}
     places = {
         name: str(Path(known[name]).expanduser().resolve())
         for name in file_set.names
         if name in known
     }
-    folder = _decoded(file_set, places)
+    with located(f"{noted}: {damage}") if damage else contextlib.nullcontext():
+        folder = _decoded(file_set, places)
     fingerprint = json.loads((folder / "meta.json").read_bytes())["fingerprint"]
     if note.get("fingerprint", fingerprint) != fingerprint:
         where = ", ".join(places.values()) or "the hub"
@@ -98,18 +111,14 @@ def _note_file(file_set: FileSet, store: Path) -> Path:
 def _note(file_set: FileSet, store: Path) -> dict[str, Any]:
     """Return {"places", "arrays", "fingerprint"} as noted in the store; {} if nothing is."""
     try:
-        return dict(json.loads(_note_file(file_set, store).read_bytes()))
-    except (OSError, ValueError):
+        note = json.loads(_note_file(file_set, store).read_bytes())
+        return {
+            "places": fields.convert(note["places"], dict[str, str], "places"),
+            "arrays": fields.convert(note["arrays"], str, "arrays"),
+            "fingerprint": fields.convert(note["fingerprint"], str, "fingerprint"),
+        }
+    except (OSError, ValueError, KeyError, TypeError, UserError, RecursionError):
         return {}
-
-
-def _is_whole(note: Mapping[str, Any]) -> bool:
-    """Whether the arrays of a note are there, and the Arrow files that they need."""
-    try:
-        meta = json.loads((Path(note["arrays"]) / "meta.json").read_bytes())
-    except (KeyError, OSError, ValueError):
-        return False
-    return all(Path(f).is_file() for part in meta.get("arrow", {}).values() for f in part["files"])
 
 
 # --- the cache of arrays --------------------------------------------------------------------
@@ -128,13 +137,55 @@ def _decoded(file_set: FileSet, places: Mapping[str, str]) -> Path:
         places: {name of a set: folder}, of those that do not come from the hub.
     """
     folder = cache_folder() / f"{file_set.name}-{_content(file_set, places)[:16]}"
-    note = {"arrays": str(folder)}
-    if not _is_whole(note):
+    if _damage(folder, file_set):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / ".lock"):  # of several processes, one decodes
-            if not _is_whole(note):
+            if damage := _damage(folder, file_set):
+                if folder.exists():
+                    print(f"ns_bench: {folder}: {damage}; decoded again", file=sys.stderr)
                 _convert_whole(folder, file_set, places)
     return folder
+
+
+def _damage(folder: Path, file_set: FileSet) -> str:
+    """Return what is wrong with a set's arrays, "" if they are as they were decoded.
+
+    All of them are read, once a process unless they change.
+    """
+    try:
+        stats = {file.name: file.stat() for file in sorted(folder.iterdir())}
+    except OSError as error:
+        return str(error.strerror)
+    seen = [(name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats.items()]
+    return _damage_of(folder, file_set, tuple(seen))
+
+
+@lru_cache
+def _damage_of(folder: Path, file_set: FileSet, files: tuple[Any, ...]) -> str:
+    """Hold the arrays in `files` against what a set is, and against its hashes and fingerprint."""
+    content, use, side = hashlib.sha256(), "", file_set.pixels or THUMBNAIL
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        for use in file_set.parts:
+            images, labels, hashed = loaded(folder, use)
+            shape = (len(hashed), file_set.files.channels, side, side)
+            if images.shape != shape or images.dtype != np.uint8 or labels.dtype != np.int64:
+                return f"{use}.images.npy or {use}.labels.npy holds something else"
+            if not np.array_equal(hashes(images), hashed):
+                return f"{use}.images.npy or {use}.hashes.npy has changed"
+            content.update(hashed.tobytes() + labels.tobytes())
+            if not file_set.pixels:
+                arrow, rows = meta["arrow"][use], np.load(folder / f"{use}.rows.npy")
+                if arrow.get("rows", digest(rows)) != digest(rows) or len(rows) != len(hashed):
+                    return f"{use}.rows.npy has changed"
+                for file in arrow["files"]:
+                    Path(file).stat()
+        whole = content.hexdigest()[:16] == meta["fingerprint"]
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except Exception as error:  # of damaged files numpy says nearly anything
+        return f"what is in it for '{use}' cannot be read: {' '.join(str(error).split())}"
+    return "" if whole else "its labels or its meta.json have changed"
 
 
 def _content(file_set: FileSet, places: Mapping[str, str]) -> str:
