@@ -48,7 +48,7 @@ def _found(analyses: Sequence[Analysis]) -> Found:
 def brief(analyses: Sequence[Analysis]) -> b.Table:
     """Return the README's table: of each profile a verdict and an effect, without its interval."""
     found = _found(analyses)
-    profiles = list(dict.fromkeys(profile for _, _, profile in found))
+    profiles = sorted({profile for _, _, profile in found})
 
     def papers(line: Headline) -> str:
         effects = [result.paper for _, result in _of(line, found) if result.paper]
@@ -74,7 +74,7 @@ def brief(analyses: Sequence[Analysis]) -> b.Table:
 def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
     """Return the section that opens the scorecard: a line a finding, a column a profile."""
     found = _found(analyses)
-    profiles = list(dict.fromkeys(analysis.profile.name for analysis in analyses))
+    profiles = sorted({analysis.profile.name for analysis in analyses})
     lines = [line for line in headlines() if line.study in {study for study, _, _ in found}]
     if not lines:
         return []

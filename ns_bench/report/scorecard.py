@@ -234,7 +234,7 @@ def _held(family: Sequence[Member], control: str) -> str:
 
 
 def _profiles(analyses: Sequence[Analysis]) -> list[str]:
-    return list(dict.fromkeys(analysis.profile.name for analysis in analyses))
+    return sorted({analysis.profile.name for analysis in analyses})
 
 
 def _report_of(analysis: Analysis) -> str:
