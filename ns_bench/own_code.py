@@ -31,6 +31,12 @@ def look_in(folder: Path) -> None:
         _folders.append(folder)
 
 
+def find(path: str) -> Path | None:
+    """Return the file of that path, seen from one of the folders; None where there is none."""
+    places = [folder / Path(path).expanduser() for folder in _folders]
+    return next((place for place in places if place.is_file()), None)
+
+
 def is_reference(text: str) -> bool:
     """Whether a field's value names code of one's own."""
     return REFERENCE.fullmatch(text) is not None
@@ -45,8 +51,7 @@ def reference(text: str) -> str:
     path_text, colon, name = text.rpartition(":")
     if not colon or not path_text.endswith(".py"):
         return text
-    places = [folder / Path(path_text).expanduser() for folder in _folders]
-    path = next((place for place in places if place.is_file()), None)
+    path = find(path_text)
     if path is None:
         raise UserError(f"{text}: there is no file {path_text}")
     if not path.stem.isidentifier():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, Self
 
-from ns_bench import own_code
+from ns_bench import own_code, pretrained
 from ns_bench.errors import UserError, unknown
 from ns_bench.fields import amendments, build, declared, default, flat, replaced, table
 
@@ -65,6 +65,7 @@ USES: dict[str, Callable[["Recipe"], bool]] = {
     "in files": lambda run: run.data.name not in NO_FILES,
     "with a method": lambda run: run.teacher is None and run.consistency.method != "none",
     "where confident": lambda run: "threshold" in METHODS.get(run.consistency.method, _ALL),
+    "from scratch": lambda run: run.train.start == "scratch",
     "with two betas": lambda run: run.train.optimizer in ("adamw", "lion"),
     "sharpened": lambda run: "temperature" in METHODS.get(run.consistency.method, _ALL),
 }
@@ -304,12 +305,16 @@ class Recipe:
     distillation: Distillation = table(Distillation, used="with a teacher of labeled rows")
     consistency: Consistency = table(Consistency, used="with a method")
     seed: int = default(0, "of all that is drawn, its teachers' too", "[0, 2147483647]")
+    pretrained: str | bool = default(
+        "", "first weights: true (timm's, from the hub) or a file", used="from scratch"
+    )
     teacher: "Recipe | None" = None
 
     def __post_init__(self) -> None:
         # 27 where the field is 27.0 must be the same recipe, however it was made
         vars(self).update(amendments(self))
         named = {name: own_code.reference(self.field(name)) for name in CODE}
+        named["pretrained"] = pretrained.reference(self.pretrained, self.model)
         vars(self).update(replaced(self, {n: v for n, v in named.items() if self.field(n) != v}))
         _check(self)
         values = {name: HISTORICAL_DEFAULTS[name] for name in idle_fields(self)}

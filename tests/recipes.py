@@ -93,6 +93,7 @@ HISTORY: dict[str, Any] = {
     "train.decay_biases": False,
     "train.beta2": 0.999,
     "train.clip_grad": 0.0,
+    "pretrained": "",
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: stores have
 ids that leave these values out."""
@@ -155,6 +156,7 @@ OTHER: dict[str, Any] = {
     "train.frozen": 2,
     "train.decay_biases": True,
     "train.clip_grad": 1.0,
+    "pretrained": "weights.safetensors@0123456789ab",
 }
 """Another valid value of every field. A new field needs one, or the tests below fail."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ns_bench import own_code
+from ns_bench import own_code, pretrained
 from ns_bench.cli.options import RunOptions
 from ns_bench.data.catalog import describe
 from ns_bench.design.cost import counted
@@ -61,7 +61,9 @@ def find_inputs(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -
     Raises:
         UserError: one is not there, or not as it is described.
     """
-    own_code.keep((recipe.canonical() for recipe in recipes), store)
+    texts = [recipe.canonical() for recipe in recipes]
+    own_code.keep(texts, store)
+    pretrained.keep(texts, store)
     specs = [recipe.data for recipe in recipes]
     if any(describe(spec).file_sets for spec in specs):
         from ns_bench.data.prepare import prepare

@@ -1,6 +1,7 @@
 """A run in a store, as who uses it needs it: its recipe from its folder, its data, its network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -38,6 +39,6 @@ def network_of(run: Run, data: split.Dataset, device: str) -> nn.Module:
     Raises:
         Corrupt: the run is not done, or its weights are not what was published.
     """
-    net = network(run.recipe, data)
+    net = network(replace(run.recipe, pretrained=""), data)  # its weights follow
     net.load_state_dict(safetensors.torch.load(run.artifact(MODEL).read_bytes()))
     return net.to(device).eval()

@@ -87,7 +87,9 @@ class Method:
     def _build(self, data: Dataset, *names: str) -> nn.Module:
         recipe, (_, channels, _, side) = self.recipe, data.labeled.images.shape
         seed, generation = recipe.seed, recipe.generation
-        return build(recipe.model, channels, data.classes, seed, generation, *names, side=side)
+        sizes = (channels, data.classes)
+        first = str(recipe.pretrained)
+        return build(recipe.model, *sizes, seed, generation, *names, side=side, pretrained=first)
 
     def _with_normalised(self, net: nn.Module, data: Dataset) -> nn.Module:
         net.normalise = Normalise(data.mean, data.std)

@@ -1,9 +1,10 @@
 """Networks: a small compound-scaled family, any timm model, and noise that differs by row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import safetensors.torch
 import timm
 import torch
 from timm.layers import DropPath
@@ -14,6 +15,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from ns_bench import own_code
+from ns_bench import pretrained as weights_before
 from ns_bench.data.streams import stream_seed
 from ns_bench.errors import UserError, unknown
 
@@ -179,7 +181,14 @@ class NoisedNet(nn.Module):
 
 
 def build(
-    name: str, channels: int, classes: int, seed: int, generation: int, *more: str, side: int = 0
+    name: str,
+    channels: int,
+    classes: int,
+    seed: int,
+    generation: int,
+    *more: str,
+    side: int = 0,
+    pretrained: str = "",
 ) -> NoisedNet:
     """Build the network `name` with weights drawn from the stream "init" of `seed`.
 
@@ -193,12 +202,16 @@ def build(
         more: names that keep one of several networks of a run apart from the first.
         side: of the images in pixels, for networks that are built for one size (vision
             transformers, mixers); 0 is the size that timm gives them.
+        pretrained: a reference of `ns_bench.pretrained` to the first weights of all but the
+            classifier, of a network that timm knows.
 
     Raises:
-        UserError: a name that neither knows; the nearest is named.
+        UserError: a name that neither knows (the nearest is named), or weights that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "init", generation, *more))
+        if pretrained and not timm.is_model(name):
+            raise UserError(f"pretrained={pretrained}: there are no such weights of {name}")
         if name in MICRO:
             return NoisedNet(_micro(*MICRO[name], channels, classes))
         if name in NANO:
@@ -211,7 +224,7 @@ def build(
             return NoisedNet(own_code.load(name)(channels, classes))
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *NANO, *SMALL, *RESNET, *timm.list_models()])
-        return NoisedNet(_timm(name, channels, classes, side))
+        return NoisedNet(_timm(name, channels, classes, side, pretrained))
 
 
 def known(name: str) -> bool:
@@ -241,20 +254,51 @@ def freeze(net: NoisedNet, stages: int) -> None:
                 weights.requires_grad_(False)
 
 
-def _timm(name: str, channels: int, classes: int, side: int) -> nn.Module:
+def _timm(name: str, channels: int, classes: int, side: int, pretrained: str) -> nn.Module:
     options: dict[str, Any] = {"in_chans": channels, "num_classes": classes, "drop_rate": 0.0}
     if name.startswith("tf_efficientnet"):
         options["bn_momentum"] = 0.01  # TensorFlow's 0.99; the epsilon is timm's, 1e-3
     options |= {"drop_path_rate": 1.0, **({"img_size": side} if side else {})}
+    if pretrained:
+        # timm fits them: to other channels, positions and classes (by a new classifier)
+        weights = _state(pretrained)
+        overlay = {"state_dict": {**weights}, "source": "", "custom_load": False}
+        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     while True:
         try:
-            net: nn.Module = timm.create_model(name, **options)
+            net: Any = timm.create_model(name, **options)
+            if pretrained:
+                _check_all(net, name, pretrained, weights)
             return net
+        except (KeyError, RuntimeError) as error:
+            if not pretrained:
+                raise
+            why = " ".join(str(error).split())[:200]
+            raise UserError(f"pretrained={pretrained}: not weights of {name}: {why}") from None
         except TypeError as error:  # no stochastic depth, or images of any size
             refused = [word for word in ("drop_path_rate", "img_size") if f"'{word}'" in str(error)]
             if not refused or refused[0] not in options:
                 raise
             del options[refused[0]]
+
+
+def _check_all(net: Any, name: str, pretrained: str, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not all of a network's but its classifier, which timm lets pass."""
+    new = net.pretrained_cfg["classifier"]
+    classifiers = tuple(f"{each}." for each in ([new] if isinstance(new, str) else new))
+    missing = [n for n, _ in net.named_parameters() if n not in weights]
+    missing = [n for n in missing if not n.startswith(classifiers)]
+    if missing:
+        raise UserError(f"pretrained={pretrained}: not weights of {name}: there is no {missing[0]}")
+
+
+def _state(pretrained: str) -> dict[str, Tensor]:
+    """Return the tensors of a file of weights by timm's names, be it timm's or a run's."""
+    try:
+        state = safetensors.torch.load(weights_before.content(pretrained))
+    except safetensors.SafetensorError as error:
+        raise UserError(f"pretrained={pretrained}: not safetensors: {error}") from None
+    return {name.removeprefix("net."): value for name, value in state.items()}
 
 
 def _micro(width: float, depth: float, channels: int, classes: int, stride: int = 1) -> nn.Module:

@@ -19,6 +19,7 @@ TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
     *("host", "device", "device_name", "git", "dirty", "time", "torch", "timm"),
     *("pillow", "matplotlib"),
+    "pretrained",
     *("outcomes_of", "outcomes_tested", "outcomes_right"),
     *("outcomes_per_class", "outcomes_confused"),
     *("pseudo_per_class_pool", "pseudo_per_class_used"),
@@ -131,16 +132,18 @@ def _row(plan: Plan, run_id: str) -> dict[str, object]:
 
 
 def _chain(run: Run) -> dict[str, object]:
-    """Return what a run and its teachers take together."""
+    """Return what a run and its teachers take together, and the weights they began with."""
     chain = [run]
     while chain[-1].teacher is not None:
         chain.append(chain[-1].teacher)
     results = [_result(link) for link in chain]
+    weights = {str(link.recipe.pretrained) for link in chain} - {""}
     seconds = sum(result.seconds if result else np.nan for result in results)
     return {
         "chain_steps": sum(link.recipe.steps for link in chain),
         "chain_images": sum(link.recipe.images for link in chain),
         "chain_seconds": seconds,
+        **({"pretrained": ", ".join(sorted(weights))} if weights else {}),
     }
 
 

@@ -334,9 +334,9 @@ def bad_values(field: Field) -> st.SearchStrategy[Any]:
         st.lists(st.integers(), max_size=2),
         st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
     ]
-    if field.type is not bool:
+    if field.type not in (bool, str | bool):
         wrong.append(st.booleans())
-    if field.type is str:
+    if field.type in (str, str | bool):
         return st.one_of(*wrong, st.integers(), st.floats())
     if field.type is bool:
         return st.one_of(*wrong, st.integers(2), st.floats(), st.just("maybe"))

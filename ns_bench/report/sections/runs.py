@@ -98,6 +98,8 @@ def _provenance(runs: pd.DataFrame) -> str:
         )
     if "compiled" in done:
         how += f" {done['compiled'].notna().sum()} of {len(done)} runs used torch.compile."
+    if "pretrained" in done:
+        how += f" Networks began with weights that were trained before: {values('pretrained')}."
     return (
         f"Made with torch {values('torch')}, timm {values('timm')} on {values('device')} "
         f"(host {values('host')}), commit {values('git')}{dirty}.{how}"
