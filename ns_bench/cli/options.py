@@ -97,6 +97,7 @@ class StudyOptions(RunOptions):
     dry_run: bool = option(
         "show runs, dependencies and cost; do nothing", default=False, exclusive="mode"
     )
+    list_runs: bool = option("with --dry-run of `all`: every run, too", default=False)
     retry_failed: bool = option("do failed runs again, too", default=False, exclusive="mode")
     verify: bool = option(
         "read every byte of what is done, and do again what is damaged", default=False

@@ -12,30 +12,30 @@ from ns_bench.runs.plan import Plan, longest_chain
 from ns_bench.runs.store import Run
 
 
-def plan_lines(title: str, profile: Profile, plan: Plan, seeds: Iterable[int]) -> Iterator[str]:
-    """Yield every run with its state and teacher, what is left to do, and what it costs.
-
-    Args:
-        seeds: how many each study has.
-    """
+def run_lines(profile: Profile, plan: Plan) -> Iterator[str]:
+    """Yield every run with its state, its seconds and its teacher."""
     for run in plan.runs.values():
         teacher = f"  <- {run.teacher.id}" if run.teacher else ""
         seconds = profile.estimate(run.recipe)
         yield f"{plan.states[run.id]:<8} {run.id}  {seconds:.0f} s{teacher}"
+
+
+def plan_lines(title: str, profile: Profile, plan: Plan, seeds: Iterable[int]) -> Iterator[str]:
+    """Yield what is left to do, and what it costs.
+
+    Args:
+        seeds: how many each study has.
+    """
     train = [run for run in plan.missing if plan.states[run.id] != "unmeasured"]
     images = sum(run.recipe.images for run in train)
-    minutes = sum(profile.estimate(run.recipe) for run in train) / 60
     counts = ", ".join(f"{n} {state}" for state, n in sorted(plan.counts().items()))
     listed = sorted(seeds)
     span = " to ".join(str(n) for n in sorted({listed[0], listed[-1]}))
     yield (
-        f"\n{title}, {span} seeds: {len(plan.runs)} trainings planned, {plan.asked} without "
-        f"sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
+        f"\n{title}, {span} seed{'' if span == '1' else 's'}: {len(plan.runs)} trainings planned, "
+        f"{plan.asked} without sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
     )
-    yield (
-        f"to do: {len(train)} runs, {images:,} images, about {minutes:,.1f} minutes on "
-        f"{profile.machine or 'one worker'}, divided by the number of workers"
-    )
+    yield f"to do: {len(train)} run{'s' * (len(train) != 1)}, {images:,} images"
     yield from price_lines(train, profile)
     measure = Counter(group for run in plan.missing for group in run.unmeasured)
     if measure:
@@ -50,12 +50,17 @@ def price_lines(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
     seconds = sum(profile.estimate(run.recipe) for run in runs)
     gpu = profile.gpu
     source = f", at {gpu.tflops:g} TFLOP/s ({gpu.source})" if gpu else ""
-    yield f"time: {_hours(seconds)} hours of {profile.machine or 'one worker'}{source}"
+    guessed = sum(not profile.measured(run.recipe) for run in runs)
+    doubt = f"; a guess for {guessed} of {len(runs)} runs, whose network was not counted"
+    yield (
+        f"time: about {time_of(seconds)} of {profile.machine or 'one worker'}{source}, shared by "
+        f"the workers{doubt if guessed else ''}"
+    )
     yield from _disk(runs, profile)
     chain = longest_chain(runs, profile.estimate)
     seconds = sum(profile.estimate(run.recipe) for run in chain)
     yield (
-        f"longest chain: {len(chain)} runs one after another, {_hours(seconds)} hours, "
+        f"longest chain: {len(chain)} runs one after another, {time_of(seconds)}, "
         f"however many workers; it ends in {chain[-1].id}"
     )
 
@@ -77,7 +82,9 @@ def _table(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
                 f"{sum(recipe.images for recipe in recipes):,}",
                 _si(net.forward) + ("" if net.exact else "*") if net else "?",
                 _si(total) if net else "?",
-                _hours(sum(map(profile.estimate, recipes))),
+                hours_of(sum(map(profile.estimate, recipes)))
+                if profile.measured(recipes[0])
+                else "unknown",
             )
         )
     yield from aligned(rows, numbers=True)
@@ -110,7 +117,16 @@ def _disk(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
         yield f"data: {_bytes(files.decoded_bytes)}, '{data.name}' decoded once"
 
 
-def _hours(seconds: float) -> str:
+def time_of(seconds: float) -> str:
+    """Return a time as people say it: 40 seconds, 1.6 minutes, 1,234 hours."""
+    units = {"hour": 3600.0, "minute": 60.0, "second": 1.0}
+    unit = next((name for name, size in units.items() if seconds >= 1.5 * size), "second")
+    value = seconds / units[unit]
+    number = f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
+    return f"{number} {unit}{'' if number == '1' else 's'}"
+
+
+def hours_of(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.3g}"
 

@@ -2,7 +2,6 @@
 the table, write the report."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from ns_bench.cli.interim import Interim, first_runs
 from ns_bench.cli.options import StudyOptions, report_only
 from ns_bench.data import catalog
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
+from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import Corrupt
 from ns_bench.recipe import Recipe, idle_fields
@@ -45,6 +45,11 @@ class StudyAtScale:
     metrics: tuple[str, ...]
     tuned: "Tuned | None"
     standing: "Standing | None" = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it is looked at."""
+        return self.standing.schedule if self.standing else Schedule.fixed(self.seeds)
 
     @property
     def reported(self) -> list[Recipe]:
@@ -216,47 +221,42 @@ def _plan(store: Store, studies: Sequence[StudyAtScale]) -> Plan:
 
 def _show(request: Request, plan: Plan) -> None:
     """Print what would be done, and what it costs; with a cluster the scripts of its jobs, too."""
-    from ns_bench.cli.prices import plan_lines
+    from ns_bench.cli.foresight import claim_lines, study_lines
+    from ns_bench.cli.prices import plan_lines, run_lines
 
-    profile, cluster = request.setting.profile, request.setting.cluster
-    seeds = [len({seed for _, seed in study.recipes}) for study in request.studies]
-    for line in plan_lines(request.title, profile, plan, seeds):
-        print(line)
-    for study in request.studies:
+    profile, cluster, studies = request.setting.profile, request.setting.cluster, request.studies
+    seeds = [len({seed for _, seed in study.recipes}) for study in studies]
+    if len(studies) == 1 or request.options.list_runs:
+        print(*run_lines(profile, plan), sep="\n")
+    if len(studies) > 1:
+        rows = [(s.study.name, s.design, s.schedule, s.reported) for s in studies]
+        print(*study_lines(rows, plan, profile.estimate), sep="\n")
+    print(*plan_lines(request.title, profile, plan, seeds), sep="\n")
+    for study in studies:
         if study.standing is not None:
             print(_most(request, study, study.standing))
-        elif profile.verdict and not request.options.pilot:
-            _warn_of_too_few_seeds(study)
+    if len(studies) == 1 and profile.verdict and not request.options.pilot:
+        print(*claim_lines(studies[0].design, studies[0].schedule), sep="\n")
     if cluster is not None:
         from ns_bench.cli import slurm
 
         slurm.show_scripts(request.store, plan, profile, cluster)
 
 
-def _warn_of_too_few_seeds(study: StudyAtScale, alpha: float = 0.05) -> None:
-    """Say so if no result of so few seeds could decide a claim."""
-    claims = sum(not claim.untestable for claim in study.design.claims)
-    needed = 1 + math.ceil(math.log2(max(claims, 1) / alpha))
-    if study.seeds < needed:
-        print(
-            f"no verdict: with --seeds {study.seeds} no p is below {2.0 ** (1 - study.seeds):.2g}; "
-            f"of the {claims} claims of {study.study.name} the first takes {needed} seeds"
-        )
-
-
 def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:
     """Say to which look the runs above lead, and what may come at most."""
+    from ns_bench.cli.prices import time_of
     from ns_bench.verdicts.looks import at_most, schedule_of
 
     profile = request.setting.profile
     last = request.options.max_seeds or schedule_of(study.study, profile).maximum
     more = at_most(study.design, standing, last)
     plan = make_plan(request.store, [*standing.recipes.values(), *more])
-    minutes = sum(profile.estimate(run.recipe) for run in plan.missing) / 60
+    seconds = sum(profile.estimate(run.recipe) for run in plan.missing)
     return (
         f"{study.study.name}: these lead to the look at {standing.seeds} seeds; with those of "
-        f"later looks, to {last} seeds, at most {len(plan.missing)} runs, about {minutes:,.1f} "
-        "minutes"
+        f"later looks, to {last} seeds, at most {len(plan.missing)} runs, about "
+        f"{time_of(seconds)}"
     )
 
 

@@ -95,6 +95,11 @@ class Profile:
         step, image = self.step_seconds.get(recipe.model, slowest)
         return step * recipe.steps + image * recipe.passes
 
+    def measured(self, recipe: Recipe) -> bool:
+        """Whether the estimate is of the recipe's own network, and not of the slowest known one."""
+        counted = self.gpu is not None and cost.flops(recipe) is not None
+        return counted or recipe.model in self.step_seconds
+
     def shortened(self, share: float, rate: float = 1.0) -> dict[str, Any]:
         """Return the fields of a run of `share` of the epochs at `rate` times the learning rate.
 

@@ -53,8 +53,8 @@ class Claim:
         contrasts: {arm: weight}, one or more; of several the effect is that of the weakest,
             which `weakest` names.
         smallest_effect: of interest, in `unit`.
-        verdict: reproduced, contradicted, equivalent, inconclusive, not testable; no verdict in a
-            trial run.
+        verdict: reproduced, contradicted, equivalent, inconclusive, not testable, not run; no
+            verdict in a trial run.
         n: seeds at which all of its arms are done.
         p, p_adjusted: of what the claim has to beat, alone and over the claims of the study.
         judged_at: seeds of the look that the verdict rests on; null before the first.

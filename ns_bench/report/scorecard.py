@@ -218,7 +218,7 @@ def _one_error_rate(analyses: Sequence[Analysis]) -> list[b.Block]:
     ]
 
 
-_WORDS = ("reproduced", "equivalent", "inconclusive", "contradicted")
+_WORDS = ("reproduced", "equivalent", "inconclusive", "contradicted", "not run")
 
 
 def _members(analyses: Sequence[Analysis], scale: float) -> list[Member]:

@@ -374,7 +374,7 @@ def _verdict(
     if decision is None:
         return Verdict("not testable", claim.untestable)
     if not contrasts:
-        return Verdict("inconclusive", "no seed has all the runs this claim compares")
+        return Verdict("not run", "no seed has all the runs this claim compares")
     shown = weakest(contrasts, claim.kind, claim.smallest_effect)
     if not profile.verdict:
         why = f"profile '{profile.name}' is a trial run: no verdict"

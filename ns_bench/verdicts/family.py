@@ -94,7 +94,11 @@ def _judged(analysis: Analysis, scale: float) -> list[Member | None]:
     if scale != 1 or len(decisions) < len(family):
         decisions = judge(family, analysis.schedule)
     each = iter(decisions)
-    return [None if test is None else _member(test, next(each)) for test in tests]
+    judged = [None if test is None else _member(test, next(each)) for test in tests]
+    return [
+        replace(member, word="not run") if member and result.n == 0 else member
+        for member, result in zip(judged, analysis.claims, strict=True)
+    ]
 
 
 def _evidence(analysis: Analysis, result: ClaimResult, scale: float) -> Evidence:

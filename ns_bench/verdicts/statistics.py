@@ -22,7 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from ns_bench.design.definition import Kind
 
 Array = NDArray[np.float64]
-Word = Literal["reproduced", "contradicted", "equivalent", "inconclusive", "not testable"]
+Word = Literal[
+    "reproduced", "contradicted", "equivalent", "inconclusive", "not testable", "not run"
+]
 
 # Sign patterns a test looks at: every one up to n = 16, this many at random beyond.
 SIGN_PATTERNS = 2**16

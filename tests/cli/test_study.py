@@ -150,19 +150,24 @@ def test_dry_run_names_runs_teachers_and_cost(store, here):
     assert "6 done, 6 missing" in shown.stdout
     assert "gen1-of-micro-b4-s1" in shown.stdout and "<- digits-micro-b4-sup-s1" in shown.stdout
     assert "to do: 6 runs" in shown.stdout
-    assert "no verdict" not in shown.stdout  # of a trial run, which has none anyway
+    assert "decidable" not in shown.stdout  # of a trial run, which has none anyway
 
 
 @pytest.mark.parametrize(("seeds", "warned"), [(3, True), (7, True), (8, False)])
 def test_dry_run_says_that_so_few_seeds_decide_nothing(seeds, warned, tmp_path, capsys):
     words = ["teacher_size", "--profile", "imagenet", "--dry-run", "--runs", str(tmp_path / "r")]
     assert main([*words, "--seeds", str(seeds)]) == 0
-    least = {3: "0.25", 7: "0.016", 8: ""}[seeds]
-    line = (
-        f"no verdict: with --seeds {seeds} no p is below {least}; of the 4 claims of teacher_size "
-        "the first takes 8 seeds\n"
-    )
-    assert (line in capsys.readouterr().out) == warned
+    word = f"needs 8 seeds, has {seeds}" if warned else "decidable at 8 seeds"
+    claims = capsys.readouterr().out.splitlines()[-4:]
+    assert [line.partition("  ")[0] for line in claims] == [word] * 4
+    assert claims[0].endswith("  A larger teacher gives a better student.")
+
+
+def test_dry_run_says_why_a_claim_is_not_testable(tmp_path, capsys):
+    words = ["soft_vs_hard", "--dry-run", "--runs", str(tmp_path / "r")]
+    assert main(words) == 0
+    *_, claim = capsys.readouterr().out.splitlines()
+    assert claim.startswith("not testable  ") and claim.endswith("of)")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +317,7 @@ def test_studies_of_every_kind_run_to_their_report(name, words, runs, tmp_path):
 
 
 def test_all_shares_half_of_its_trainings_or_more(tmp_path, here):
-    done = here("all", "--dry-run", cwd=tmp_path)
+    done = here("all", "--dry-run", "--list-runs", cwd=tmp_path)
     assert done.returncode == 0
     found = re.search(r"(\d+) trainings planned, (\d+) without sharing, ratio", done.stdout)
     assert found is not None
@@ -320,6 +325,11 @@ def test_all_shares_half_of_its_trainings_or_more(tmp_path, here):
     listed = [line for line in done.stdout.splitlines() if line.startswith("missing ")]
     assert planned == len(listed)
     assert planned / unshared <= 0.5
+    table = here("all", "--dry-run", cwd=tmp_path).stdout.splitlines()
+    assert table[0].split()[:3] == ["study", "arms", "decidable"]
+    assert [line.split()[0] for line in table[1:3]] == ["architecture", "balancing"]
+    assert len(table) < 40
+    assert "\n".join(table) in done.stdout, "the runs come before it"
 
 
 def test_an_own_study_is_one_file(tmp_path, here):

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from fakes import fake_runs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from pages import analysis, filled
 from processes import contents
 
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile
-from ns_bench.report import scorecard
+from ns_bench.report import markdown, scorecard
 from ns_bench.report.__main__ import main
 from ns_bench.runs.store import Store
 from ns_bench.verdicts import statistics
@@ -338,3 +339,18 @@ def test_one_error_rate_over_all_claims(published, tmp_path):
     assert table[1].startswith(f"| x 1 | 7 | 0 | 0 | 0 | {held} |")
     line = next(line for line in page.splitlines() if NOT_WORSE in line)
     assert "| familywise |" in line
+
+
+def test_what_was_not_run_is_not_called_inconclusive(tmp_path):
+    """After one study `all` has others, too, whose runs are partly the same."""
+    store = filled(tmp_path / "runs", "teacher_size")
+    analyses = [analysis(store, name) for name in ("teacher_size", "student_size", "soft_vs_hard")]
+    found = scorecard.frame(analyses)
+    none = found[found["n"] == 0]
+    assert set(none["verdict"]) == {"not run", "not testable"}
+    assert "not run" not in set(found[found["n"] > 0]["verdict"])
+    count = none["verdict"].eq("not run").sum()
+    page = markdown.render(scorecard.content(analyses))
+    assert f"{(none['verdict'].eq('not run') & none['in_paper']).sum()} not run" in page
+    (line,) = [line for line in page.splitlines() if line.startswith("| x 1 |")]
+    assert line.split(" | ")[5] == str(count)
