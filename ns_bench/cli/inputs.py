@@ -1,6 +1,6 @@
 """What the options of a command name, read: profile, data, cluster and store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from ns_bench import own_code, pretrained
 from ns_bench.cli.options import RunOptions
 from ns_bench.data.catalog import describe
-from ns_bench.design.cost import counted
+from ns_bench.design.cost import counted, learn, shape_of
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError, unknown
 from ns_bench.execute.slurm.cluster import Cluster, load_cluster
@@ -80,6 +80,38 @@ def _check_models(profile: Profile) -> None:
 
             if not known(model):
                 raise unknown(f"model of profile {profile.file or profile.name}:", model, usual)
+
+
+def check_networks(recipes: Iterable[Recipe]) -> None:
+    """Refuse networks that nobody knows, or that cannot see the images; price those that no table
+    has.
+
+    Only these are built, without memory for their weights: it takes torch and a second each.
+
+    Raises:
+        UserError: unknown model (names the nearest), images of a wrong size, or weights that are
+            not this network's.
+    """
+    runs = [run for recipe in recipes for run in recipe.generations]
+    usual = counted()
+    for shape in dict.fromkeys(map(shape_of, runs)):
+        if shape.model not in usual and not own_code.is_reference(shape.model):
+            from ns_bench.selftrain.count import count
+
+            try:
+                learn(shape, *count(shape))
+            except UserError:
+                raise
+            except Exception as error:  # of timm or torch, whatever the network makes of the size
+                why = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{shape.model} cannot be built for images of {shape.side} pixels: {why}"
+                ) from None
+    for run in runs:
+        if run.pretrained:
+            from ns_bench.selftrain.models import check_pretrained
+
+            check_pretrained(run.model, str(run.pretrained))
 
 
 def _pairs(assignments: Sequence[str]) -> dict[str, str]:

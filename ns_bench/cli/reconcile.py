@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ns_bench.arguments import parse, words
-from ns_bench.cli.inputs import Setting, find_inputs, read_setting
+from ns_bench.cli.inputs import Setting, check_networks, find_inputs, read_setting
 from ns_bench.cli.interim import Interim, first_runs
 from ns_bench.cli.options import StudyOptions, report_only
 from ns_bench.data import catalog
@@ -164,6 +164,8 @@ def _check(designs: Sequence[Design], options: StudyOptions) -> None:
     arms = [arm.recipe for design in designs for arm in design.arms]
     for recipe in arms:
         catalog.check(recipe)
+    if not options.read_only:
+        check_networks(arms)
     for name in (text.partition("=")[0].strip() for text in options.assignments):
         if all(name in idle_fields(run) for recipe in arms for run in recipe.generations):
             raise UserError(f"--set {name}: no run of {options.study} uses it")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from ns_bench.cli.inputs import Setting, find_inputs, read_setting
+from ns_bench.cli.inputs import Setting, check_networks, find_inputs, read_setting
 from ns_bench.cli.options import OBJECTIVES, TRIALS, SearchOptions
 from ns_bench.data import catalog
 from ns_bench.design.definition import load_study, study_names
@@ -100,6 +100,7 @@ def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Se
             print(f"ns_bench: '{name}' uses nothing of the space that the study does not vary")
         else:
             catalog.check(search.recipe)
+            check_networks([search.recipe])
             searches.append(search)
     if not searches:
         raise UserError(f"{study.name} has nothing to tune in the space of {source}")

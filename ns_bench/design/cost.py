@@ -69,19 +69,29 @@ def counted() -> set[str]:
     return {shape.model for shape in _table()}
 
 
+def learn(shape: Shape, forward: int, parameters: int) -> None:
+    """Take note, for this process, of a network that was counted just now."""
+    _learned[shape] = (forward, parameters)
+    network.cache_clear()
+
+
+_learned: dict[Shape, tuple[int, int]] = {}
+
+
 @cache
 def network(shape: Shape) -> Network | None:
     """Return what a network costs; None if it was not counted at any size.
 
     At another size than those counted it has the FLOPs of the nearest by area of the image.
     """
-    if shape in _table():
-        return Network(*_table()[shape], exact=True)
-    others = [other for other in _table() if other.model == shape.model]
+    table = _table() | _learned
+    if shape in table:
+        return Network(*table[shape], exact=True)
+    others = [other for other in table if other.model == shape.model]
     if not others:
         return None
     near = min(others, key=lambda other: (abs(other.side - shape.side), other))
-    forward, parameters = _table()[near]
+    forward, parameters = table[near]
     return Network(forward * (shape.side / near.side) ** 2, parameters, exact=False)
 
 

@@ -212,7 +212,8 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     if "model" in (assignments or {}):
         ladder = ", ".join(f"{rung} = {model}" for rung, model in file.ladder.items())
         raise UserError(
-            f"'model' is not set by hand: profile '{name}' maps its ladder to models ({ladder})"
+            f"'model' is not set by hand: profile '{name}' maps its ladder to models ({ladder}); "
+            f'a profile of your own, a file with extends = "{name}", says another in its [ladder]'
         )
     with located(f"profile {name}"):
         fields = _checked(dotted(file.recipe))

@@ -23,7 +23,8 @@ def count(shape: Shape) -> tuple[int, int]:
     A multiply-add is two. Convolutions and matrix products are counted, nothing else.
     """
     with torch.device("meta"):  # shapes alone: nothing is computed
-        net = build(shape.model, shape.channels, shape.classes, 0, 0, side=shape.side).eval()
+        net = build(shape.model, shape.channels, shape.classes, 0, 0, side=shape.side)
+        net.eval().requires_grad_(False)
         image = torch.empty(1, shape.channels, shape.side, shape.side)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(image)

@@ -210,8 +210,7 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "init", generation, *more))
-        if pretrained and not timm.is_model(name):
-            raise UserError(f"pretrained={pretrained}: there are no such weights of {name}")
+        check_pretrained(name, pretrained)
         if name in MICRO:
             return NoisedNet(_micro(*MICRO[name], channels, classes))
         if name in NANO:
@@ -225,6 +224,12 @@ def build(
         if not timm.is_model(name):
             raise unknown("model", name, [*MICRO, *NANO, *SMALL, *RESNET, *timm.list_models()])
         return NoisedNet(_timm(name, channels, classes, side, pretrained))
+
+
+def check_pretrained(name: str, pretrained: str) -> None:
+    """Refuse first weights for a network that timm does not know or has none of (UserError)."""
+    if pretrained == "true" or (pretrained and not timm.is_model(name)):
+        raise UserError(f"pretrained={pretrained}: there are no such weights of {name}")
 
 
 def known(name: str) -> bool:

@@ -215,7 +215,10 @@ def _look(
     record |= {f"validation_{name}": value for name, value in scores.items()}
     if not all(map(math.isfinite, record.values())):
         at = f"at step {step + 1} (train.lr={recipe.train.lr:g})"
-        raise Diverged(f"not a finite number any more {at}")
+        raise Diverged(
+            f"not a finite number any more {at}; a lower train.lr, a train.clip_grad such as 1, or "
+            "a longer train.warmup_epochs may help"
+        )
     return record
 
 
