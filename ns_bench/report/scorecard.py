@@ -16,7 +16,7 @@ from ns_bench.design.definition import Claim
 from ns_bench.files import publish
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
-from ns_bench.report import formats, headlines, style
+from ns_bench.report import formats, headlines, side_by_side, style
 from ns_bench.report.figure import plain, wrap
 from ns_bench.report.numbers import MISSING, effect, signed
 from ns_bench.report.sections.claims import effect_of, paper_effect, seeds_of, stated, unfinished
@@ -120,6 +120,7 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
         *headlines.blocks(analyses),
         b.Items([f"{profile}: {_counts(analyses, profile)}" for profile in profiles]),
         *_one_error_rate(analyses),
+        *side_by_side.blocks(analyses),
         b.Picture(
             "scorecard",
             "Every finding: our effect with its 95 % interval in each profile, the verdict, and "

@@ -16,7 +16,7 @@ from processes import contents
 
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile
-from ns_bench.report import markdown, scorecard
+from ns_bench.report import blocks, markdown, scorecard, side_by_side
 from ns_bench.report.__main__ import main
 from ns_bench.runs.store import Store
 from ns_bench.verdicts import statistics
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 SEEDS = 8
 WIGGLE = np.array([0.1, -0.2, 0.3, 0.0, -0.1, 0.2, -0.35, 0.05])
+SCALES = ["digits", "glyphs", "cifar10", "svhn"]
 TRENDING = "A larger teacher gives a better student."
 NOT_WORSE = "Leaving out unsure images (below 0.3) is no worse than using all of them."
 
@@ -159,6 +160,30 @@ def test_claims_of_ours_are_counted_apart_and_later_ones_marked(tmp_path):
     assert ", stated after seeds 0 to 7 had been run" in later
     assert page.count("stated after seeds 0 to 7") == 1
     assert page.count("stated after seeds 0 to 22") == 1
+
+
+@pytest.mark.parametrize("profiles", [["digits"], ["digits", "svhn", "smoke"], SCALES])
+def test_effects_of_several_profiles_are_compared_and_pooled_from_four_on(profiles):
+    analyses = []
+    for name in profiles:
+        study, scale = definition.load_study("teacher_size"), load_profile(name)
+        runs = table("teacher_size", name, SEEDS)
+        analyses.append(analyse(study, scale, study.design(scale), runs, pd.DataFrame(), SEEDS))
+    found = side_by_side.blocks(analyses)
+    if len(profiles) == 1:
+        assert found == []
+        return
+    compared = found[1]
+    assert isinstance(compared, blocks.Table)
+    judged = [name for name in profiles if name != "smoke"]
+    pooled = ["pooled"] if len(judged) >= 4 else []
+    assert compared.header == ["study", "claim", *judged, "Q", "p", "tau", *pooled]
+    assert [row[1] for row in compared.rows].count(TRENDING) == 1
+    for row in compared.rows:
+        # the same points at other numbers of test images: nearly the same log odds
+        q, p, tau, *more = map(str, row[2 + len(judged) :])
+        assert float(q) < 0.1 and float(p) > 0.5 and tau == "0.00"
+        assert len(more) == len(pooled) and all(mean.startswith("+") for mean in more)
 
 
 def test_profiles_stand_side_by_side(one, tmp_path):
