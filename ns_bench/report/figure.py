@@ -294,10 +294,12 @@ def _looks(analysis: Analysis, width: float = NARROW) -> Figure:
             if math.isfinite(contrast.high - contrast.low):
                 ends = [contrast.low, contrast.high]
                 axes.plot([contrast.n] * 2, ends, color=MEAN, lw=1.4)
-        title = f"{result.claim.text} {analysis.word(result)}"
-        axes.set_title(textwrap.fill(title, 44), fontsize=8, color=INK, loc="left")
+        title = f"{textwrap.fill(result.claim.text, 44)}\n{analysis.word(result)}"
+        axes.set_title(title, fontsize=8, color=INK, loc="left")
         axes.set_xticks(analysis.schedule.looks)
         axes.set_ylabel(result.claim.unit, fontsize=8)
+    for axes in grid.flat[max(0, len(drawn) - columns) : len(drawn)]:
+        axes.tick_params(labelbottom=True)  # nothing stands below it
     figure.supxlabel("seeds at each look; shaded: too small to matter", fontsize=9)
     return style.lay_out(figure)
 
