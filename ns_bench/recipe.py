@@ -62,6 +62,7 @@ USES: dict[str, Callable[["Recipe"], bool]] = {
     "at another temperature": lambda run: run.pseudo.temperature != 1,
     "with distillation": lambda run: run.distillation.weight > 0,
     "of glyphs": lambda run: "glyphs" in (run.data.name, run.data.source),
+    "with drawn test images": lambda run: run.data.name == "glyphs",
     "in files": lambda run: run.data.name not in NO_FILES,
     "with a method": lambda run: run.teacher is None and run.consistency.method != "none",
     "where confident": lambda run: "threshold" in METHODS.get(run.consistency.method, _ALL),
@@ -84,6 +85,9 @@ class Glyphs:
     pixels: int = default(8, "side of an image", "[8, 64]")
     difficulty: float = default(1.0, "of the variation; 0 is upright and plain", "[0, 2]")
     foreign: Literal["characters", "blends", "noise"] = default("blends", "kind of foreign images")
+    fixed_test: bool = default(
+        False, "whether all seeds have the same test images", used="with drawn test images"
+    )
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ HISTORY: dict[str, Any] = {
     "data.glyphs.pixels": 8,
     "data.glyphs.difficulty": 1.0,
     "data.glyphs.foreign": "blends",
+    "data.glyphs.fixed_test": False,
     "noise.unlabeled_schedule": "constant",
     "pseudo.ceiling": 1.0,
     "pseudo.limit": 0,
@@ -165,6 +166,7 @@ GLYPHS = {
     "data.glyphs.pixels": 16,
     "data.glyphs.difficulty": 0.5,
     "data.glyphs.foreign": "noise",
+    "data.glyphs.fixed_test": True,
 }
 """The same, of fields that only the data set `glyphs` uses."""
 

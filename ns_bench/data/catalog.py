@@ -91,7 +91,7 @@ class WholeSet:
             are of many sizes and not resized once.
         images: that labeled and validation rows are drawn from, and test rows and the pool where
             these have no split of their own; None where there are as many as asked for.
-        test: images in a test split of its own; None without one.
+        test: images in a test split of its own, or drawn for all seeds; None without one.
         unlabeled: images in a split or another data set that the pool is from; None without one.
         out_of_domain: whether a pool can have images that show none of the classes.
         file_set: its files; None for a set that comes with a package.
@@ -157,6 +157,7 @@ def _whole_set(spec: Data) -> WholeSet:
             channels=1,
             side=spec.glyphs.pixels if spec.name == "glyphs" else 8,
             images=known.images,
+            test=spec.test if spec.name == "glyphs" and spec.glyphs.fixed_test else None,
             out_of_domain=known.out_of_domain,
         )
     hub = hub_sets().get(spec.name)

@@ -108,7 +108,7 @@ def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: i
     rows are the first `labeled / classes` of each class among the rest, and what is left is the
     unlabeled pool, but for images that are also test or validation images. Test rows and the pool
     are from splits of their own where there are such. `glyphs` draws each part for the seed, from
-    a stream of its own.
+    a stream of its own; with `spec.glyphs.fixed_test` the test rows are the same for every seed.
 
     Args:
         store: where the files of a set in files are noted; see `ns_bench.data.prepare`.
@@ -386,6 +386,8 @@ def _drawn(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
     else:
         pool = _drawn_pool(spec, seed)
     validation, test = part("validation", spec.validation), part("test", spec.test)
+    if look.fixed_test:
+        test = _glyphs(look, "fixed test", test.labels, seed=0)
     tested = Tested(_digest(_pixels(test).numpy()), len(test), torch.arange(len(test)))
     return _FullSplit(labeled, pool, validation, test, tested, {})
 

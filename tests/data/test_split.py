@@ -469,6 +469,19 @@ def test_glyphs_of_one_seed_are_the_same_and_of_another_are_not():
     assert not one & other
 
 
+def test_a_fixed_test_set_of_glyphs_is_the_same_for_every_seed_and_nobody_trains_on_it():
+    fixed = [load(glyphs_of(glyphs__fixed_test=True), seed) for seed in (0, 1, 1000)]
+    drawn = [load(glyphs_of(), seed) for seed in (0, 1, 1000)]
+    for own, usual in zip(fixed, drawn, strict=True):
+        assert keys(own.test.images) == keys(fixed[0].test.images)
+        assert own.tested.digest == fixed[0].tested.digest != usual.tested.digest
+        for part in ("labeled", "unlabeled", "validation"):
+            assert torch.equal(getattr(own, part).images, getattr(usual, part).images)
+            assert not keys(getattr(own, part).images) & keys(own.test.images)
+    fewer = load(glyphs_of(glyphs__fixed_test=True, test=50), 2)
+    assert torch.equal(in_memory(fewer.test.images), in_memory(fixed[0].test.images)[:50])
+
+
 def test_a_larger_pool_of_glyphs_leaves_the_other_parts_alone():
     small, large = load(glyphs_of(), 0), load(glyphs_of(unlabeled=900), 0)
     for part in ("labeled", "validation", "test"):

@@ -165,6 +165,13 @@ def test_fields_of_glyphs_count_for_glyphs_alone(name):
     assert Recipe.from_dict(full({"data.name": "glyphs", **change})).id != drawn.id
 
 
+def test_a_fixed_test_set_counts_where_test_images_are_drawn():
+    """Not where glyphs are the pool of another set, which has test images of its own."""
+    for fields, counts in (({"data.name": "glyphs"}, True), ({"data.source": "glyphs"}, False)):
+        recipe = SUPERVISED.set(fields)
+        assert (recipe.set({"data.glyphs.fixed_test": True}).id != recipe.id) == counts
+
+
 @pytest.mark.parametrize("name", ONLINE)
 def test_fields_of_consistency_count_for_the_methods_that_use_them(name):
     change = {name: ONLINE[name]}

@@ -31,10 +31,10 @@ def analysis_of(store: Store, profile: str = "digits", **changed) -> Analysis:
     return analyse(STUDY, chosen, design, *collect(design, plan, SEEDS), SEEDS)
 
 
-def filled(folder, profile: str = "digits", test: int = 100) -> Store:
+def filled(folder, profile: str = "digits", test: int = 100, **changed) -> Store:
     """A store of runs with outcomes; top-1 is what these say."""
     store = Store(folder)
-    for recipe in STUDY.design(load_profile(profile)).recipes(range(SEEDS)).values():
+    for recipe in STUDY.design(load_profile(profile, changed)).recipes(range(SEEDS)).values():
         for link in (recipe.teacher, recipe):
             if link is not None and store.run(link).result() is None:
                 wrong = 0.3 if link.teacher else 0.4
@@ -123,6 +123,13 @@ def test_old_runs_have_no_split_and_digits_their_second_interval_all_the_same(tm
 def test_glyphs_draw_new_images_and_need_no_second_interval(tmp_path):
     page = markdown(analysis_of(filled(tmp_path, "glyphs"), "glyphs"))
     assert "test images of its own" in page and "beyond these images" not in page
+
+
+def test_a_fixed_test_set_of_glyphs_has_the_crossed_interval(tmp_path):
+    fixed = {"data.glyphs.fixed_test": True}
+    page = markdown(analysis_of(filled(tmp_path, "glyphs", **fixed), "glyphs", **fixed))
+    assert "seeds at one fixed set of 2,000 test images" in page
+    assert "| beyond these images |" in page and len(row(page, CLAIM)) == 7
 
 
 @pytest.mark.parametrize(

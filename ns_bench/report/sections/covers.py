@@ -73,12 +73,16 @@ def over(analysis: Analysis) -> str:
         "kept apart from all rows that seeds train on: it holds for these images. Beside it the "
         "interval over new seeds and new test images, by the covariance of seeds that share images."
     )
-    if known.images is None:
+    if known.test == data.test:
+        said = f"seeds at one fixed set of {data.test:,} test images, {crossed}"
+    elif known.test is not None:
+        said = f"seeds, each of which draws {data.test:,} of {known.test:,} test images, {crossed}"
+    elif known.images is None:
         said = (
             f"seeds, each with training images and {data.test:,} test images of its own: it is "
             "over new images, too."
         )
-    elif known.test is None:
+    else:
         said = (
             f"re-splits of the same {known.images:,} images: at each seed another {data.test:,} "
             f"are test images and {known.images - data.test - data.validation:,} may be trained "
@@ -86,10 +90,6 @@ def over(analysis: Analysis) -> str:
             "t-interval (Nadeau and Bengio 2003), for images beyond these, which is on the safe "
             "side: as if all that two seeds share were of their images."
         )
-    elif data.test == known.test:
-        said = f"seeds at one fixed set of {data.test:,} test images, {crossed}"
-    else:
-        said = f"seeds, each of which draws {data.test:,} of {known.test:,} test images, {crossed}"
     return f"The ± is over {said} Verdicts rest on the interval over seeds."
 
 
@@ -106,7 +106,7 @@ def _rows(analysis: Analysis, contrasts: dict[str, tuple[Weights, str]]) -> list
         whole = data.test > 1 and set(found) == set(done.index)  # old runs have no outcomes
         values = matrix(found) if whole else None
         split = None if values is None else spread(values)
-        beyond = split.new_images if split and known.images else None
+        beyond = split.new_images if split and (known.images or known.test) else None
         if known.images and known.test is None:
             trained = known.images - data.test - data.validation
             beyond = resampled(plain, data.test, trained)
