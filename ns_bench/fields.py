@@ -74,7 +74,8 @@ class Field:
 
     def read(self, value: Any, prefix: str = "", *, text: bool = False) -> Any:
         """Return a value as the field has it; see `convert`."""
-        plain = type(value) in self._simple and (self._values is None or value in self._values)
+        plain = type(value) in self._simple
+        plain = plain and (value is None or self._values is None or value in self._values)
         if plain and (value or type(value) is not float):  # -0.0 is to be 0.0
             return value  # the way that plans of thousands of recipes take
         return convert(value, self.type, f"{prefix}{self.name}", self.within, text=text)

@@ -12,6 +12,7 @@ from ns_bench.design.definition import Design, Study
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
 from ns_bench.execute.provenance import commits_of, git_log
+from ns_bench.fields import build, needed
 from ns_bench.runs.store import Store
 
 PROTOCOL = "protocol.json"
@@ -55,6 +56,17 @@ class Record:
     held: int | None = None
     judged: tuple[int, ...] = ()
     stated: Stated | None = None
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """The file beside the tables: a `Schedule` and a `Record`."""
+
+    stated: Stated | None
+    looks: tuple[int, ...] = needed("of the schedule", "[1, 1000]")
+    spending: tuple[float, ...] = needed("of the schedule", "[0, 1]")
+    held: int | None = needed("of the record", "[0, 1000]")
+    judged: tuple[int, ...] = needed("of the record", "[1, 1000]")
 
 
 def seeds_held(design: Design, store: Store, complete: int, seeds: int) -> int:
@@ -112,8 +124,9 @@ def read(folder: Path) -> tuple[Schedule, Record] | None:
         return None
     try:
         given = json.loads(path.read_bytes())
-        schedule = Schedule(tuple(given["looks"]), tuple(given["spending"]))
-        said = given["stated"] and Stated(**given["stated"])
-        return schedule, Record(given["held"], tuple(given["judged"]), said)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a protocol of looks: {error!r}") from None
+        whole: _Protocol = build(_Protocol, given)
+        record = Record(whole.held, whole.judged, whole.stated)
+        return Schedule(whole.looks, whole.spending), record
+    except (ValueError, RecursionError, OSError, UserError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: not a protocol of looks: {why}") from None

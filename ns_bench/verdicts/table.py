@@ -1,19 +1,24 @@
 """The tidy tables of a study's results: runs and curves, from a store or from published CSV."""
 
 import base64
+import csv
+import io
+import re
 import zlib
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ns_bench.design.definition import Design
-from ns_bench.errors import UserError
+from ns_bench.design.definition import TUNING_SEEDS, Design
+from ns_bench.errors import UserError, located
+from ns_bench.fields import convert, interval
 from ns_bench.files import Corrupt
 from ns_bench.runs import outcomes
 from ns_bench.runs.plan import Plan
-from ns_bench.runs.store import OUTCOMES, Result, Run
+from ns_bench.runs.store import OUTCOMES, Result, Run, State
 
 TEXT = [
     *("arm", "run", "state", "reason", "teacher", "model"),
@@ -26,6 +31,16 @@ TEXT = [
     *("pseudo_per_tenth", "pseudo_per_tenth_right", "data_fingerprint"),
 ]
 """Columns of the table of runs that hold words; "" where there is none."""
+
+LIMITS = {
+    "seed": interval(f"[0, {TUNING_SEEDS})"),
+    r".*(top1|top5|ece|coverage|flips)": interval("[0, 100]"),
+    r"step|steps|images|.*seconds|images_per_second|weights|.*loss|lr": interval("[0, 1e18]"),
+    ".*": interval("[-1e18, 1e18]"),
+}
+"""Columns of numbers, the first that fits, and what these may be."""
+
+STATES = (*get_args(State), "blocked")
 
 COMPUTATION = ("torch", "timm", "pillow", "matplotlib", "device", "device_name")
 """Those that say by what a run was computed."""
@@ -72,14 +87,43 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             raise UserError(f"{path}: not a table of runs, it has no column '{column}'")
     if runs.empty:
         raise UserError(f"{path}: it holds no runs")
-    if not pd.api.types.is_integer_dtype(runs["seed"]) or runs["seed"].min() < 0:
-        raise UserError(f"{path}: column 'seed' holds more than whole numbers from 0 on")
-    if np.isinf(runs["test_top1"]).any():
-        raise UserError(f"{path}: column 'test_top1' holds more than percentages")
+    for state in runs["state"]:
+        if state not in STATES:
+            raise UserError(f"{path}: state={state}: expected one of {', '.join(STATES)}")
+    if (runs["state"].isin(["done", "unmeasured"]) & runs["test_top1"].isna()).any():
+        raise UserError(f"{path}: a run that is done has no test_top1")
     if runs[runs["arm"] != ""].duplicated(["arm", "seed"]).any():
         raise UserError(f"{path}: an arm has two rows of one seed")
-    curves = folder / "curves.csv"
-    return runs, _read(curves) if curves.exists() else pd.DataFrame()
+    for row in runs.index[runs["outcomes_right"] != ""] if "outcomes_right" in runs else ():
+        with located(f"{path}, line {row + 2}"):
+            _check_outcomes(runs.loc[row])
+    curves = _read(path := folder / "curves.csv") if (folder / "curves.csv").exists() else None
+    if curves is None or curves.empty:
+        return runs, pd.DataFrame()
+    for column in ("arm", "seed", "step", "loss"):
+        if column not in curves:
+            raise UserError(f"{path}: not a table of curves, it has no column '{column}'")
+    return runs, curves
+
+
+def _check_outcomes(run: "pd.Series[Any]") -> None:
+    """Refuse outcomes of test images that no run has, or that are not what its top-1 says."""
+    try:
+        count = sum(map(int, run["outcomes_per_class"].split()))
+        right = flags(run["outcomes_right"], count)
+        pairs = [re.fullmatch(r"(\d+)>(\d+):(\d+)", p) for p in run["outcomes_confused"].split()]
+        wrong = sum(int(pair[3]) for pair in pairs if pair)
+        whole = None not in pairs and wrong == count - right.sum() and 0 < count == len(right)
+        if tested := run["outcomes_tested"]:
+            whole = whole and flags(tested).sum() == count
+        whole = whole and abs(100 * right.mean() - run["test_top1"]) < 0.01
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"not outcomes of test images: {error!r}") from None
+    if not whole:
+        raise UserError(
+            f"outcomes of {count} test images, {right.sum()} of them right, do not fit each other "
+            f"or test_top1={run['test_top1']}"
+        )
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -93,16 +137,22 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read as a table: {why}") from None
-    for column in table:
-        if column not in TEXT:
-            try:
-                table[column] = _numbers(table[column])
-            except ValueError:
-                raise UserError(f"{path}: column '{column}' holds more than numbers") from None
+    text = path.read_text(encoding="utf-8")
+    if len({*map(len, csv.reader(io.StringIO(text)))}) > 1 or not text.endswith("\n"):
+        raise UserError(f"{path}: a line of it is cut")
+    for column in table.columns.difference(TEXT, sort=False):
+        with located(str(path)):
+            table[column] = _numbers(column, table[column])
     return table
 
 
-def _numbers(cells: pd.Series) -> pd.Series:
+def _numbers(column: str, cells: pd.Series) -> pd.Series:
+    """Return a column's numbers, nan where a cell is empty."""
+    within = next(limits for name, limits in LIMITS.items() if re.fullmatch(name, column))
+    kind = int if column == "seed" else float
+    for cell in dict.fromkeys(cells):
+        if cell or column == "seed":
+            convert(cell, kind, column, within, text=True)
     try:
         return cells.map(int).astype(np.int64)
     except (ValueError, OverflowError):

@@ -1,5 +1,6 @@
 """The report of a study from a store of made-up results: numbers, verdicts and what is missing."""
 
+import contextlib
 import re
 import shutil
 from dataclasses import replace
@@ -22,10 +23,11 @@ from ns_bench.report.numbers import interval, p_value, points, share, signed
 from ns_bench.report.page import markdown, write
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
-from ns_bench.verdicts import paper
+from ns_bench.verdicts import paper, record
 from ns_bench.verdicts.analysis import analyse, label
+from ns_bench.verdicts.record import PROTOCOL
 from ns_bench.verdicts.statistics import mean_interval
-from ns_bench.verdicts.table import collect, read
+from ns_bench.verdicts.table import TEXT, _cell, collect, read
 
 pytestmark = pytest.mark.slow
 
@@ -350,9 +352,24 @@ def test_runs_of_another_recipe_are_counted(store):
         ("", "no column 'arm'"),
         ("a,b\n1,2\n", "no column 'arm'"),
         ("arm,seed,run,state\n", "no column 'test_top1'"),
-        ("arm,seed,run,state,test_top1\nx,0,r,done,high\n", "'test_top1' holds more than numbers"),
-        ("arm,seed,run,state,test_top1\nx,0.5,r,done,90\n", "'seed' holds more than whole"),
-        ("arm,seed,run,state,test_top1\nx,0,r,done,inf\n", "more than percentages"),
+        *(
+            (f"arm,seed,run,state,test_top1\nx,{row}\n", f"{name}=.*: expected {words}")
+            for row, name, words in (
+                ("0,r,done,high", "test_top1", "a number from 0 to 100"),
+                ("0,r,done,inf", "test_top1", "a number from 0 to 100"),
+                ("0,r,done,NaN", "test_top1", "a number from 0 to 100"),
+                ("0,r,done,150", "test_top1", "a number from 0 to 100"),
+                ("0,r,done,-5", "test_top1", "a number from 0 to 100"),
+                ("0.5,r,done,90", "seed", "a whole number from 0 to below 1000"),
+                ("99999999,r,done,90", "seed", "a whole number from 0 to below 1000"),
+                (",r,done,90", "seed", "a whole number"),
+                ("0,r,finished,90", "state", "one of done, unmeasured"),
+            )
+        ),
+        ("arm,seed,run,state,test_top1\nx,0,r,done,90\nx,1,r,do", "a line of it is cut"),
+        ("arm,seed,run,state,test_top1\nx,0,r,done,90\nx,1,r\n", "a line of it is cut"),
+        ("arm,seed,run,state,test_top1\nx,0,r,done,90", "a line of it is cut"),
+        ("arm,seed,run,state,test_top1\nx,0,r,done,\n", "is done has no test_top1"),
         ("arm,seed,run,state,test_top1\n" + "x,0,r,done,90\n" * 2, "two rows of one seed"),
         ("arm,seed,run,state,test_top1\n", "holds no runs"),
         ('arm,"seed\n1,2,3\n4,5,6,7,8', "cannot be read as a table"),
@@ -363,6 +380,76 @@ def test_a_table_that_is_not_ours_is_refused(tmp_path, content, why):
     with pytest.raises(UserError, match=why) as caught:
         read(tmp_path)
     assert "\n" not in str(caught.value) and "runs.csv" in str(caught.value)
+
+
+def test_edits_of_published_tables_are_refused(store, tmp_path):
+    """Every cell of a run and of a step: none of a number that is text, is none, or is beyond what
+    it can be; and no top-1 but that of the outcomes beside it."""
+    write(analysis_of(store), tmp_path)
+    accepted = []
+    for name in ("runs.csv", "curves.csv"):
+        path = tmp_path / name
+        whole = path.read_text()
+        table = pd.read_csv(path, dtype=object, keep_default_na=False)
+        for column in table.columns.difference(TEXT):
+            for value in ("x", "NaN", "inf", "-1e99", "1" * 30):
+                changed = table.copy()
+                changed.loc[1, column] = value
+                path.write_text(changed.to_csv(index=False))
+                with contextlib.suppress(UserError):
+                    accepted.append((column, value, read(tmp_path)))
+        path.write_text(whole)
+    assert not accepted
+    read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("test_top1", "80"),
+        ("outcomes_right", "x"),
+        ("outcomes_right", _cell(np.ones(4, bool))),
+        ("outcomes_per_class", "2 3"),
+        ("outcomes_per_class", "two two"),
+        ("outcomes_confused", "0>1:2"),
+        ("outcomes_confused", "nothing"),
+        ("outcomes_tested", _cell(np.ones(5, bool))),
+    ],
+)
+def test_outcomes_fit_each_other_and_the_top1(tmp_path, column, value):
+    row = {
+        "arm": "x",
+        "seed": 0,
+        "run": "r",
+        "state": "done",
+        "test_top1": 75.0,
+        "outcomes_of": "0" * 16,
+        "outcomes_tested": "",
+        "outcomes_confused": "0>1:1",
+        "outcomes_right": _cell(np.arange(4) > 0),
+        "outcomes_per_class": "2 2",
+    }
+    pd.DataFrame([row]).to_csv(tmp_path / "runs.csv", index=False)
+    read(tmp_path)
+    pd.DataFrame([{**row, column: value}]).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(UserError, match=r"runs.csv, line 2: .*outcomes|line 2: a table") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{}", "[" * 100_000),
+        '{"looks": [8], "spending": [1], "held": -1, "judged": [], "stated": null}',
+        '{"looks": "8", "spending": [1], "held": 1, "judged": [], "stated": {"commit": 5}}',
+    ],
+)
+def test_a_protocol_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / PROTOCOL).write_text(content)
+    with pytest.raises(UserError, match="not a protocol of looks") as caught:
+        record.read(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 # --- the figure ------------------------------------------------------------------------------
