@@ -9,7 +9,7 @@ from functools import partial
 from ns_bench.cli.inputs import Setting, check_networks, find_inputs, read_setting
 from ns_bench.cli.options import OBJECTIVES, TRIALS, SearchOptions
 from ns_bench.data import catalog
-from ns_bench.design.definition import load_study, study_names
+from ns_bench.design.definition import TUNING_SEEDS, load_study, study_names
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
@@ -46,7 +46,7 @@ def tune(options: SearchOptions) -> int:
 
 def _tune(options: SearchOptions) -> tuple[int, list[tuple[Search, list[Standing]]]]:
     setting = read_setting(options)
-    store = Store(options.runs, read_only=options.dry_run)
+    store = Store(options.runs, read_only=True)
     searches = _searches(options, store, setting.profile)
     limits = (options.hours, options.gpu_hours)
     trials = options.trials or (None if any(limits) else TRIALS)
@@ -54,6 +54,7 @@ def _tune(options: SearchOptions) -> tuple[int, list[tuple[Search, list[Standing
         _show_cost(searches, trials)
         return 0, []
     driver = _driver(options, searches, Budget(trials, *limits, began=time.monotonic()))
+    Store(options.runs)  # only here one is made
     if options.retry_failed:
         for search in searches:
             search.forgive()
@@ -75,6 +76,8 @@ def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Se
     """
     if options.study == "all":
         raise UserError(f"a search is of one study: one of {', '.join(study_names())}")
+    if options.tuning_seeds > TUNING_SEEDS:
+        raise UserError(f"--tuning-seeds {options.tuning_seeds}: expected at most {TUNING_SEEDS}")
     study = load_study(options.study)
     design = study.in_profile(profile)
     source = f"profile '{profile.name}'"
@@ -128,7 +131,7 @@ def _show_cost(searches: Sequence[Search], trials: int | None) -> None:
 
 
 def _driver(options: SearchOptions, searches: Sequence[Search], budget: Budget) -> Driver:
-    if not options.storage:
+    if options.storage is None:
         return Driver(searches, budget)
     from ns_bench.tuning.mirror import Mirror
 

@@ -1,8 +1,11 @@
 """Show a search in an Optuna storage, for its dashboard. The run store stays the truth."""
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from ns_bench.errors import UserError
 from ns_bench.files import locked
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     import optuna
 
 IDENTITY = "ns_bench search"
+
+T = TypeVar("T")
+_BUSY = re.compile("already exists|is locked|UNIQUE constraint|duplicate key")
 
 
 class Mirror:
@@ -30,6 +36,8 @@ class Mirror:
 
     def __init__(self, url: str, searches: Sequence[Search]) -> None:
         self.url = url
+        if url.partition("://")[2].strip("/") in ("", ":memory:"):
+            raise UserError(f"--storage {url}: expected one that stays, like sqlite:///search.db")
         with quiet():
             self.studies = {search.arm: self._open(search) for search in searches}
 
@@ -39,11 +47,15 @@ class Mirror:
         search.folder.mkdir(parents=True, exist_ok=True)
         with quiet(), locked(search.folder / "mirror.lock"):  # of two callers, one adds a trial
             study = self.studies[search.arm]
-            try:
+
+            def add() -> None:
                 there = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
                 fresh = [s for s in ended if s.trial.number not in there]
                 for standing in fresh:
                     study.add_trial(frozen(search, standing))
+
+            try:
+                _patiently(add)
             except Exception as error:
                 raise self._unusable(error) from None
 
@@ -53,10 +65,15 @@ class Mirror:
         name = f"{search.settings.id}/{search.slug}"
         directions = search.settings.directions
         identity = json.dumps(search.identity, sort_keys=True)
+        create = partial(
+            optuna.create_study,
+            study_name=name,
+            storage=self.url,
+            directions=directions,
+            load_if_exists=True,
+        )
         try:
-            study = optuna.create_study(
-                study_name=name, storage=self.url, directions=directions, load_if_exists=True
-            )
+            study = _patiently(create)
             trials = study.get_trials(deepcopy=False)
             known = study.user_attrs.get(IDENTITY)
             if known is None and not trials:
@@ -92,3 +109,16 @@ class Mirror:
             )
         why = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         return UserError(f"--storage {self._shown} cannot be used: {why[0]}")
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Return what `call` does, which is tried again for half a minute where another search makes
+    the same tables or holds their lock."""
+    for pause in (0.1, 0.3, 1, 3, 10, 15):
+        try:
+            return call()
+        except Exception as error:  # SQLAlchemy's, a driver's or Optuna's
+            if not _BUSY.search(f"{error} {error.__cause__}"):
+                raise
+        time.sleep(pause)
+    return call()

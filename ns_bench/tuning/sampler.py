@@ -120,10 +120,9 @@ def frozen(search: Search, standing: Standing) -> "optuna.trial.FrozenTrial":
         "pruned": states.PRUNED,
         "failed": states.FAIL,
     }[standing.state]
-    kinds = {d.name: distribution(d) for d in search.space if d.name in standing.trial.params}
-    params = {
-        name: value for name, value in standing.trial.params.items() if _within(kinds[name], value)
-    }
+    given = standing.trial.params
+    kinds = {d.name: distribution(d) for d in search.space if given.get(d.name) in d}
+    params = {name: value for name, value in given.items() if name in kinds}
     values = [standing.score or 0.0, standing.cost][: len(search.settings.objectives)]
     steps = [*standing.rungs, *standing.values]
     if standing.state == "pruned" and standing.score is not None:
@@ -133,7 +132,7 @@ def frozen(search: Search, standing: Standing) -> "optuna.trial.FrozenTrial":
         state=state,
         values=values if state == states.COMPLETE else None,
         params=params,
-        distributions={name: kinds[name] for name in params},
+        distributions=kinds,
         intermediate_values={first + i: value for i, value in enumerate(steps)},
         user_attrs={
             NUMBER: standing.trial.number,
@@ -166,11 +165,6 @@ def _suggest(trial: "optuna.Trial", dimension: Dimension) -> Any:
     suggest: Any = trial.suggest_int if isinstance(kind, IntDistribution) else trial.suggest_float
     value = suggest(dimension.name, kind.low, kind.high, step=kind.step, log=kind.log)
     return round(value, 12) if kind.step else value  # 0.1 + 0.1 + 0.1 is 0.3
-
-
-def _within(kind: Any, value: Any) -> bool:
-    choices = getattr(kind, "choices", None)
-    return value in choices if choices is not None else kind.low <= value <= kind.high
 
 
 def _sampler(search: Search, batch: int) -> "optuna.samplers.BaseSampler":

@@ -46,6 +46,14 @@ class Dimension:
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    def __contains__(self, value: Any) -> bool:
+        """Whether a trial can have chosen this."""
+        if self.choices:
+            return value in self.choices
+        assert self.low is not None and self.high is not None
+        number = isinstance(value, int if self.whole else int | float)
+        return number and self.low <= value <= self.high
+
 
 def load_space(tables: Mapping[str, Any], source: str) -> list[Dimension]:
     """Read dimensions from a table {field: {low, high, step, log} or {choices}, and when}.

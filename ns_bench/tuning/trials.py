@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ns_bench.design.definition import TUNING_SEEDS
-from ns_bench.errors import UserError
-from ns_bench.files import publish_json
+from ns_bench.errors import UserError, located
+from ns_bench.fields import build
+from ns_bench.files import Corrupt, publish_json, sealed_json, unsealed_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task
 from ns_bench.runs.store import Run, Store
 from ns_bench.tuning import Objective, Pruning, Sampler
 from ns_bench.tuning.pruning import LEAST_SEEDS, surely_worse
-from ns_bench.tuning.space import Dimension, changes
+from ns_bench.tuning.space import Dimension, applies, changes
 
 SCHEMA = 1
 RUNGS = (0.2, 0.5)
@@ -158,22 +159,43 @@ class Search:
         """Return what has been asked for so far. UserError: the file is not this search's."""
         try:
             stored = json.loads(self.file.read_bytes())
-            trials = [Trial(**entry) for entry in stored["trials"]]
+            if "sha256" in stored:  # files of old searches have none
+                stored = unsealed_json(stored)
             belongs = stored["search"] == self.identity
+            trials = [build(Trial, entry, "trials.") for entry in stored["trials"]]
+            if belongs:
+                self._check(trials)
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, Corrupt, UserError) as error:
             why = f"{self.file} cannot be read ({error}); move it away: its runs are kept"
             raise UserError(why) from None
         if not belongs:
             raise UserError(f"{self.file} belongs to another study or space; move it away")
         return trials
 
+    def _check(self, trials: Sequence[Trial]) -> None:
+        """Refuse trials that this search cannot have asked for. UserError: says which."""
+        batch = 0
+        for number, trial in enumerate(trials):
+            with located(f"trial {number}"):
+                if trial.number != number or not batch <= trial.batch <= number:
+                    raise UserError(f"number {trial.number} of batch {trial.batch} is out of order")
+                names = [d.name for d in self.space if applies(d, trial.params, self.recipe)]
+                if trial.params.keys() != set(names):
+                    raise UserError(f"params={sorted(trial.params)}: expected {sorted(names)}")
+                for dimension in (d for d in self.space if d.name in names):
+                    value = trial.params[dimension.name]
+                    own = number == 0 and value == self.recipe.field(dimension.fields[0])
+                    if not own and value not in dimension:
+                        raise UserError(f"{dimension.name}={value!r}: it is not in the space")
+            batch = trial.batch
+
     def keep(self, trials: Sequence[Trial]) -> None:
         """Store what has been asked for."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"search": self.identity, "trials": [asdict(trial) for trial in trials]}
-        publish_json(self.file, content)
+        publish_json(self.file, sealed_json(content))
 
     def standings(self, trials: Sequence[Trial]) -> list[Standing]:
         """Return where every trial stands; a batch is judged by itself and those before it."""

@@ -1,5 +1,9 @@
 """A search in an Optuna storage: SQLite, and a real PostgreSQL server."""
 
+import multiprocessing
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
 import postgres
 import pytest
 from searches import budget, do, finish, search
@@ -46,6 +50,40 @@ def test_postgresql_shows_each_ended_trial_once(tmp_path):
         shows_each_ended_trial_once(url, other)
     with pytest.raises(UserError, match="cannot be used"):
         Mirror(url, [other])
+
+
+def _add(url: str, root: Path, seed: int, gate: "Barrier") -> None:
+    found = search(root, seed=seed)
+    standings = finish(found, 4)
+    gate.wait()
+    Mirror(url, [found]).show(found, standings)
+
+
+def test_searches_that_begin_at_once_share_a_fresh_sqlite(tmp_path):
+    """Each makes the tables where there are none: all but the first ended with exit code 2."""
+    url, context = f"sqlite:///{tmp_path}/search.db", multiprocessing.get_context("fork")
+    import optuna  # noqa: F401 (once, for all of them)
+
+    gate = context.Barrier(6)
+    callers = [
+        context.Process(target=_add, args=(url, tmp_path / "runs", seed, gate)) for seed in range(6)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert [caller.exitcode for caller in callers] == [0] * 6
+    for seed in range(6):
+        assert len(trials_in(url, search(tmp_path / "runs", seed=seed))) == 4
+
+
+@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "sqlite:///:memory:", "x"])
+def test_a_storage_that_does_not_stay_is_refused(url, tmp_path, capsys):
+    words = ["soft_vs_hard", "--profile", "smoke", "--runs", str(tmp_path / "runs")]
+    assert main([*words, "--storage", url, "--trials", "1"]) == 2
+    said = capsys.readouterr().err
+    assert f"--storage {url}: expected" in said and said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_storage_that_goes_away_costs_no_trial(tmp_path):

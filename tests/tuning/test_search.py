@@ -1,6 +1,7 @@
 """A search: trials from the store, two ways to stop early, nothing lost to a kill."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from typing import get_args
@@ -284,6 +285,7 @@ def test_a_file_of_another_search_is_refused_and_left_alone(tmp_path):
     found = search(tmp_path)
     finish(found, 4)
     stored = json.loads(found.file.read_bytes())
+    del stored["sha256"]
     stored["search"]["seed"] = 7
     found.file.write_text(json.dumps(stored))
     before = found.file.read_bytes()
@@ -293,6 +295,51 @@ def test_a_file_of_another_search_is_refused_and_left_alone(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         found.trials()
     found.file.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda trials: trials[1]["params"].update({"train.lr": math.nan}), "train.lr=nan"),
+        (lambda trials: trials[1]["params"].update({"train.lr": 5.0}), "train.lr=5.0"),
+        (lambda trials: trials[1]["params"].update({"train.ema": "x"}), "train.ema='x'"),
+        (lambda trials: trials[0]["params"].update({"train.lr": math.nan}), "train.lr=nan"),
+        (lambda trials: trials[1]["params"].clear(), "params=[]"),
+        (lambda trials: trials[1]["params"].update({"nothing": 1}), "'nothing'"),
+        (lambda trials: trials[1].update(number=0), "number 0 of batch 0 is out of order"),
+        (lambda trials: trials[1].update(batch=-1), "number 1 of batch -1 is out of order"),
+        (lambda trials: trials[1].update(batch=9), "number 1 of batch 9 is out of order"),
+        (lambda trials: trials[1].update(batch="x"), "trials.batch='x'"),
+        (lambda trials: trials[1].update(params=[]), "trials.params=[]"),
+        (lambda trials: trials[1].update(more=1), "trials.more"),
+        (lambda trials: trials[1].pop("number"), "there is no trials.number"),
+        (lambda trials: trials.append(5), "trials=5"),
+        (lambda trials: trials.insert(0, [[]]), "trials=[[]]"),
+    ],
+)
+def test_trials_that_no_search_asked_for_are_one_line(change, said, tmp_path):
+    found = search(tmp_path)
+    finish(found, 4)
+    stored = json.loads(found.file.read_bytes())
+    change(stored["trials"])
+    for sealed in (True, False):  # files of old searches have no checksum
+        found.file.write_text(json.dumps(stored))
+        with pytest.raises(UserError) as caught:
+            found.trials()
+        line = str(caught.value)
+        assert "cannot be read" in line and "\n" not in line
+        assert ("checksum" if sealed else said) in line
+        stored.pop("sha256", None)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "5", '{"search": 1, "trials": 5}', "[]", "\0"])
+def test_a_file_that_holds_no_trials_is_one_line(content, tmp_path):
+    found = search(tmp_path)
+    finish(found, 4)
+    found.file.write_text(content)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        found.trials()
+    assert "\n" not in str(caught.value)
 
 
 def test_budgets_of_hours_end_a_search(tmp_path):
