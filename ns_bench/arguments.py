@@ -109,13 +109,13 @@ def words(options: Any) -> list[str]:
 
 
 def at_least_one(text: str) -> int:
-    """Read a whole number of at least 1."""
+    """Read a whole number from 1 to a million."""
     try:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number of at least 1")
+    if not 1 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number from 1 to 1000000")
     return value
 
 

@@ -15,6 +15,9 @@ from ns_bench.execute.slurm.cluster import Cluster, load_cluster
 from ns_bench.files import read_toml
 from ns_bench.recipe import NO_FILES, Recipe, dotted
 
+FEWEST_STAGES = 4
+"""That every network that was counted has before its last."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -89,8 +92,8 @@ def check_networks(recipes: Iterable[Recipe]) -> None:
     Only these are built, without memory for their weights: it takes torch and a second each.
 
     Raises:
-        UserError: unknown model (names the nearest), images of a wrong size, or weights that are
-            not this network's.
+        UserError: unknown model (names the nearest), images of a wrong size, weights that are not
+            this network's, or fewer stages than are to stay as they are.
     """
     runs = [run for recipe in recipes for run in recipe.generations]
     usual = counted()
@@ -107,6 +110,15 @@ def check_networks(recipes: Iterable[Recipe]) -> None:
                 raise UserError(
                     f"{shape.model} cannot be built for images of {shape.side} pixels: {why}"
                 ) from None
+    for model, frozen in dict.fromkeys((run.model, run.train.frozen) for run in runs):
+        if frozen > FEWEST_STAGES and not own_code.is_reference(model):
+            from ns_bench.selftrain.models import stages
+
+            if frozen > stages(model):
+                raise UserError(
+                    f"train.frozen={frozen}: expected at most {stages(model)}, the stages that "
+                    f"{model} has before its last"
+                )
     for run in runs:
         if run.pretrained:
             from ns_bench.selftrain.models import check_pretrained

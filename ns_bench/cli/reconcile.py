@@ -131,7 +131,8 @@ def _read(options: StudyOptions) -> Request:
     """Load all that the options name; what contradicts itself is refused."""
     if options.pilot and options.tuned is not None:
         raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
-    for flag, count in (("--seeds", options.seeds), ("--pilot", options.pilot)):
+    counts = {"--seeds": options.seeds, "--pilot": options.pilot, "--max-seeds": options.max_seeds}
+    for flag, count in counts.items():
         if (count or 0) > TUNING_SEEDS:
             raise UserError(f"{flag} {count}: expected at most {TUNING_SEEDS}")
     _check_until_decided(options)

@@ -219,6 +219,9 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         fields = _checked(dotted(file.recipe))
         schedule = Schedule(file.looks, file.spending)
     fields = _checked({**fields, **(assignments or {})})
+    for text in (file.title, file.estimate.machine):
+        if not text.isprintable():  # a page's heading, a line of a dry run
+            raise UserError(f"profile {name}: {text!r}: expected one line")
     used = {*file.ladder.values(), *file.architectures.values()}
     estimate = file.estimate
     return Profile(

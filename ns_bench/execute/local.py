@@ -392,7 +392,7 @@ class _Pool:
 def _full(run: Run, why: object) -> UserError:
     return UserError(
         f"store {run.path.parent} takes no more ({why}); finished runs and "
-        "checkpoints are kept: make room and call again"
+        "checkpoints are kept: call again when it does"
     )
 
 

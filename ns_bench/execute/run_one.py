@@ -351,7 +351,10 @@ def main() -> None:
                 print(f"{run.id}: {result.test['top1']:.2f}% top-1 on test images")
     except Interrupted:
         sys.exit(f"{path.name}: stopped; the same command goes on")
-    except (UserError, Diverged, Held, TeacherUnfit) as error:
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (Diverged, Held, TeacherUnfit) as error:
         sys.exit(f"error: {error}")
 
 

@@ -19,7 +19,7 @@ def run_in(path: Path) -> Run:
     """Return the run in a folder. UserError: it is none, or has another run's name."""
     try:
         run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a run: its recipe.json cannot be read ({error})") from None
     if run.id != path.name:
         raise UserError(f"{path} holds the recipe of {run.id}: the folder must have its name")

@@ -237,6 +237,18 @@ def known(name: str) -> bool:
     return name in {**MICRO, **NANO, **SMALL, **RESNET} or bool(timm.is_model(name))
 
 
+def stages(name: str) -> int:
+    """Return how many stages a network has before its last, the stem being one."""
+    with torch.device("meta"):
+        return max(_stage_of(build(name, 3, 10, 0, 0)).values())
+
+
+def _stage_of(net: NoisedNet) -> dict[str, int]:
+    matcher = net.net.group_matcher(coarse=True)
+    found: dict[str, int] = group_with_matcher(net.net.named_modules(), matcher, reverse=True)
+    return found
+
+
 def freeze(net: NoisedNet, stages: int) -> None:
     """Keep weights and batch statistics of the first stages, the stem being one, as they are.
 
@@ -247,8 +259,7 @@ def freeze(net: NoisedNet, stages: int) -> None:
     """
     if not stages:
         return
-    matcher = net.net.group_matcher(coarse=True)
-    stage_of = group_with_matcher(net.net.named_modules(), matcher, reverse=True)
+    stage_of = _stage_of(net)
     last = max(stage_of.values())  # classifier
     if stages > last:
         raise UserError(f"train.frozen={stages}: the network has {last} stages before its last")

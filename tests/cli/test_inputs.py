@@ -54,6 +54,9 @@ def test_a_table_of_no_model_is_refused(model: str, line: str, tmp_path: Path) -
             {"pretrained": True},
             "pretrained=true: there are no such weights of micro-b0",
         ),
+        ("micro-b0", {"train.frozen": 5}, "train.frozen=5: expected at most 4, the stages"),
+        ("small-b0", {"train.frozen": 1000}, "train.frozen=1000: expected at most 8, the stages"),
+        ("small-b0", {"train.frozen": 8}, ""),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_before_anything_runs(

@@ -105,7 +105,11 @@ def test_defaults_are_those_of_the_dataclass() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["noise", "--seeds", "0"], "argument --seeds: '0': expected a whole number of at least 1"),
+        (
+            ["noise", "--seeds", "0"],
+            "argument --seeds: '0': expected a whole number from 1 to 1000000",
+        ),
+        (["noise", "--workers", "9" * 12], "expected a whole number from 1 to 1000000"),
         (["noise", "--dry-run", "--status"], "not allowed with argument --dry-run"),
         (["noise", "--sed", "3"], "unrecognized arguments: --sed 3; did you mean --seeds?"),
         (["noise", "--force", ""], "argument --force: '': expected a name"),

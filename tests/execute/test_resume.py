@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -21,7 +22,7 @@ from fakes import contents
 from ns_bench.design.profile import load_profile
 from ns_bench.execute import checkpoint, worker
 from ns_bench.execute.execution import PLAIN
-from ns_bench.execute.run_one import run_one
+from ns_bench.execute.run_one import main, run_one
 from ns_bench.files import publish, seal, unseal
 from ns_bench.recipe import Recipe
 from ns_bench.runs.lease import Lease
@@ -240,3 +241,14 @@ def test_checkpoints_are_a_share_of_the_time(tmp_path, monkeypatch, share, least
     recipe = load_profile("smoke").supervised("small", train__epochs=40)
     run_one(Store(tmp_path).run(recipe), checkpoint_seconds=0.001)
     assert least <= written.count(CHECKPOINT) <= most
+
+
+@pytest.mark.parametrize("content", [None, "[", "[]", "5", '{"seed": 0}', "[" * 100_000])
+def test_a_folder_that_is_no_run_ends_with_exit_code_2(content, tmp_path, monkeypatch, capsys):
+    if content is not None:
+        (tmp_path / "recipe.json").write_text(content)
+    monkeypatch.setattr(sys, "argv", ["run_one", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.count("\n") == 1, said

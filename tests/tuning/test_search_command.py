@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
         (["teacher_size", "--sampler", "grid"], "train.lr needs a step or choices"),
         (["teacher_size", "--space", "nowhere.toml"], "cannot be read"),
         (["teacher_size", "--set", "train.ler=1"], "did you mean 'train.lr'"),
+        (["teacher_size", "--tuning-seeds", "1001"], "--tuning-seeds 1001: expected at most 1000"),
         (["teacher_size", "--json", "--dry-run"], "--json shows results: --dry-run has none"),
     ],
 )

@@ -256,7 +256,7 @@ def test_the_command(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     common = [tmp_path / "one.py", "--profile", "smoke", "--seeds", 1, "--runs", runs]
     bad = study(*common, "--accumulate", 0)
-    assert bad.returncode == 2 and "'0': expected a whole number of at least 1" in bad.stderr
+    assert bad.returncode == 2 and "'0': expected a whole number from 1 to 1000000" in bad.stderr
     assert not runs.exists()
     assert study(*common, "--accumulate", 2, "--workers", 1).returncode == 0
     results = [json.loads(path.read_bytes()) for path in runs.glob("*/result.json")]
