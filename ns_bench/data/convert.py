@@ -83,7 +83,7 @@ def convert(file_set: FileSet, places: Mapping[str, str], folder: Path) -> None:
             np.save(folder / f"{use}.rows.npy", numbers := np.array(rows, np.int64))
             files = [file["filename"] for file in split.rows.cache_files]
             arrow[use] = {"files": files, "column": split.image, "rows": digest(numbers)}
-    meta = {"fingerprint": content.hexdigest()[:16]}
+    meta = {"fingerprint": content.hexdigest()[:16], "classes": classes}
     publish_json(folder / "meta.json", {**meta, "arrow": arrow} if arrow else meta)
 
 

@@ -1,6 +1,7 @@
 """One seed's split of a data set: labeled, unlabeled, validation and test rows."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -18,6 +19,7 @@ from ns_bench.data.arrays import SetArrays, SplitArrays, set_arrays
 from ns_bench.data.catalog import class_shares, describe
 from ns_bench.data.convert import hashes
 from ns_bench.data.lazy import LazyImages
+from ns_bench.data.prepare import set_folder
 from ns_bench.data.streams import stream
 from ns_bench.errors import UserError
 
@@ -99,6 +101,19 @@ class Dataset:
             validation=part(self.validation),
             test=part(self.test),
         )
+
+
+def class_names(spec: recipe.Data, store: Path = Path("runs")) -> list[str]:
+    """Return the names of a data set's classes, in the order of a network's outputs; their numbers
+    where they have none."""
+    known = describe(spec)
+    if spec.name == "glyphs":
+        return list(glyphs.classes_of(known.classes))
+    names: list[str] = []
+    if known.file_set is not None:
+        folder = set_folder(known.file_set, store, {})
+        names = json.loads((folder / "meta.json").read_bytes()).get("classes", [])
+    return names or [str(number) for number in range(known.classes)]
 
 
 def load(spec: recipe.Data, seed: int, store: Path = Path("runs"), resolution: int = 0) -> Dataset:

@@ -1,11 +1,13 @@
 """A run in a store, as who uses it needs it: its recipe from its folder, its data, its network."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from ns_bench import own_code
 from ns_bench.data import split
@@ -13,6 +15,68 @@ from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import MODEL, Run
 from ns_bench.selftrain.methods import network
+from ns_bench.selftrain.models import NoisedNet
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run's averaged network, to be used anywhere.
+
+    Attributes:
+        recipe: of the run; test: its scores on test images.
+        network: timm's own, under timm's names, in eval mode; returns logits, float32 [B, classes].
+        transform: makes of a PIL image, of any mode and size, what the network takes of it:
+            float32 [C, side, side], normalised by `mean` and `std` in units of 0 to 1.
+        classes: their names, in the order of the logits.
+        input: `input_size` (C, side, side), `mean`, `std`, `interpolation`, `crop_pct`, as timm
+            names them.
+    """
+
+    recipe: Recipe
+    test: dict[str, float]
+    network: nn.Module
+    transform: Callable[[Any], Tensor]
+    classes: list[str]
+    input: dict[str, Any]
+
+
+def load(run: Path | str, store: Path | str = "runs") -> Trained:
+    """Return what a finished run trained, with what it takes to predict by it.
+
+    Args:
+        run: its folder, or its id in `store`.
+
+    Raises:
+        UserError: there is no such run, it is not done, or its data set is not to be found (mean
+            and standard deviation are of that). Corrupt: its files are not what was published.
+    """
+    from timm.data import create_transform
+
+    path = Path(run) if Path(run).is_dir() else Path(store) / run
+    found = run_in(path.resolve())
+    if (result := found.result()) is None:
+        raise UserError(f"{path}: the run is not done")
+    data = dataset_of(found)
+    net: Any = network_of(found, data, "cpu")
+    net.normalise = nn.Identity()
+    _, channels, _, side = data.test.images.shape
+    mean, std = ((values.flatten() / 255).tolist() for values in (data.mean, data.std))
+    given: dict[str, Any] = {
+        "input_size": (channels, side, side),
+        "mean": tuple(mean),
+        "std": tuple(std),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+    }
+    prepare = create_transform(**given)
+
+    def transform(image: Any) -> Tensor:
+        tensor: Tensor = prepare(image.convert("L" if channels == 1 else "RGB"))
+        return tensor
+
+    own = net.net if isinstance(net, NoisedNet) else net
+    names = split.class_names(found.recipe.data, found.path.parent)
+    return Trained(found.recipe, result.test, own, transform, names, given)
 
 
 def run_in(path: Path) -> Run:

@@ -1,6 +1,7 @@
 """`python -m ns_bench.report export STUDY|all --out DIR`: results for those with their own tools.
 
-Tidy tables (runs, curves, findings) as Parquet. Exit codes: 0, 2 bad input.
+Tidy tables (runs, curves, findings) as Parquet; or with --timm, and a run instead of a study, its
+network. Exit codes: 0, 2 bad input.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ class ExportOptions(SourceOptions):
     """What `python -m ns_bench.report export` is asked."""
 
     out: Path = option("folder to write to", required=True, type=Path, metavar="DIR")
+    timm: bool = option(
+        "the network of a run, whose folder or id is said instead of a study, as timm loads it",
+        default=False,
+    )
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,8 +35,14 @@ def run(arguments: Sequence[str]) -> int:
         ExportOptions,
         arguments,
         prog="python -m ns_bench.report export",
-        description="Write results as Parquet tables.",
+        description="Write results as Parquet tables, or a run's network for timm.",
     )
+    if options.timm:
+        from ns_bench.execute import timm_folder, trained
+
+        timm_folder.write(trained.load(options.study, options.runs), options.out)
+        print(f"timm: {options.out}")
+        return 0
     for path in parquet(analyses_of(options), options.out):
         print(f"parquet: {path}")
     return 0

@@ -63,9 +63,9 @@ def collect(design: Design, plan: Plan, seeds: int) -> tuple[pd.DataFrame, pd.Da
             link = link.teacher
     for run_id, seed in needed.items():
         if run_id not in asked and plan.states[run_id] != "done":
-            rows.append({"arm": "", "seed": seed, **_row(plan, run_id)})
+            rows.append({"arm": "", "seed": seed, **row(plan, run_id)})
     for (arm, seed), recipe in recipes.items():
-        rows.append({"arm": arm, "seed": seed, **_row(plan, recipe.id)})
+        rows.append({"arm": arm, "seed": seed, **row(plan, recipe.id)})
         log = plan.runs[recipe.id].metrics()
         curves += [{"arm": arm, "seed": seed, **r} for r in log if "loss" in r]
     runs = pd.DataFrame(rows)
@@ -159,7 +159,8 @@ def _numbers(column: str, cells: pd.Series) -> pd.Series:
         return cells.map(lambda cell: float(cell) if cell else np.nan).astype(np.float64)
 
 
-def _row(plan: Plan, run_id: str) -> dict[str, object]:
+def row(plan: Plan, run_id: str) -> dict[str, object]:
+    """Return the columns of a run, but for arm and seed."""
     run, state = plan.runs[run_id], plan.states[run_id]
     reason = ""
     if state == "failed":

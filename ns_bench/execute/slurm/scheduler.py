@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ns_bench import __file__ as package_file
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
@@ -259,7 +258,7 @@ class Scheduler:
 
     def snapshot(self) -> Path:
         """Copy the code once per content, so that editing the checkout changes no waiting job."""
-        package = Path(package_file).resolve().parent
+        package = Path(__file__).resolve().parents[2]
         rooms = {"ns_bench": package} | {
             name: folder(name) for name in ("studies", "reports", "slurm") if folder(name).is_dir()
         }
