@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from builders import present
 from fakes import fake_runs
+from processes import contents
 
 from ns_bench.design.definition import Arm, Design, Study, difference, load_study
 from ns_bench.design.profile import load_profile
@@ -213,6 +214,51 @@ def test_a_dry_run_says_what_the_next_look_costs_and_the_most_at_all(tmp_path, w
 def test_what_contradicts_the_schedule_is_refused_in_a_line(words, more, message, capsys):
     assert main([*words, *more]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("schedule", "looked", "more", "message"),
+    [
+        (
+            "Schedule((7, 12), (0.15, 1.0))",
+            False,
+            [],
+            "looks 7, 12: no result of 7 seeds has a p below 2^-6 = 0.016, but the first look may "
+            "spend 0.0075",
+        ),
+        ("Schedule((8, 8), (0.5, 1.0))", False, [], "expected ascending numbers of seeds"),
+        (
+            "Schedule((8, 16), (0.5, 1.0))",
+            True,
+            [],
+            "'made_up' was looked at by another schedule, at 8, 10, 12 seeds spending 0.4, 0.7, 1, "
+            "where it has now 8, 16 spending 0.5, 1; a verdict needs one",
+        ),
+        (
+            "Schedule((8, 10, 12), (0.4, 0.7, 1.0))",
+            True,
+            ["--max-seeds", "8"],
+            "--max-seeds 8: the store was looked at with 10 seeds already",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_gone_by_is_refused_in_a_line(
+    tmp_path, words, schedule, looked, more, message, capsys
+):
+    if looked:
+        store = Store(tmp_path / "runs")
+        for _ in range(2):
+            filled(store, follow(store))
+        looks.record(store.root, follow(store).path, "abc")
+    stated = "Schedule((8, 10, 12), (0.4, 0.7, 1.0))"
+    (tmp_path / "made_up.py").write_text(SOURCE.replace(stated, schedule))
+    before = contents(tmp_path)
+    for mode in ([], ["--dry-run"]):
+        assert main([*words, *more, *mode]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and message in said.err and said.err.count("\n") == 1
+        assert "Traceback" not in said.err
+    assert contents(tmp_path) == before
 
 
 def test_a_profile_states_a_schedule(tmp_path):
