@@ -205,8 +205,9 @@ def _at_scale(
         from ns_bench.verdicts import looks
 
         changed = setting.changed
-        lines = looks.scheduled(store.root, study, profile, changed)
-        looks.require_maximum(lines, options.max_seeds)
+        looks.scheduled(store.root, study, profile, changed)
+        recorded = looks.recorded(store.root, study, profile, changed)
+        looks.require_maximum(recorded, options.max_seeds)
         standing = looks.follow(study, profile, design, store, measured, options.max_seeds, changed)
         recipes, seeds = standing.recipes, standing.seeds
         return StudyAtScale(study, design, recipes, seeds, measured, None, standing)

@@ -49,7 +49,9 @@ def page(tmp_path):
     return (tmp_path / "runs/reports/made_up-digits/report.md").read_text()
 
 
-def test_a_fixed_number_says_what_the_store_holds_and_at_what_it_was_judged_before(tmp_path, words):
+def test_a_fixed_number_says_what_the_store_holds_and_at_what_it_was_judged_before(
+    tmp_path, words, capsys
+):
     assert main([*words, "--seeds", "8"]) == 0
     first = page(tmp_path)
     assert "**Fixed at 8 seeds; the store holds 12.** Those beyond are not read." in first
@@ -64,6 +66,9 @@ def test_a_fixed_number_says_what_the_store_holds_and_at_what_it_was_judged_befo
     assert main([*words, "--seeds", "12"]) == 0
     assert page(tmp_path) == second
     assert (tmp_path / "runs/looks/made_up-digits.jsonl").read_text().splitlines() == lines
+    capsys.readouterr()
+    assert main([*words, "--until-decided", "--max-seeds", "8"]) == 2
+    assert "--max-seeds 8: the store was looked at with 12 seeds" in capsys.readouterr().err
 
 
 def test_fewer_than_fixed_is_said_and_is_no_look(tmp_path, words):
