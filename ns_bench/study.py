@@ -33,6 +33,10 @@ def _run(options: StudyOptions) -> int:
         from ns_bench.cli.listing import list_studies
 
         return list_studies()
+    if options.init:
+        from ns_bench.cli.init import init
+
+        return init(options.init)
     if not options.study:
         raise UserError(f"which study? One of {', '.join(study_names())} (or --list)")
     from ns_bench.cli.reconcile import reconcile

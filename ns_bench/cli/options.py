@@ -68,6 +68,11 @@ class StudyOptions(RunOptions):
         "a study (see --list), `all`, or a file that defines one", nargs="?"
     )
     list: bool = option("list studies and profiles", default=False)
+    init: Path | None = option(
+        "look at a folder of images, and write a profile that describes it",
+        type=path,
+        metavar="FOLDER",
+    )
     seeds: int | None = option(
         "seeds 0 to N-1 (default: the profile's)", type=at_least_one, metavar="N"
     )

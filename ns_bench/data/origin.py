@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ns_bench.data import idx
+from ns_bench.data import batches, idx
 from ns_bench.data.catalog import hub_sets
 from ns_bench.errors import UserError, unknown
 from ns_bench.recipe import Files
@@ -84,6 +84,10 @@ class Origin:
                 if mapped:
                     raise UserError(f"{self}: idx files are decoded once, expected data.pixels")
                 return idx.open_split(folder, split)
+            if batches.files(folder, split):
+                if mapped:
+                    raise UserError(f"{self}: batches are decoded once, expected data.pixels")
+                return batches.open_split(folder, split)
             for kind, suffix in (("parquet", "parquet"), ("webdataset", "tar")):
                 shards = sorted(folder.rglob(f"*.{suffix}"))
                 if not shards:
@@ -103,8 +107,8 @@ class Origin:
                     return datasets.load_dataset(
                         "imagefolder",
                         data_dir=str(folder / split),
-                        data_files={split: "**"},
-                        split=split,
+                        data_files={"all": "**"},  # a split of `datasets` is no "."
+                        split="all",
                         streaming=not mapped,
                     )
         folders = [entry.name for entry in path.iterdir() if entry.is_dir()]
