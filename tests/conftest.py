@@ -38,6 +38,7 @@ def _workers_are_forked() -> None:
 LONGEST = (
     *("test_slurm_interrupted", "test_study", "test_slurm", "test_local", "test_search_command"),
     *("test_browser", "test_scorecard", "test_resume", "test_measured", "test_parallel"),
+    *("test_until_decided", "test_slurm_until_decided"),
 )
 """Files of about a minute or more: one that began last would end alone, on one core."""
 
