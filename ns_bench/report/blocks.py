@@ -16,11 +16,13 @@ class Span:
     Attributes:
         page: page of ours that they link to, without its suffix: Markdown links Markdown.
         file: file beside the page that they link to.
+        verdict: they are a verdict, which HTML shows as a chip.
     """
 
     text: str
     bold: bool = False
     code: bool = False
+    verdict: bool = False
     page: str = ""
     file: str = ""
 

@@ -232,7 +232,10 @@ def _claims(axes: Axes, analysis: Analysis, texts: list[str]) -> None:
     axes.set_ylim(-max(top, 1), 0.3)
     axes.set_yticks([])
     top1 = all(result.claim.metric == "top1" for result in analysis.claims)
-    label = f"effect on {'test top-1' if top1 else 'what it is about'}; shaded: too small to matter"
+    what = "test top-1" if top1 else "what it is about"
+    label = f"against the claim \u2190 effect on {what} \u2192 for it\nshaded: too small to matter"
+    if any(result.claim.kind == "equivalent" for result in analysis.claims):
+        label += ", which is for a claim of no difference"
     if any(result.paper is not None for result in analysis.claims):
         label += "\nopen: the paper's, " + (
             "in points of ImageNet top-1" if top1 else "on ImageNet"

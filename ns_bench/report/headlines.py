@@ -83,7 +83,7 @@ def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
         if (line.study, line.claim, profile) not in found:
             return MISSING
         analysis, result = found[line.study, line.claim, profile]
-        said = b.Span(analysis.word(result), bold=True)
+        said = b.Span(analysis.word(result), verdict=True)
         if result.contrast is None:
             return [said]
         later = stated(analysis, result.claim)
@@ -100,9 +100,9 @@ def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
             "The ten findings",
             lines,
             ("finding", lambda line: b.Span(line.finding, bold=True)),
-            ("in the paper's words", lambda line: line.words),
             ("the paper", papers),
             *((profile, lambda line, profile=profile: ours(line, profile)) for profile in profiles),
+            ("in the paper's words", lambda line: line.words),
         ),
         b.Heading("Every claim"),
     ]

@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ns_bench.files import folder
 from ns_bench.report.blocks import Forest, Page, Span, Table, plain, spans
+from ns_bench.report.numbers import MISSING
 
 
 def render(page: Page, drawings: Mapping[str, str], *, refresh: int = 0) -> str:
@@ -52,6 +53,9 @@ def _environment() -> Environment:
         width=lambda text: "long" if len(plain(text)) > _SHORT else "short",
         slug=lambda text: re.sub(r"[^a-z]+", "-", text.lower()),
         options=_options,
+        numbers=_numbers,
+        unbroken=_unbroken,
+        cards=lambda table: any(s.verdict for row in table.rows for c in row for s in spans(c)),
         forest=_forest,
     )
     environment.globals.update(shape=lambda i: _SHAPES[i % len(_SHAPES)])
@@ -74,6 +78,24 @@ def _options(table: Table) -> list[dict[str, Any]]:
         numbers = [" ".join(str(i) for i, v in enumerate(values) if v in row) for row in rows]
         options.append({"name": name, "options": values, "rows": numbers})
     return options
+
+
+_TOGETHER = re.compile(r"\[[^\]]{1,24}\]|\bn = [\d/]+")
+
+
+def _unbroken(text: str) -> Markup:
+    """Return text whose intervals and numbers of seeds stay in one line."""
+    return Markup(_TOGETHER.sub(r'<span class="short">\g<0></span>', str(escape(text))))
+
+
+_NUMBER = re.compile(r"[+\-±]?[\d,]*\.?\d+( %)?|\d+/\d+|\[.*\]|<\.001|baseline")
+
+
+def _numbers(table: Table) -> list[bool]:
+    """Return of each column whether its cells are numbers, which end under each other."""
+    columns = [[plain(row[i]) for row in table.rows] for i in range(len(table.header))]
+    found = [[cell for cell in column if cell != MISSING] for column in columns]
+    return [bool(cells) and all(map(_NUMBER.fullmatch, cells)) for cells in found]
 
 
 _WIDTH, _ROW, _EDGE = 240.0, 14.0, 8.0

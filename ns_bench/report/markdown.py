@@ -54,7 +54,7 @@ def _span(span: b.Span) -> str:
     # Inside `code` nothing but a backtick and a table's bar has a meaning.
     text = f"`{_one_line(span.text).replace('`', '')}`" if span.code else escape(span.text)
     text = text.replace("|", "\\|") if span.code else text
-    text = f"**{text}**" if span.bold else text
+    text = f"**{text}**" if span.bold or span.verdict else text
     target = quote(f"{span.page}.md" if span.page else span.file)
     return f"[{text}]({target})" if target else text
 

@@ -13,6 +13,7 @@ from ns_bench.report.sections import (
     covers,
     labels,
     methods,
+    recipes,
     robustness,
     runs,
     tuned,
@@ -48,11 +49,13 @@ def content(analysis: Analysis) -> b.Page:
     return b.Page(
         analysis.title,
         [
+            *claims.summary(analysis),
             b.Paragraph([b.Span(study.question, bold=True), f" (paper: {study.source})"]),
             *claims.blocks(analysis),
             *covers.blocks(analysis),
             *tuned.blocks(analysis),
             *arms.blocks(analysis),
+            *recipes.blocks(analysis),
             *robustness.blocks(analysis),
             *arms.learning(analysis),
             *arms.published(analysis),
@@ -67,6 +70,8 @@ def content(analysis: Analysis) -> b.Page:
 
 def tables(analysis: Analysis) -> list[b.Table]:
     """Return the tables that go into a paper, without the columns that a page has no room for."""
-    judged = [claims.table(analysis).without("seeds won")] if analysis.claims else []
+    judged = (
+        [claims.table(analysis).without("tested against", "seeds won")] if analysis.claims else []
+    )
     by_arm = arms.table(analysis).without("seeds won", "d_z", "training (s)")
     return [*judged, by_arm, *robustness.tables(analysis)]

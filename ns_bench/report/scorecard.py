@@ -131,8 +131,8 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
             [
                 "Our effects are means of paired differences by end-to-end seed, in points of "
                 "test top-1 unless another unit is given. A verdict and its 95 % interval hold "
-                "for all claims of its study together; the last column of a profile names the "
-                "error rate over all claims of this page at which a claim is reproduced, too. "
+                "for all claims of its study together; where a claim is reproduced over all claims "
+                "of this page, too, its error rate is named. "
                 "The paper's effects are single runs on ImageNet, without error bars, in "
                 "points; in brackets the version of the paper. ",
                 b.Span("unverified", code=True),
@@ -145,11 +145,13 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
 
 
 def _table(findings: Sequence[Finding], profiles: Sequence[str]) -> b.Table:
-    columns: list[b.Column[Finding]] = [("study", _study_link), ("claim", lambda f: f.text)]
-    for profile in profiles:
-        columns += _columns(profile)
     table = b.tabulate(
-        "Findings", findings, *columns, ("the paper", lambda f: paper_effect(f.first))
+        "Findings",
+        findings,
+        ("study", _study_link),
+        ("claim", lambda f: f.text),
+        ("the paper", lambda f: paper_effect(f.first)),
+        *((profile, lambda f, profile=profile: _result(f, profile)) for profile in profiles),
     )
     words = [{a.word(result) for a, result in f.results.values()} for f in findings]
     return replace(
@@ -165,23 +167,22 @@ def _study_link(finding: Finding) -> b.Span:
     return b.Span(finding.study, page=_report_of(analysis))
 
 
-def _columns(profile: str) -> list[b.Column[Finding]]:
-    """Return the columns of one profile; a dash where a finding has no results in it."""
-
-    def of(cell: Callable[[Analysis, ClaimResult], b.Text]) -> Callable[[Finding], b.Text]:
-        return lambda f: cell(*f.results[profile]) if profile in f.results else MISSING
-
-    def word(analysis: Analysis, result: ClaimResult) -> b.Text:
-        said = b.Span(analysis.word(result), bold=True, page=_report_of(analysis))
-        later = stated(analysis, result.claim)
-        return [said, f", {later}"] if later else said
-
-    return [
-        (f"{profile}: verdict", of(word)),
-        ("effect, 95 % interval", of(lambda _, result: effect_of(result))),
-        ("n", of(seeds_of)),
-        ("over all claims", lambda f: ((m := f.members.get(profile)) and m.control) or MISSING),
+def _result(finding: Finding, profile: str) -> b.Text:
+    """Return a profile's verdict with its effect; a dash where a finding has no results in it."""
+    if profile not in finding.results:
+        return MISSING
+    analysis, result = finding.results[profile]
+    said = b.Span(analysis.word(result), verdict=True, page=_report_of(analysis))
+    if result.contrast is None:
+        return said
+    member = finding.members.get(profile)
+    more = [
+        f" {effect_of(result)}",
+        f"n = {seeds_of(analysis, result)}",
+        stated(analysis, result.claim),
+        f"over all claims: {member.control}" if member and member.control else "",
     ]
+    return [said, "; ".join(filter(None, more))]
 
 
 def _one_error_rate(analyses: Sequence[Analysis]) -> list[b.Block]:

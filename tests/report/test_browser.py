@@ -168,24 +168,42 @@ def column(page, number: int) -> list[str]:
 
 def test_the_scorecard_sorts_by_key_and_by_click(visit):
     page = visit(PAGES[0])
-    head = page.query_selector(f"{FINDINGS} thead th:nth-child(5)")
-    assert head.inner_text().startswith("effect")
+    head = page.query_selector(f"{FINDINGS} thead th:nth-child(4)")
+    assert head.inner_text().startswith("forest plot")
     button = head.query_selector("button")
     button.focus()
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
-    effects = column(page, 5)
-    numbers = [float(effect.split()[0]) for effect in effects if effect != "–"]  # noqa: RUF001
+    sorts = f"{FINDINGS} tbody tr > :nth-child(4)"
+    keys = page.eval_on_selector_all(sorts, "cells => cells.map(cell => cell.dataset.sort)")
+    numbers = [float(key) for key in keys if key]
     assert numbers == sorted(numbers) and len(set(numbers)) > 3
-    assert effects[-1] == "–"  # noqa: RUF001
+    assert keys[-1] == ""
     button.click()
     assert head.get_attribute("aria-sort") == "descending"
-    again = column(page, 5)
-    assert [float(e.split()[0]) for e in again[:-1]] == numbers[::-1]
-    assert again[-1] == effects[-1]  # what is missing stays last
+    again = page.eval_on_selector_all(sorts, "cells => cells.map(cell => cell.dataset.sort)")
+    assert [float(key) for key in again[:-1]] == numbers[::-1]
+    assert again[-1] == ""  # what is missing stays last
     page.click(f"{FINDINGS} thead th:nth-child(1) button")
     assert head.get_attribute("aria-sort") is None
     assert column(page, 1) == sorted(column(page, 1))
+
+
+def test_the_papers_effect_is_seen_without_scrolling_and_a_phone_has_cards(visit):
+    page = visit(PAGES[0], 1440)
+    papers = f"{FINDINGS} thead th:nth-child(3)"
+    assert page.inner_text(papers).startswith("the paper")
+    assert page.locator(papers).bounding_box()["x"] < 700
+    key = page.locator(".key").bounding_box()
+    assert key["y"] < page.locator(FINDINGS).bounding_box()["y"]
+    phone = visit(PAGES[0], 390)
+    for chip in phone.query_selector_all(".chip"):
+        box = chip.bounding_box()
+        assert box["x"] + box["width"] <= 390 and box["height"] < 35
+    cells = [
+        cell.bounding_box() for cell in phone.query_selector_all(f"{FINDINGS} tr:first-child > *")
+    ]
+    assert len({round(box["x"]) for box in cells[-5:]}) == 1, "one under the other"
 
 
 def test_the_scorecard_filters(visit):

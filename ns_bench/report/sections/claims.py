@@ -1,6 +1,7 @@
 """What has to be known first, and each claim with its verdict, its effect and the paper's."""
 
 import math
+from collections import Counter
 
 import pandas as pd
 
@@ -67,8 +68,9 @@ def table(analysis: Analysis) -> b.Table:
         "Verdicts",
         analysis.claims,
         ("claim", lambda result: result.claim.text),
-        ("verdict", lambda result: b.Span(analysis.word(result), bold=True)),
+        ("verdict", lambda result: b.Span(analysis.word(result), verdict=True)),
         ("effect, 95 % interval", effect_of),
+        ("tested against", tested_against),
         ("n", lambda result: seeds_of(analysis, result)),
         ("p", lambda result: p_value(result.p)),
         ("Holm p", lambda result: p_value(result.p_holm)),
@@ -81,6 +83,15 @@ def effect_of(result: ClaimResult) -> str:
     """Return a claim's effect with its interval, and which contrast it is of if it has several."""
     where = f"; weakest contrast: {result.label}" if result.label else ""
     return effect(result.contrast, result.claim.unit) + where
+
+
+def tested_against(result: ClaimResult) -> str:
+    """Return the effect that p is of: what a claim has to beat."""
+    claim = result.claim
+    if claim.untestable:
+        return MISSING
+    sign = {"greater": "", "not worse": "-", "equivalent": "±"}[claim.kind]
+    return f"{sign}{claim.smallest_effect:.3g}" if sign else "0"
 
 
 def seeds_of(analysis: Analysis, result: ClaimResult) -> str:
@@ -99,6 +110,16 @@ def stated(analysis: Analysis, claim: Claim) -> str:
     """Return which results had been seen when a claim was stated; "" where there were none."""
     seen = 0 if claim.untestable else claim.seen.get(analysis.profile.name, 0)
     return f"stated after seeds 0 to {seen - 1} had been run" if seen else ""
+
+
+def summary(analysis: Analysis) -> list[b.Block]:
+    """Return how many claims got which word, in one sentence; a trial run has none."""
+    words = Counter(result.verdict.word for result in analysis.claims)
+    if not words or not analysis.profile.verdict:
+        return []
+    first = f"{words.pop('reproduced', 0)} of {len(analysis.claims)} claims reproduced"
+    rest = [f"{count} {word}" for word, count in words.most_common()]
+    return [b.Paragraph(b.Span(f"{', '.join([first, *rest])}.", bold=True))]
 
 
 def _notes(analysis: Analysis) -> list[b.Block]:
