@@ -16,6 +16,7 @@ from ns_bench.runs.plan import Plan
 from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.images import by_image
 from ns_bench.verdicts.statistics import Interval, mean_interval
+from ns_bench.verdicts.table import suspicions
 
 PLAIN_SECONDS = 10.0
 """How often a line is printed where there is no terminal to repaint."""
@@ -94,6 +95,8 @@ def table(analysis: Analysis, *, interim: bool = False) -> None:
             f"{points(mean_of(arm.interval))} {own}",
             "baseline" if arm.is_baseline else f"{signed(mean_of(arm.difference))} {difference}",
         )
+    if not interim and (odd := suspicions(analysis.runs)):
+        console.print(Text(f"look at these arms: {'; '.join(odd)}", style="bold yellow"))
     console.print(arms)
     if interim and any(arm.n == 1 for arm in analysis.arms):
         console.print("* over the test images of the one seed that is there, not over seeds")

@@ -255,6 +255,35 @@ def computations(runs: pd.DataFrame) -> list[str]:
     return found
 
 
+def suspicions(runs: pd.DataFrame) -> list[str]:
+    """Return what arms have that says that something is not as it was meant.
+
+    An arm at chance has not learned: its mean top-1 is within two standard errors of the share of
+    the most frequent class. Arms with other runs, of the same top-1 and loss at every seed to the
+    last bit, have the same networks: what they differ in does nothing.
+    """
+    done = runs[runs["test_top1"].notna() & (runs["arm"] != "")]
+    found, same = [], dict[tuple[object, ...], list[str]]()
+    for arm, several in done.groupby("arm", sort=False):
+        counts = several.get("outcomes_per_class", pd.Series(dtype=object)).iloc[:1]
+        rows = [int(count) for count in " ".join(counts).split()]
+        if rows:
+            chance = max(rows) / sum(rows)
+            error = np.sqrt(chance * (1 - chance) / (sum(rows) * len(several)))
+            if several["test_top1"].mean() <= 100 * (chance + 2 * error):
+                found.append(f"'{arm}' is at chance ({100 * chance:.1f} %): it has not learned")
+        ordered = several.sort_values("seed")
+        if "test_loss" in ordered and len(rows):
+            key = (*ordered["seed"], *ordered["test_loss"], *ordered["test_top1"])
+            same.setdefault(key, []).append(str(arm))
+    for arms in same.values():
+        ids = [tuple(done[done["arm"] == arm]["run"]) for arm in arms]
+        if len(set(ids)) > 1:
+            named = " and ".join(f"'{arm}'" for arm in arms)
+            found.append(f"{named} have the same networks at every seed: they differ in nothing")
+    return found
+
+
 def _cell(bits: NDArray[np.bool_]) -> str:
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode()
 

@@ -31,6 +31,7 @@ VALUES: dict[str, Any] = {
     "assignments": st.lists(TEXT).map(tuple),
     "runs": PATHS,
     "out": PATHS,
+    "init": PATHS,
     "recipe": PATHS,
     "space": PATHS,
     "hours": st.floats(0, 1e9, exclude_min=True),

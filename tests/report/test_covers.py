@@ -16,7 +16,7 @@ from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
 from ns_bench.verdicts.analysis import Analysis, analyse
 from ns_bench.verdicts.images import by_image, matrix
-from ns_bench.verdicts.table import collect, computations, read
+from ns_bench.verdicts.table import collect, computations, read, suspicions
 
 pytestmark = pytest.mark.slow
 
@@ -180,3 +180,25 @@ def test_a_mixed_table_says_so_above_it(store, tmp_path):
     page = markdown(mixed)
     assert page.index("**Not one computation:** torch") < page.index("## Verdicts")
     assert "Not one computation" not in markdown(analysis)
+
+
+def test_arms_at_chance_and_arms_with_the_same_networks_are_named() -> None:
+    """Three seeds of four arms on 100 test rows of four classes."""
+
+    def arm(name: str, top1: float, loss: float) -> list[dict[str, object]]:
+        rows = {"arm": name, "test_top1": top1, "outcomes_per_class": "25 25 25 25"}
+        return [
+            {**rows, "seed": seed, "run": f"{name}-{seed}", "test_loss": loss + seed}
+            for seed in range(3)
+        ]
+
+    learned, again, other = arm("a", 60, 0.25), arm("b", 60, 0.25), arm("c", 60, 0.5)
+    assert suspicions(pd.DataFrame(learned + other)) == []
+    assert suspicions(pd.DataFrame(learned + again + other)) == [
+        "'a' and 'b' have the same networks at every seed: they differ in nothing"
+    ]
+    twice = [{**row, "arm": "b"} for row in learned]  # the same runs, as a study may have them
+    assert suspicions(pd.DataFrame(learned + twice)) == []
+    assert suspicions(pd.DataFrame(arm("d", 26, 0.75) + other)) == [
+        "'d' is at chance (25.0 %): it has not learned"
+    ]

@@ -9,7 +9,7 @@ from ns_bench.design.definition import Claim
 from ns_bench.report import blocks as b
 from ns_bench.report.numbers import MISSING, effect, p_value, share
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
-from ns_bench.verdicts.table import computations
+from ns_bench.verdicts.table import computations, suspicions
 
 
 def blocks(analysis: Analysis) -> list[b.Block]:
@@ -150,6 +150,8 @@ def _notes(analysis: Analysis) -> list[b.Block]:
     if mixed := computations(analysis.runs):
         several = b.Span("Not one computation:", bold=True)
         notes.append([several, f" {'; '.join(mixed)}. Differences may be due to that."])
+    if odd := suspicions(analysis.runs):
+        notes.append([b.Span("Look at these arms:", bold=True), f" {'; '.join(odd)}."])
     looked_at = analysis.study.looked_at.get(analysis.profile.name, 0)
     if looked_at and len(analysis.schedule.looks) == 1:
         notes.append(
