@@ -180,7 +180,10 @@ class Attempt:
 
 def _published(run: Run) -> Result | None:
     try:
-        return run.result()
+        result = run.result()
+        if result is not None and run.unmeasured:
+            run.artifact(MODEL)  # only what was published is measured
+        return result
     except Corrupt as damage:
         run.log({"step": 0, "event": f"done again: {damage}"})
         run.discard()

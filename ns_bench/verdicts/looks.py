@@ -17,7 +17,7 @@ from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
 from ns_bench.verdicts.analysis import Analysis, ClaimResult, analyse
-from ns_bench.verdicts.record import Record, seeds_held, stated
+from ns_bench.verdicts.record import Record, last_verified, seeds_held, stated
 from ns_bench.verdicts.table import collect
 
 FOLDER = "looks"
@@ -189,7 +189,8 @@ def with_record(analysis: Analysis, design: Design, store: Store) -> Analysis:
     if analysis.fixed:
         held = seeds_held(design, store, analysis.complete, analysis.seeds)
     said = stated(analysis.study, analysis.runs)
-    return replace(analysis, record=Record(held, tuple(sorted(others)), said))
+    verified = last_verified(store, analysis.study, analysis.profile)
+    return replace(analysis, record=Record(held, tuple(sorted(others)), said, verified))
 
 
 def _numbers(claim: ClaimResult) -> dict[str, Any]:

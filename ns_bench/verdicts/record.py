@@ -3,20 +3,27 @@ stated. It is kept in a file beside the tables, so that a report made of these s
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ns_bench.design.definition import Design, Study
+from ns_bench.design.profile import Profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
 from ns_bench.execute.provenance import commits_of, git_log
-from ns_bench.fields import build, needed
+from ns_bench.fields import build, convert, default, needed
+from ns_bench.files import publish_json
 from ns_bench.runs.store import Store
 
 PROTOCOL = "protocol.json"
 """Beside the tables of a study: its looks, and its record."""
+
+
+VERIFIED = "verified.json"
+"""In a store: {study-profile: when `--verify` found all whole}."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,13 @@ class Record:
         held: how many seeds the store has of every arm, without a gap; None where it is not known.
         judged: looks at which the store was judged by another schedule, or another fixed number.
         stated: None where the study's file is in no git repository, or no run is done.
+        verified: when every file of what was done held against its checksum (UTC); "" is never.
     """
 
     held: int | None = None
     judged: tuple[int, ...] = ()
     stated: Stated | None = None
+    verified: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class _Protocol:
     spending: tuple[float, ...] = needed("of the schedule", "[0, 1]")
     held: int | None = needed("of the record", "[0, 1000]")
     judged: tuple[int, ...] = needed("of the record", "[1, 1000]")
+    verified: str = default("", "of the record; older ones do not say")
 
 
 def seeds_held(design: Design, store: Store, complete: int, seeds: int) -> int:
@@ -78,6 +88,27 @@ def seeds_held(design: Design, store: Store, complete: int, seeds: int) -> int:
             break
         count += 1
     return count
+
+
+def note_verified(store: Store, study: Study, profile: Profile) -> None:
+    """Keep in the store that every file of a study's runs has just been found whole."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    known = {**_verified(store), f"{study.name}-{profile.name}": now}
+    publish_json(store.root / VERIFIED, known)
+
+
+def last_verified(store: Store, study: Study, profile: Profile) -> str:
+    """Return when every file of a study's runs was found whole; "" if it never was."""
+    return _verified(store).get(f"{study.name}-{profile.name}", "")
+
+
+def _verified(store: Store) -> dict[str, str]:
+    try:
+        known = json.loads((store.root / VERIFIED).read_bytes())
+        times: dict[str, str] = convert(known, dict[str, str], VERIFIED)
+    except (OSError, ValueError, RecursionError, UserError):
+        return {}
+    return times
 
 
 def stated(study: Study, runs: pd.DataFrame) -> Stated | None:
@@ -125,7 +156,7 @@ def read(folder: Path) -> tuple[Schedule, Record] | None:
     try:
         given = json.loads(path.read_bytes())
         whole: _Protocol = build(_Protocol, given)
-        record = Record(whole.held, whole.judged, whole.stated)
+        record = Record(whole.held, whole.judged, whole.stated, whole.verified)
         return Schedule(whole.looks, whole.spending), record
     except (ValueError, RecursionError, OSError, UserError) as error:
         why = " ".join(str(error).split())

@@ -235,6 +235,10 @@ def test_verify_finds_bytes_that_changed_and_does_their_runs_again(store, here):
     again = here("teacher_size", *TINY, "--read-only", "--verify", cwd=store)
     assert again.returncode == 0
     assert "verified: 30 files of 6 runs are whole, 0 runs damaged" in again.stdout
+    page = next((store / "runs" / "reports").glob("*/report.md"))
+    assert "held against its checksum" not in page.read_text(), "one did not"
+    assert here("teacher_size", *TINY, "--verify", cwd=store).returncode == 0
+    assert "Every file of what was done held against its checksum at 2" in page.read_text()
 
 
 def test_force_does_one_run_again(store, here):

@@ -239,6 +239,17 @@ def test_run_one_trains_and_measures_only_what_is_missing(tmp_path, monkeypatch)
     assert entry["model"] == weights["sha256"] and entry["seconds"] > 0
 
 
+def test_damaged_weights_are_trained_again_before_they_are_measured(tmp_path):
+    """Of the same size they look whole; measuring them failed for ever."""
+    run = Store(tmp_path / "runs").run(tiny(), ("adversarial",))
+    run_one(Run(run.recipe, run.path))
+    before = (run.path / MODEL).read_bytes()
+    (run.path / MODEL).write_bytes(bytes(len(before)))
+    run_one(run)
+    assert run.state() == "done" and (run.path / MODEL).read_bytes() == before
+    assert any("done again: the checksum" in line.get("event", "") for line in run.metrics())
+
+
 def test_a_stop_keeps_the_groups_that_are_measured(tmp_path):
     run = Store(tmp_path / "runs").run(tiny(), ("adversarial", "corruption"))
     run_one(Store(tmp_path / "runs").run(run.recipe))

@@ -77,7 +77,10 @@ def _runs(analysis: Analysis) -> list[b.Block]:
     )
     blocks.append(b.Details("every run", [table]))
     if "git" in analysis.runs:
-        blocks.append(b.Details("provenance", [b.Paragraph(_provenance(analysis.runs))]))
+        made = _provenance(analysis.runs)
+        if when := analysis.record.verified:
+            made += f" Every file of what was done held against its checksum at {when}."
+        blocks.append(b.Details("provenance", [b.Paragraph(made)]))
     return blocks
 
 
