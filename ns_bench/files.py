@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -75,6 +77,15 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def sweep(folder: Path, pattern: str, seconds: float = 86_400) -> None:
+    """Remove unfinished folders that a killed process left: nothing in them changed for a day."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
+            if time.time() - newest > seconds:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def seal(payload: bytes) -> bytes:

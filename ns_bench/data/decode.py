@@ -1,6 +1,7 @@
 """From a file's bytes to an image: decoded, cropped in its middle, resized."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,14 +28,19 @@ def decode(
             rounded, halves up.
 
     Raises:
-        Exception: it cannot be decoded; Pillow mostly raises OSError, ValueError or SyntaxError.
+        Exception: it cannot be decoded, or has more than 89 million pixels; Pillow mostly raises
+            OSError, ValueError or SyntaxError.
     """
     from PIL import Image, ImageOps
 
     if cell is None:
         raise ValueError("it is empty")
     raw = cell["bytes"]
-    with Image.open(cell["path"] if raw is None else io.BytesIO(raw)) as image:
+    with warnings.catch_warnings():
+        # of more than 89 million pixels, which take 0.6 GB to decode, however small the file is
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        opened = Image.open(cell["path"] if raw is None else io.BytesIO(raw))
+    with opened as image:
         if fast:
             image.draft("L" if channels == 1 else "RGB", (2 * pixels, 2 * pixels))
         upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")

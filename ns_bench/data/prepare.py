@@ -39,7 +39,7 @@ from ns_bench import fields
 from ns_bench.data.catalog import FileSet, describe, hub_sets
 from ns_bench.data.convert import THUMBNAIL, convert, digest, hashes, loaded
 from ns_bench.errors import UserError, located
-from ns_bench.files import locked, publish_json
+from ns_bench.files import locked, publish_json, sweep
 from ns_bench.recipe import Data
 
 
@@ -206,13 +206,18 @@ def _content(file_set: FileSet, places: Mapping[str, str]) -> str:
             key.update(f"{path}\n".encode())
         for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
             stat = file.stat()
-            key.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            line = f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n"
+            try:
+                key.update(line.encode())
+            except UnicodeEncodeError:
+                raise UserError(f"data set '{name}': {str(file)!r} is no name in UTF-8") from None
     return key.hexdigest()
 
 
 def _convert_whole(folder: Path, file_set: FileSet, places: Mapping[str, str]) -> None:
     """Convert into a folder beside `folder`, and rename it when it is whole."""
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    sweep(folder.parent, ".*.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Callable
@@ -524,6 +525,23 @@ def test_a_few_unreadable_images_are_left_out_and_counted(tmp_path):
         np.asarray(r["image"]).transpose(2, 0, 1).tobytes(): r["label"] for r in found["train"]
     }
     assert labels.items() <= expected.items()  # no image has its neighbour's label
+
+
+@pytest.mark.parametrize("side", [9500, 14000])
+def test_an_image_of_too_many_pixels_is_unreadable(side):
+    """11 or 24 kB that would be 0.3 or 0.6 GB and more."""
+    bomb = cell(Image.new("1", (side, side)))
+    assert len(bomb["bytes"]) < 100_000
+    with pytest.raises(Exception, match="could be decompression bomb"):
+        decode(bomb, 3, 8)
+
+
+def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    (place / "train" / "blue" / "000.png").rename(
+        os.fsdecode(os.fsencode(place) + b"/train/\xff.png")
+    )
+    assert "\\udcff.png' is no name in UTF-8" in refused(spec(), place, tmp_path)
 
 
 def test_many_unreadable_images_are_named(tmp_path):
