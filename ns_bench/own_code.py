@@ -22,19 +22,31 @@ from ns_bench.files import publish
 REFERENCE = re.compile(r"\w+\.\w+@[0-9a-f]{12}")
 
 _folders = [Path()]
+_found: dict[str, Path] = {}
 _sources: dict[str, bytes] = {}
 
 
-def look_in(folder: Path) -> None:
+def look_in(folder: Path, *, first: bool = False) -> None:
     """Look for files here, too: in the folder of a study file, or in a store's `code`."""
     if folder not in _folders:
-        _folders.append(folder)
+        _folders.insert(0 if first else len(_folders), folder)
 
 
 def find(path: str) -> Path | None:
     """Return the file of that path, seen from one of the folders; None where there is none."""
     places = [folder / Path(path).expanduser() for folder in _folders]
     return next((place for place in places if place.is_file()), None)
+
+
+def found() -> dict[str, Path]:
+    """Return {path as it was written: file} of code that has been named so far by a relative path
+    into the folder that is looked in."""
+    plain = {text: Path(text) for text in _found}
+    return {
+        text: _found[text]
+        for text, path in plain.items()
+        if not path.is_absolute() and not {"..", "~"} & set(path.parts)
+    }
 
 
 def is_reference(text: str) -> bool:
@@ -56,6 +68,7 @@ def reference(text: str) -> str:
         raise UserError(f"{text}: there is no file {path_text}")
     if not path.stem.isidentifier():
         raise UserError(f"{text}: expected a file name of letters, digits and '_'")
+    _found[path_text] = path
     content = path.read_bytes()
     names = _defined(content, text)
     if name not in names:

@@ -5,8 +5,10 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ns_bench import own_code
 from ns_bench.arguments import parse, words
 from ns_bench.cli.inputs import Setting, check_networks, find_inputs, read_setting
 from ns_bench.cli.interim import Interim, first_runs
@@ -15,7 +17,7 @@ from ns_bench.data import catalog
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, exit_code
-from ns_bench.files import Corrupt
+from ns_bench.files import Corrupt, folder
 from ns_bench.recipe import Recipe, idle_fields
 from ns_bench.robustness import GROUPS, groups, groups_in
 from ns_bench.runs.plan import Plan, make_plan
@@ -106,7 +108,7 @@ def _reconcile(options: StudyOptions) -> "tuple[int, list[Analysis]]":
         from ns_bench.cli import slurm
 
         return slurm.ask(options, request.store, plan, request.title), []
-    damaged = _verify(plan, discard=not options.read_only) if options.verify else False
+    damaged = _verify(request, plan) if options.verify else False
     if not options.read_only:
         _take_back(options, request.store, plan)
         _record_looks(request)
@@ -311,11 +313,10 @@ def _say_other_code(plan: Plan) -> None:
         print(f"ns_bench: of {len(results)} finished runs some are of {'; '.join(differs)}")
 
 
-def _verify(plan: Plan, discard: bool) -> bool:
+def _verify(request: Request, plan: Plan) -> bool:
     """Hold every file of what is done against its checksum; returns whether one is damaged.
 
-    Args:
-        discard: whether a damaged run is to be done again.
+    But for --read-only, a damaged run is to be done again, and that all held is noted in the store.
     """
     files, damaged = 0, []
     for run in plan.runs.values():
@@ -330,8 +331,13 @@ def _verify(plan: Plan, discard: bool) -> bool:
     print(
         f"verified: {files} files of {len(plan.runs)} runs are whole, {len(damaged)} runs damaged"
     )
-    for run in damaged if discard else ():
-        run.discard()
+    if not request.options.read_only:
+        from ns_bench.verdicts.record import note_verified
+
+        for run in damaged:
+            run.discard()
+        for study in request.studies if files and not damaged else ():
+            note_verified(request.store, study.study, request.setting.profile)
     return bool(damaged)
 
 
@@ -343,7 +349,9 @@ def _do_missing(request: Request) -> int | None:
     if setting.cluster is not None:
         from ns_bench.cli import slurm
 
-        report = WriteReport(words(report_only(request.options)))
+        study = Path(request.options.study or "")
+        own = {study.name: study, **own_code.found()} if study.suffix == ".py" else {}
+        report = WriteReport(words(report_only(request.options)), own)
         return slurm.submit(
             request.options, request.store, request.plan, setting, request.title, report
         )
@@ -459,16 +467,26 @@ def _analyse(setting: Setting, study: StudyAtScale, plan: Plan) -> "Analysis":
 
 
 class WriteReport:
-    """The job that writes a report once the jobs of its study have ended, however they ended."""
+    """The job that writes a report once the jobs of its study have ended, however they ended.
 
-    def __init__(self, arguments: list[str]) -> None:
-        self.arguments = arguments
+    A study of one's own, and the code that it names, are read as they were when it was submitted.
+
+    Attributes:
+        own: these files, by the names that they have in the folder `own` of the submitted code.
+    """
+
+    def __init__(self, arguments: list[str], own: dict[str, Path] | None = None) -> None:
+        self.arguments, self.own = arguments, own or {}
 
     def __call__(self) -> int:
         options = parse(StudyOptions, self.arguments)
+        copy = folder("own") / Path(options.study or "").name
+        if self.own and copy.is_file():
+            own_code.look_in(copy.parent, first=True)
+            options = replace(options, study=str(copy))
         return exit_code(lambda: reconcile(options), "stopped")
 
     def checkpoint(self) -> "DelayedSubmission":
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(WriteReport(self.arguments))
+        return DelayedSubmission(WriteReport(self.arguments, self.own))

@@ -129,7 +129,8 @@ def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again:
     Args:
         again: the run that --force does again: its last job ended well.
     """
-    elements = scheduler.elements()
+    taken_back = scheduler.cancelled()
+    elements = {r: job for r, job in scheduler.elements().items() if job not in taken_back}
     lost = [
         run
         for run in plan.missing

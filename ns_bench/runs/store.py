@@ -290,7 +290,7 @@ class Run:
         """Return the records by step; what a resumed run wrote again counts once."""
         try:
             lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return []
         try:
             records = json.loads(b"[" + b",".join(lines) + b"]")

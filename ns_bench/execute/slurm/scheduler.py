@@ -19,15 +19,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
-from ns_bench.files import folder, locked, publish_json
+from ns_bench.files import folder, locked, publish_json, sweep
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run, Store
 
@@ -212,7 +213,8 @@ class Scheduler:
     def _queue(self) -> dict[str, JobState]:
         try:
             listing = ask(
-                "squeue", "--noheader", "--array", "--me", "--states=all",
+                # others' too: a store may be shared, and what is queued is not to be done twice
+                "squeue", "--noheader", "--array", "--states=all",
                 "--format=%i|%T|%r|%N|%M|%j",
             )  # fmt: skip
         except RuntimeError as error:
@@ -256,8 +258,12 @@ class Scheduler:
                 endings |= dict.fromkeys(spread(job), how)
         return {job: endings[job] for job in jobs if job in endings}
 
-    def snapshot(self) -> Path:
-        """Copy the code once per content, so that editing the checkout changes no waiting job."""
+    def snapshot(self, own: Mapping[str, Path] = MappingProxyType({})) -> Path:
+        """Copy the code once per content, so that editing the checkout changes no waiting job.
+
+        Args:
+            own: {name: file} of code outside the checkout that goes into the folder `own` of it.
+        """
         package = Path(__file__).resolve().parents[2]
         rooms = {"ns_bench": package} | {
             name: folder(name) for name in ("studies", "reports", "slurm") if folder(name).is_dir()
@@ -270,6 +276,7 @@ class Scheduler:
             and path.suffix in (".py", ".toml", ".csv", ".sh", ".j2", ".css", ".js")
             and not {"_share", "published"} & set(path.relative_to(top).parts)
         ]
+        files += [(f"own/{name}", path) for name, path in sorted(own.items())]
         digest = hashlib.sha256()
         for name, path in files:
             digest.update(name.encode() + b"\0" + path.read_bytes())
@@ -277,6 +284,7 @@ class Scheduler:
         if not target.is_dir():
             from ns_bench.execute.provenance import HISTORY, code, commits_of
 
+            sweep(target.parent, "*.tmp")
             unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
             for name, path in files:
                 copy = unfinished / name
@@ -285,6 +293,9 @@ class Scheduler:
             publish_json(unfinished / "ns_bench" / "snapshot.json", code())
             studies = {path.name: commits_of(path) for path in folder("studies").glob("*.py")}
             publish_json(unfinished / "studies" / HISTORY, studies)
+            if own:
+                commits = {name: commits_of(path) for name, path in own.items()}
+                publish_json(unfinished / "own" / HISTORY, commits)
             with contextlib.suppress(OSError):  # another call was quicker
                 unfinished.rename(target)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -345,9 +356,10 @@ class Scheduler:
 
         Args:
             seconds: estimated for a recipe; kept with the array, for its jobs.
-            last: is pickled, and has a `checkpoint` as `job.Pack` has.
+            last: is pickled, and has a `checkpoint` as `job.Pack` has; `own` are its files, where
+                it has such, as `snapshot` takes them.
         """
-        code = self.snapshot()
+        code = self.snapshot(getattr(last, "own", {}))
         jobs: dict[str, str] = {}
         missing: dict[str, str] = {}
         queued = self._queued()
@@ -477,7 +489,16 @@ class Scheduler:
                 ask("scancel", "--quiet", *jobs[start : start + 500])
             except RuntimeError as error:
                 raise UserError(f"not all jobs could be cancelled: {error}") from None
+        for record in self.records():
+            mine = {e for e in elements if e.partition("_")[0] == record["job"]}
+            if mine:
+                noted = sorted(mine.union(record.get("cancelled", ())))
+                publish_json(self._file(record["name"]), {**record, "cancelled": noted})
         return sorted(elements)
+
+    def cancelled(self) -> set[str]:
+        """Return the job elements that `cancel` ended: to be done by the next call, not failed."""
+        return {element for record in self.records() for element in record.get("cancelled", ())}
 
     def logs(self, run_id: str) -> list[Path]:
         """Return the log files of the latest job of a run."""

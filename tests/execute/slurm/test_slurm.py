@@ -228,13 +228,15 @@ def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
         code = train.read_text()
         train.write_text("raise RuntimeError('half edited')\n")
         mine = (copy / "mine.py").rename(copy / "moved.py")
+        one = (copy / "one.py").rename(copy / "other.py")
     finally:
         ask(slurm, "scontrol", "update", "PartitionName=debug", "State=UP")
     until(idle(slurm))
     (result,) = written(copy, "result.json").values()
     assert json.loads(result)["recipe"]["model"].startswith("mine.net@")
+    assert list(copy.glob("runs/reports/*/report.md")), "by the study as it was submitted"
     train.write_text(code)
-    mine.rename(copy / "mine.py")
+    mine.rename(copy / "mine.py"), one.rename(copy / "one.py")
     assert study(env, *words, cwd=copy).returncode == 0
     assert json.loads(result)["provenance"]["packages"]["ns_bench"]
 
@@ -304,7 +306,13 @@ def test_what_was_cancelled_is_not_green(slurm, tmp_path):
         assert cancelled.returncode == 0 and "cancelled 6 jobs" in cancelled.stdout
         until(lambda: not arrays(slurm))
         assert "cancelled 0 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
-        shown = study(slurm, *words, cwd=tmp_path)
+        looked = study(slurm, *words, "--status", cwd=tmp_path)
+        assert "6 missing" in looked.stdout
+        shown = study(slurm, *words, cwd=tmp_path)  # taken back is not failed
+        assert shown.returncode == 0 and "submitted 6 runs" in shown.stdout
+        ask(slurm, "scancel", *(record["job"] for record in records(tmp_path)))
+        until(lambda: not arrays(slurm))
+        shown = study(slurm, *words, cwd=tmp_path)  # by whom and why is not known here
         assert shown.returncode == 1 and shown.stdout.count("failed: ") == 3
         looked = study(slurm, *words, "--status", cwd=tmp_path)
         assert "3 blocked, 3 failed" in looked.stdout and looked.stdout.count(": CANCELLED") == 3
@@ -442,6 +450,35 @@ def test_early_accounting_is_no_ending(tmp_path, monkeypatch):
     endings = Scheduler(Store(tmp_path)).endings(["1", "2", "3", "4_1", "4_3", "5"])
     cancelled = "CANCELLED by 0"
     assert endings == {"3": "FAILED (exit code 1:0)", "4_1": cancelled, "4_3": cancelled}
+
+
+def test_the_jobs_of_others_are_seen_in_a_shared_store(tmp_path, monkeypatch):
+    """`squeue --me` hid them: a second user's call took them for failed and did them again."""
+    asked: list[str] = []
+
+    def answer(*words: str) -> str:
+        asked.extend(words)
+        return "7|PENDING|Priority||0:00|ns_bench-0123456789\n"
+
+    monkeypatch.setattr("ns_bench.execute.slurm.scheduler.ask", answer)
+    assert Scheduler(Store(tmp_path))._queue()["7"].state == "PENDING"
+    assert not {"--me", "--user", "-u"} & set(asked)
+
+
+def test_a_study_of_ones_own_is_submitted_with_its_report(tmp_path):
+    """Edited while its jobs wait, it would be reported by other claims than those submitted."""
+    mine, net = tmp_path / "mine.py", tmp_path / "net.py"
+    mine.write_text("A = 1\n"), net.write_text("B = 1\n")
+    scheduler = Scheduler(Store(tmp_path / "runs"))
+    left = scheduler.root / "code" / "0123456789abcdef.1.tmp"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    code = scheduler.snapshot({"mine.py": mine, "net.py": net})
+    assert (code / "own" / "mine.py").read_text() == "A = 1\n" and not left.exists()
+    mine.write_text("A = 2\n")
+    other = scheduler.snapshot({"mine.py": mine, "net.py": net})
+    assert other != code and (code / "own" / "mine.py").read_text() == "A = 1\n"
+    assert (other / "own" / "net.py").is_file() and not (scheduler.snapshot() / "own").exists()
 
 
 def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
