@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ns_bench.files import folder
 from ns_bench.report import blocks as b
 from ns_bench.report.numbers import MISSING, effect, signed
-from ns_bench.report.sections.claims import stated
+from ns_bench.report.sections.claims import stated, tested_against
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 
 
@@ -86,9 +86,13 @@ def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
         said = b.Span(analysis.word(result), verdict=True)
         if result.contrast is None:
             return [said]
-        later = stated(analysis, result.claim)
-        more = f" {effect(result.contrast, result.claim.unit)}"
-        return [said, more + (f", {later}" if later else "")]
+        null = tested_against(result)
+        more = [
+            f" {effect(result.contrast, result.claim.unit)}",
+            f"tested against {null}" if null != "0" else "",
+            stated(analysis, result.claim),
+        ]
+        return [said, ", ".join(filter(None, more))]
 
     def papers(line: Headline) -> str:
         effects = [str(result.paper) for _, result in _of(line, found) if result.paper]

@@ -19,7 +19,14 @@ from ns_bench.report import figure as figures
 from ns_bench.report import formats, headlines, side_by_side, style
 from ns_bench.report.figure import plain, wrap
 from ns_bench.report.numbers import MISSING, effect, signed
-from ns_bench.report.sections.claims import effect_of, paper_effect, seeds_of, stated, unfinished
+from ns_bench.report.sections.claims import (
+    effect_of,
+    paper_effect,
+    seeds_of,
+    stated,
+    tested_against,
+    unfinished,
+)
 from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 from ns_bench.verdicts.family import ALPHA, Member, members
@@ -178,6 +185,7 @@ def _result(finding: Finding, profile: str) -> b.Text:
     member = finding.members.get(profile)
     more = [
         f" {effect_of(result)}",
+        f"tested against {null}" if (null := tested_against(result)) != "0" else "",
         f"n = {seeds_of(analysis, result)}",
         stated(analysis, result.claim),
         f"over all claims: {member.control}" if member and member.control else "",
