@@ -137,6 +137,7 @@ def test_the_page_has_a_paragraph_for_a_paper(tmp_path, words):
     text = page(tmp_path)
     assert "## Methods, for a paper" in text
     assert "We compared 2 arms (a, b), paired by end-to-end seeds" in text
+    assert "python -m ns_bench.study made_up.py --profile digits --seeds 8\n" in text
     assert "1 claim was judged at 8 seeds, a number that was fixed, by sign-flip tests" in text
     assert "The smallest effect of interest was 0.1 points." in text
     assert "of 2019-12-31, before the first run (2020-01-01)." in text

@@ -1,7 +1,10 @@
 """What the runs share, every run by name, where they were made, and the commands to make them."""
 
+from pathlib import Path
+
 import pandas as pd
 
+from ns_bench.design.definition import study_names
 from ns_bench.report import blocks as b
 from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, points
@@ -111,6 +114,8 @@ def _provenance(runs: pd.DataFrame) -> str:
 
 def _commands(analysis: Analysis) -> list[b.Block]:
     study, profile = analysis.study.name, analysis.profile.file or analysis.profile.name
+    if study not in study_names():
+        study = Path(analysis.study.file).name or study
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
     more = [group for group in analysis.metrics if group not in analysis.study.metrics]
     changed += f" --metrics {','.join(more)}" if more else ""
