@@ -13,7 +13,7 @@ def blocks(analyses: Sequence[Analysis]) -> list[b.Block]:
     rows = side_by_side(analyses)
     if not rows:
         return []
-    profiles = dict.fromkeys(profile for row in rows for profile in row.effects)
+    profiles = sorted({profile for row in rows for profile in row.effects})
 
     def number(name: str, row: SideBySide) -> float | None:
         return getattr(row.difference, name) if row.difference else None
