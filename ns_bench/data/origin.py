@@ -107,8 +107,8 @@ class Origin:
                     return datasets.load_dataset(
                         "imagefolder",
                         data_dir=str(folder / split),
-                        data_files={"all": "**"},  # a split of `datasets` is no "."
-                        split="all",
+                        data_files={"images": "**"},  # a split of `datasets` is no "."
+                        split="images",
                         streaming=not mapped,
                     )
         folders = [entry.name for entry in path.iterdir() if entry.is_dir()]

@@ -68,7 +68,7 @@ def _line(text: Text) -> str:
 def _span(span: Span) -> str:
     text = escape(span.text)
     text = f"\\texttt{{{text}}}" if span.code else text
-    return f"\\textbf{{{text}}}" if span.bold else text
+    return f"\\textbf{{{text}}}" if span.bold or span.verdict else text
 
 
 _SPECIAL = {

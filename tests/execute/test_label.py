@@ -7,6 +7,7 @@ three classes kept.
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from processes import python, said
 
 from ns_bench.design import cost
 from ns_bench.errors import UserError
+from ns_bench.execute import local
 from ns_bench.execute.label import main, shards
 from ns_bench.execute.local import execute
 from ns_bench.execute.run_one import Interrupted, run_one
@@ -283,8 +285,9 @@ def test_a_network_that_is_not_finite_labels_nothing(store):
     assert not written(teacher)
 
 
-def test_damaged_weights_without_labels_are_trained_again(store):
+def test_damaged_weights_without_labels_are_trained_again(store, monkeypatch):
     """Through the local pool, whose workers are interpreters of their own."""
+    monkeypatch.setattr(local, "CONTEXT", multiprocessing.get_context("spawn"))
     teacher, student = store.run(TEACHER), store.run(STUDENT)
     whole = (teacher.path / MODEL).read_bytes()
     (teacher.path / MODEL).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

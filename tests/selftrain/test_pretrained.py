@@ -130,7 +130,8 @@ def test_the_study_in_the_docs_asks_whether_a_pretrained_teacher_needs_it(
     pretrained._of_timm.cache_clear()
     page = (Path(__file__).parents[2] / "docs/how-to/networks.md").read_text(encoding="utf-8")
     profile, study = tmp_path / "tiny.toml", tmp_path / "mine.py"
-    study.write_text(re.findall(r"```python\n(.*?)```", page, re.S)[0])
+    (source,) = [p for p in re.findall(r"```python\n(.*?)```", page, re.S) if "def design" in p]
+    study.write_text(source)
     lines = ['extends = "smoke"', "[ladder]", f'small = "{NAME}"', "[recipe]"]
     fields = {n: v for n, v in FIELDS.items() if n != "model"}
     profile.write_text("\n".join([*lines, *(f"{n} = {v}" for n, v in fields.items())]))

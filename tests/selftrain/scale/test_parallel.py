@@ -492,7 +492,7 @@ def test_torchrun_does_a_run(run: Run) -> None:
 
 def test_a_folder_that_is_no_run_is_an_error_of_one_line(run: Run) -> None:
     done = by_hand(run)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "recipe.json" in done.stderr
     assert done.stderr.count("\n") == 1
