@@ -30,7 +30,7 @@ SCALES = ["digits", "glyphs", "cifar10", "svhn"]
 TRENDING = "A larger teacher gives a better student."
 NOT_WORSE = "Leaving out unsure images (below 0.3) is no worse than using all of them."
 
-# Test top-1 by arm, added to an eighth of the seed; arms without one get the student's 92.
+# Test top-1 by arm, added to half of the seed, of eight seeds again and again; arms without one get the student's 92.
 GAINS = {"supervised": 88.0, "large teacher": 93.5, "medium teacher": 92.9}
 
 
@@ -46,7 +46,7 @@ def table(name: str, profile: str = "digits", seeds: int | None = None) -> pd.Da
             "run": recipe.id,
             "model": recipe.model,
             "state": "done",
-            "test_top1": GAINS.get(arm, 92.0) + seed / 8 + WIGGLE[(seed + arms.index(arm)) % 8],
+            "test_top1": GAINS.get(arm, 92.0) + seed % 8 / 2 + WIGGLE[(seed + arms.index(arm)) % 8],
             "reason": "",
         }
         for (arm, seed), recipe in design.recipes(range(seeds)).items()
@@ -157,7 +157,7 @@ def test_claims_of_ours_are_counted_apart_and_later_ones_marked(tmp_path):
     page = (out / "scorecard.md").read_text()
     assert re.search(r"^- digits: \d+ .*; not in the paper: [12] ", page, re.MULTILINE)
     (later,) = [line for line in page.splitlines() if "no difference to the large" in line]
-    assert ", stated after seeds 0 to 7 had been run" in later
+    assert "; stated after seeds 0 to 7 had been run" in later
     assert page.count("stated after seeds 0 to 7") == 1
     assert page.count("stated after seeds 0 to 22") == 1
 
@@ -175,7 +175,7 @@ def test_effects_of_several_profiles_are_compared_and_pooled_from_four_on(profil
         return
     compared = found[1]
     assert isinstance(compared, blocks.Table)
-    judged = [name for name in profiles if name != "smoke"]
+    judged = sorted(name for name in profiles if name != "smoke")
     pooled = ["pooled"] if len(judged) >= 4 else []
     assert compared.header == ["study", "claim", *judged, "Q", "p", "tau", *pooled]
     assert [row[1] for row in compared.rows].count(TRENDING) == 1
@@ -361,9 +361,9 @@ def test_one_error_rate_over_all_claims(published, tmp_path):
     assert f"Of 7 claims that are reproduced within their study, **{held} hold over all 7" in page
     table = [line for line in page.splitlines() if line.startswith("| x ")]
     assert [line.split(" | ")[0] for line in table] == ["| x 0.5", "| x 1", "| x 2"]
-    assert table[1].startswith(f"| x 1 | 7 | 0 | 0 | 0 | {held} |")
+    assert table[1].startswith(f"| x 1 | 7 | 0 | 0 | 0 | 0 | {held} |")
     line = next(line for line in page.splitlines() if NOT_WORSE in line)
-    assert "| familywise |" in line
+    assert "over all claims: familywise |" in line
 
 
 def test_what_was_not_run_is_not_called_inconclusive(tmp_path):
