@@ -1,17 +1,14 @@
 """What --dry-run says of studies and claims: what so many seeds can decide, and what it takes."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from ns_bench.cli.columns import aligned
 from ns_bench.cli.prices import time_of
 from ns_bench.design.definition import Claim, Design
-from ns_bench.design.schedule import Schedule
+from ns_bench.design.schedule import ALPHA, Schedule, least_seeds
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan
-
-ALPHA = 0.05
 
 
 def claim_lines(design: Design, schedule: Schedule) -> Iterator[str]:
@@ -50,16 +47,10 @@ def study_lines(
 
 
 def _standing(claim: Claim, design: Design, schedule: Schedule) -> str:
-    """Return in a few words what the seeds of a schedule can say of a claim.
-
-    With n seeds no p is below 2^(1 - n); the first of m claims needs one of alpha / m, and by a
-    look no more than its share of that is spent.
-    """
+    """Return in a few words what the seeds of a schedule can say of a claim."""
     if claim.untestable:
         return "not testable"
     claims = sum(not each.untestable for each in design.claims)
-    for seeds, share in zip(schedule.looks, schedule.spending, strict=True):
-        if claims * 2.0 ** (1 - seeds) <= ALPHA * share:
-            return f"decidable at {seeds} seeds"
-    needed = 1 + math.ceil(math.log2(claims / ALPHA))
-    return f"needs {needed} seeds, has {schedule.maximum}"
+    if seeds := schedule.first_decision(ALPHA, claims):
+        return f"decidable at {seeds} seeds"
+    return f"needs {least_seeds(claims)} seeds, has {schedule.maximum}"

@@ -1,10 +1,23 @@
 """When a study is looked at: stated before any run, by the study or its profile."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ns_bench.errors import UserError
+
+ALPHA = 0.05
+"""The error rate of all words on the claims of a study together."""
+
+
+def least_seeds(claims: int) -> int:
+    """Return how many seeds it takes to decide the first of so many claims, at one look.
+
+    With n seeds no p of a sign-flip test is below 2^(1 - n); Holm asks the first for alpha divided
+    by their number.
+    """
+    return 1 + math.ceil(math.log2(claims / ALPHA))
 
 
 @dataclass(frozen=True)
@@ -39,19 +52,26 @@ class Schedule:
 
     def require_reach(self, alpha: float, family: int = 1) -> None:
         """Raise UserError if the first look cannot reach alpha, or no look alpha / `family`."""
-        least = [2.0 ** (1 - n) for n in self.looks]
-        if least[0] > alpha * self.spending[0]:
+        if self.first_decision(alpha) != self.looks[0]:
             raise UserError(
                 f"looks {_listed(self.looks)}: no result of {self.looks[0]} seeds has a p below "
-                f"2^{1 - self.looks[0]} = {least[0]:.2g}, but the first look may spend "
-                f"{alpha * self.spending[0]:.2g}"
+                f"2^{1 - self.looks[0]} = {2.0 ** (1 - self.looks[0]):.2g}, but the first look may "
+                f"spend {alpha * self.spending[0]:.2g}"
             )
-        budgets = [alpha * share / family for share in self.spending]
-        if all(p > budget for p, budget in zip(least, budgets, strict=True)):
+        if self.first_decision(alpha, family) is None:
             raise UserError(
                 f"looks {_listed(self.looks)}: no result of {self.maximum} seeds has a p below "
-                f"{least[-1]:.2g}, but {family} claims leave each {budgets[-1]:.2g}"
+                f"{2.0 ** (1 - self.maximum):.2g}, but {family} claims leave each "
+                f"{alpha / family:.2g}"
             )
+
+    def first_decision(self, alpha: float, family: int = 1) -> int | None:
+        """Return the first look, in seeds, that can decide one of `family` claims, None if none
+        can: no p of n seeds is below 2^(1 - n), and by a look its share of alpha may be spent."""
+        for seeds, share in zip(self.looks, self.spending, strict=True):
+            if 2.0 ** (1 - seeds) <= alpha * share / family:
+                return seeds
+        return None
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -38,7 +38,7 @@ def provenance(device: str) -> dict[str, Any]:
         "slurm": {
             k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
         },
-        "time": _utc(time.time()),
+        "time": utc(time.time()),
     }
 
 
@@ -117,8 +117,9 @@ def git_log(folder: Path, *words: str) -> list[tuple[str, str]]:
     except (OSError, subprocess.CalledProcessError):
         return []
     pairs = (line.split() for line in lines.splitlines())
-    return [(short, _utc(int(seconds))) for short, seconds in pairs]
+    return [(short, utc(int(seconds))) for short, seconds in pairs]
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """Return a time since the epoch as results and records have it, in ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ns_bench.design.definition import Claim
+from ns_bench.design.schedule import ALPHA, least_seeds
 from ns_bench.files import publish
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
@@ -29,7 +30,7 @@ from ns_bench.report.sections.claims import (
 )
 from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
-from ns_bench.verdicts.family import ALPHA, Member, members
+from ns_bench.verdicts.family import Member, members
 from ns_bench.verdicts.sources import folder_name
 
 
@@ -200,7 +201,7 @@ def _one_error_rate(analyses: Sequence[Analysis]) -> list[b.Block]:
     if not now:
         return []
     reproduced = sum(member.word == "reproduced" for member in now)
-    needed = math.ceil(1 + math.log2(len(now) / ALPHA))
+    needed = least_seeds(len(now))
     return [
         b.Heading("One error rate over all claims"),
         b.Paragraph(

@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ns_bench.design.schedule import ALPHA
 from ns_bench.verdicts.analysis import Analysis, ClaimResult, by_seed, evidence_of
 from ns_bench.verdicts.judge import Decision, Evidence, judge
 from ns_bench.verdicts.statistics import Array, Word, holm
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Seeds until decided: which runs the next look of a study needs, and the record of its looks."""
 
-import datetime
 import json
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 
 from ns_bench.design.definition import Design, Study
 from ns_bench.design.profile import Profile
-from ns_bench.design.schedule import Schedule
+from ns_bench.design.schedule import ALPHA, Schedule
 from ns_bench.errors import UserError
+from ns_bench.execute.provenance import utc
 from ns_bench.files import locked, publish
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan, make_plan
@@ -51,7 +52,7 @@ def schedule_of(study: Study, profile: Profile) -> Schedule:
     """
     schedule = study.schedule or profile.schedule
     family = sum(not claim.untestable for claim in study.in_profile(profile).claims)
-    schedule.require_reach(0.05, max(family, 1))
+    schedule.require_reach(ALPHA, max(family, 1))
     return schedule
 
 
@@ -173,7 +174,7 @@ def record(root: Path, path: Iterable[Analysis], commit: str) -> None:
                 "looks": analysis.schedule.looks,
                 "spending": analysis.schedule.spending,
                 "changed": analysis.changed,
-                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "date": utc(time.time()),
                 "commit": commit,
                 "claims": [_numbers(claim) for claim in analysis.claims if claim.decision],
             }

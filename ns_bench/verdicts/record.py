@@ -2,8 +2,8 @@
 stated. It is kept in a file beside the tables, so that a report made of these says the same."""
 
 import json
+import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ns_bench.design.definition import Design, Study
 from ns_bench.design.profile import Profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
-from ns_bench.execute.provenance import commits_of, git_log
+from ns_bench.execute.provenance import commits_of, git_log, utc
 from ns_bench.fields import build, convert, default, needed
 from ns_bench.files import publish_json
 from ns_bench.runs.store import Store
@@ -92,8 +92,7 @@ def seeds_held(design: Design, store: Store, complete: int, seeds: int) -> int:
 
 def note_verified(store: Store, study: Study, profile: Profile) -> None:
     """Keep in the store that every file of a study's runs has just been found whole."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    known = {**_verified(store), f"{study.name}-{profile.name}": now}
+    known = {**_verified(store), f"{study.name}-{profile.name}": utc(time.time())}
     publish_json(store.root / VERIFIED, known)
 
 
