@@ -3,7 +3,7 @@
     @dataclass(frozen=True, kw_only=True)
     class Options:
         study: str = positional("the study to run")
-        seeds: int | None = option("seeds 0 to N-1", type=at_least_one, metavar="N")
+        seeds: int | None = option("seeds 0 to N-1", type=whole_number, metavar="N")
         dry_run: bool = option("do nothing", default=False)
 
     options = parse(Options, ["noise", "--seeds", "3"])
@@ -108,7 +108,7 @@ def words(options: Any) -> list[str]:
     return [*flags, "--", *places] if places else flags
 
 
-def at_least_one(text: str) -> int:
+def whole_number(text: str) -> int:
     """Read a whole number from 1 to a million."""
     try:
         value = int(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ns_bench.arguments import at_least_one, option, path, positional, text
+from ns_bench.arguments import option, path, positional, text, whole_number
 from ns_bench.execute.execution import PLAIN, Execution
 from ns_bench.robustness import GROUPS
 from ns_bench.tuning import Objective, Pruning, Sampler
@@ -51,10 +51,10 @@ class RunOptions:
     runs: Path = option("store (default: runs)", default=Path("runs"), type=path, metavar="DIR")
     out: Path | None = option("folder of reports (default: in the store)", type=path, metavar="DIR")
     workers: int | None = option(
-        "processes (default: one a GPU, or a core)", type=at_least_one, metavar="N"
+        "processes (default: one a GPU, or a core)", type=whole_number, metavar="N"
     )
     hang_seconds: int = option(
-        "kill a silent run after S", default=600, type=at_least_one, metavar="S"
+        "kill a silent run after S", default=600, type=whole_number, metavar="S"
     )
     json: bool = option("print results as JSON, and all else on stderr", default=False)
     execution: Execution = PLAIN
@@ -74,18 +74,18 @@ class StudyOptions(RunOptions):
         metavar="FOLDER",
     )
     seeds: int | None = option(
-        "seeds 0 to N-1 (default: the profile's)", type=at_least_one, metavar="N"
+        "seeds 0 to N-1 (default: the profile's)", type=whole_number, metavar="N"
     )
     until_decided: bool = option(
         "go on from look to look of the schedule, with the claims that are open", default=False
     )
     max_seeds: int | None = option(
         "stop --until-decided there (default: the schedule's last look)",
-        type=at_least_one,
+        type=whole_number,
         metavar="N",
     )
     pilot: int | None = option(
-        "run K tuning seeds: how many do claims need?", type=at_least_one, metavar="K"
+        "run K tuning seeds: how many do claims need?", type=whole_number, metavar="K"
     )
     metrics: str = option(
         f"measure the networks of all arms, too: {','.join(GROUPS)}", default="", metavar="GROUPS"
@@ -162,7 +162,7 @@ class SearchOptions(RunOptions):
     )
     per_arm: bool = option("tune every arm, each alike", default=False, exclusive="arms")
     trials: int | None = option(
-        f"trials an arm (default: {TRIALS})", type=at_least_one, metavar="N"
+        f"trials an arm (default: {TRIALS})", type=whole_number, metavar="N"
     )
     hours: float | None = option(
         "ask for no more trials after H hours", type=above_zero, metavar="H"
@@ -175,8 +175,8 @@ class SearchOptions(RunOptions):
     )
     sampler: Sampler = option("default: tpe", default="tpe", choices=get_args(Sampler))
     sampler_seed: int = option("of the sampler (default: 0)", default=0, type=int, metavar="N")
-    tuning_seeds: int = option("a trial's (default: 4)", default=4, type=at_least_one, metavar="K")
-    batch: int = option("trials at once (default: 8)", default=8, type=at_least_one, metavar="B")
+    tuning_seeds: int = option("a trial's (default: 4)", default=4, type=whole_number, metavar="K")
+    batch: int = option("trials at once (default: 8)", default=8, type=whole_number, metavar="B")
     pruning: Pruning = option(
         "both (default): the worse half of a batch stops within the first seed, and what is "
         "surely worse than the best stops between seeds; seeds: the second alone",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ns_bench.arguments import at_least_one, option
+from ns_bench.arguments import option, whole_number
 
 WORTH_COMPILING = 300.0
 """Planned seconds of training from which on a run is compiled, where that is asked for. A choice:
@@ -26,7 +26,7 @@ class Execution:
     accumulate: int = option(
         "work through each batch in this many parts (where memory runs out it is done by itself)",
         default=1,
-        type=at_least_one,
+        type=whole_number,
         metavar="PARTS",
     )
 

@@ -29,10 +29,10 @@ from torch import nn
 from ns_bench.data.split import Images
 from ns_bench.design import cost
 from ns_bench.errors import UserError
-from ns_bench.execute.trained import dataset_of, network_of, run_in
+from ns_bench.execute.trained import dataset_of, network_of
 from ns_bench.files import Corrupt, publish, seal, unseal
 from ns_bench.runs.lease import Held, Lease
-from ns_bench.runs.store import MODEL, Run
+from ns_bench.runs.store import MODEL, Run, run_in
 from ns_bench.selftrain.evaluate import predict_sparse
 from ns_bench.selftrain.scale.shards import bounds
 from ns_bench.selftrain.targets import Sparse, sparse

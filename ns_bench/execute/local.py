@@ -193,6 +193,7 @@ class _Pool:
 
     def _start(self, slot: int) -> _Worker:
         ours, theirs = CONTEXT.Pipe()
+        # all of it: a process that forks workers has that of when it began
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]

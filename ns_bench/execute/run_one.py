@@ -30,7 +30,7 @@ from ns_bench.execute.execution import PLAIN, Execution
 from ns_bench.execute.memory import keep_memory
 from ns_bench.execute.provenance import provenance
 from ns_bench.execute.teacher import StoredTeacher, TeacherUnfit
-from ns_bench.execute.trained import dataset_of, network_of, run_in
+from ns_bench.execute.trained import dataset_of, network_of
 from ns_bench.files import Corrupt, publish, publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs import outcomes
@@ -46,6 +46,7 @@ from ns_bench.runs.store import (
     Measured,
     Result,
     Run,
+    run_in,
 )
 from ns_bench.selftrain.algorithm import teach
 from ns_bench.selftrain.evaluate import evaluate, predict, score

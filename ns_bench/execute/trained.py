@@ -1,6 +1,5 @@
-"""A run in a store, as who uses it needs it: its recipe from its folder, its data, its network."""
+"""A run in a store, as who uses it needs it: its data, its network."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from ns_bench import own_code
 from ns_bench.data import split
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
-from ns_bench.runs.store import MODEL, Run
+from ns_bench.runs.store import MODEL, Run, run_in
 from ns_bench.selftrain.methods import network
 from ns_bench.selftrain.models import NoisedNet
 
@@ -77,18 +75,6 @@ def load(run: Path | str, store: Path | str = "runs") -> Trained:
     own = net.net if isinstance(net, NoisedNet) else net
     names = split.class_names(found.recipe.data, found.path.parent)
     return Trained(found.recipe, result.test, own, transform, names, given)
-
-
-def run_in(path: Path) -> Run:
-    """Return the run in a folder. UserError: it is none, or has another run's name."""
-    try:
-        run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a run: its recipe.json cannot be read ({error})") from None
-    if run.id != path.name:
-        raise UserError(f"{path} holds the recipe of {run.id}: the folder must have its name")
-    own_code.look_in(path.parent / "code")
-    return run
 
 
 def dataset_of(run: Run) -> split.Dataset:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ns_bench.arguments import at_least_one, option, parse
+from ns_bench.arguments import option, parse, whole_number
 from ns_bench.design.definition import study_names
 from ns_bench.design.profile import profile_names
 from ns_bench.errors import UserError, exit_code
@@ -36,7 +36,7 @@ class ReportOptions(SourceOptions):
     live: int | None = option(
         f"render again every so often (default {LIVE_SECONDS} s) until all runs are done",
         nargs="?",
-        type=at_least_one,
+        type=whole_number,
         const=LIVE_SECONDS,
         metavar="SECONDS",
     )

@@ -29,6 +29,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from ns_bench import own_code
 from ns_bench.errors import UserError, unknown
 from ns_bench.fields import build, convert, interval
 from ns_bench.files import Corrupt, publish, publish_json, sealed_json, unsealed_json
@@ -301,6 +302,18 @@ class Run:
             with contextlib.suppress(KeyError, TypeError):
                 by_step[record["step"]] = record
         return [by_step[step] for step in sorted(by_step)]
+
+
+def run_in(path: Path) -> Run:
+    """Return the run in a folder. UserError: it is none, or has another run's name."""
+    try:
+        run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not a run: its recipe.json cannot be read ({error})") from None
+    if run.id != path.name:
+        raise UserError(f"{path} holds the recipe of {run.id}: the folder must have its name")
+    own_code.look_in(path.parent / "code")
+    return run
 
 
 class Store:

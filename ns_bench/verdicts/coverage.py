@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ns_bench.arguments import at_least_one, option, parse
+from ns_bench.arguments import option, parse, whole_number
 from ns_bench.errors import exit_code
 from ns_bench.verdicts.images import spread
 from ns_bench.verdicts.statistics import Array
@@ -70,7 +70,7 @@ def table(studies: int) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class _Options:
     studies: int = option(
-        "of each row (default: 1000)", default=1000, type=at_least_one, metavar="N"
+        "of each row (default: 1000)", default=1000, type=whole_number, metavar="N"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ns_bench.arguments import at_least_one, option, parse
+from ns_bench.arguments import option, parse, whole_number
 from ns_bench.data.streams import stream_seed
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import exit_code
@@ -140,7 +140,7 @@ def _rows(cells: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
-    studies: int = option("how many (default: 2000)", default=2000, type=at_least_one, metavar="N")
+    studies: int = option("how many (default: 2000)", default=2000, type=whole_number, metavar="N")
     out: Path | None = option("default: standard output", type=Path, metavar="FILE")
 
 

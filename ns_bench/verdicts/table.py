@@ -94,9 +94,9 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise UserError(f"{path}: a run that is done has no test_top1")
     if runs[runs["arm"] != ""].duplicated(["arm", "seed"]).any():
         raise UserError(f"{path}: an arm has two rows of one seed")
-    for row in runs.index[runs["outcomes_right"] != ""] if "outcomes_right" in runs else ():
-        with located(f"{path}, line {row + 2}"):
-            _check_outcomes(runs.loc[row])
+    for i in runs.index[runs["outcomes_right"] != ""] if "outcomes_right" in runs else ():
+        with located(f"{path}, line {i + 2}"):
+            _check_outcomes(runs.loc[i])
     curves = _read(path := folder / "curves.csv") if (folder / "curves.csv").exists() else None
     if curves is None or curves.empty:
         return runs, pd.DataFrame()

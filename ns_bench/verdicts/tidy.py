@@ -1,6 +1,5 @@
 """All finished runs of a store, whichever studies they are of, as tidy tables."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,10 +7,10 @@ import pandas as pd
 
 from ns_bench.errors import UserError
 from ns_bench.files import Corrupt
-from ns_bench.recipe import HISTORICAL_DEFAULTS, Recipe
+from ns_bench.recipe import HISTORICAL_DEFAULTS
 from ns_bench.robustness import GROUPS
 from ns_bench.runs.plan import make_plan
-from ns_bench.runs.store import Run, Store
+from ns_bench.runs.store import Run, Store, run_in
 from ns_bench.verdicts.table import row
 
 
@@ -46,9 +45,9 @@ def _finished(folder: Path) -> list[Run]:
     found = []
     for path in sorted(file.parent for file in folder.glob("*/result.json")):
         try:
-            run = Run(Recipe.from_dict(json.loads((path / "recipe.json").read_bytes())), path)
+            run = run_in(path.resolve())
             run.result()
-        except (Corrupt, UserError, OSError, ValueError) as damage:
+        except (Corrupt, UserError) as damage:
             print(f"ns_bench: {path.name} is left out: {damage}", file=sys.stderr)
         else:
             found.append(run)
