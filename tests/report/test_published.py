@@ -1,5 +1,6 @@
 """What is published is what its tables say, byte for byte; the HTML pages can be made of it."""
 
+import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from ns_bench.report import blocks, headlines, html, latex, scorecard
 from ns_bench.report import markdown as md
 from ns_bench.report.page import content, markdown, tables
 from ns_bench.report.sections import arms
+from ns_bench.verdicts import record
 from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.sources import from_tables
 
@@ -42,6 +44,8 @@ def test_a_report_is_what_its_tables_say(folder):
     }
     for name, text in made.items():
         assert text == (PUBLISHED / folder / name).read_text(), name
+    protocol = json.loads((PUBLISHED / folder / record.PROTOCOL).read_bytes())
+    assert protocol == json.loads(json.dumps(record.to_json(analysis.schedule, analysis.record)))
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
