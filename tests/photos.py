@@ -1,5 +1,6 @@
 """Small data sets in files, in the schema of the hub: coloured noise of three classes."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from PIL import Image
 
 from ns_bench.data.arrays import SetArrays, set_arrays
 from ns_bench.data.catalog import describe
+from ns_bench.data.prepare import cache_folder, prepare
+from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
 
 WORDS = ["blue", "green", "red"]
@@ -86,3 +89,27 @@ def spec(**fields: Any) -> Data:
 
 
 POOL = {"files__unlabeled__split": "extra", "files__unlabeled__images": 30}
+
+
+def cell(image: Image.Image, suffix: str = "PNG") -> dict[str, Any]:
+    buffer = io.BytesIO()
+    image.save(buffer, suffix)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def refused(spec: Data, path: Path, tmp_path: Path) -> str:
+    """Return the one line that says why a set cannot be used; nothing half-read is left."""
+    with pytest.raises(UserError) as caught:
+        prepare([spec], tmp_path / "runs", {spec.name: str(path)})
+    assert "\n" not in str(caught.value)
+    left = [p.name for p in cache_folder().glob("*")]
+    assert not [name for name in left if not name.startswith(".")], left
+    assert not (tmp_path / "runs").exists()
+    return str(caught.value)
+
+
+def noted(tmp_path: Path, data: Data, **counts: int) -> Path:
+    """Return a store that knows a tree of so many images."""
+    place = tree(tmp_path / "photos", photos(counts), bare=("extra",))
+    prepare([data], tmp_path / "runs", {"photos": str(place)})
+    return tmp_path / "runs"

@@ -3,10 +3,8 @@
 import hashlib
 import io
 import json
-import os
 import re
 import tarfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,21 @@ from photos import (
     POOL,
     WORDS,
     alone,  # noqa: F401 (each test has a cache of its own, and no network)
+    cell,
     coloured,
     decoded,
+    noted,
     parquet,
     photos,
+    refused,
     spec,
     tree,
 )
 from PIL import Image
 
 from ns_bench.data import convert
-from ns_bench.data.catalog import PACKAGED, check, describe, hub_sets
+from ns_bench.data.catalog import check, describe, hub_sets
 from ns_bench.data.convert import hashes
-from ns_bench.data.decode import decode
 from ns_bench.data.prepare import cache_folder, prepare
 from ns_bench.data.split import Images, hidden_labels, load
 from ns_bench.design.profile import load_profile
@@ -47,104 +47,9 @@ pytestmark = pytest.mark.slow
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For machines that are busy with something else."""
 
-HUB = ["cifar10", "cifar100", "fashion", "imagenet", "stl10", "svhn"]
-
 
 def keys(images: Images) -> list[bytes]:
     return [image.numpy().tobytes() for image in in_memory(images)]
-
-
-def refused(spec: Data, path: Path, tmp_path: Path) -> str:
-    """Return the one line that says why a set cannot be used; nothing half-read is left."""
-    with pytest.raises(UserError) as caught:
-        prepare([spec], tmp_path / "runs", {spec.name: str(path)})
-    assert "\n" not in str(caught.value)
-    left = [p.name for p in cache_folder().glob("*")]
-    assert not [name for name in left if not name.startswith(".")], left
-    assert not (tmp_path / "runs").exists()
-    return str(caught.value)
-
-
-# --- the catalog ----------------------------------------------------------------------------
-
-
-def test_sets_of_the_hub_are_described():
-    assert sorted(hub_sets()) == HUB
-    assert not hub_sets().keys() & PACKAGED.keys()
-    for known in hub_sets().values():
-        files = known.files
-        assert known.hub.count("/") == 1
-        assert files.classes >= 10 and files.labeled.images > 0 and files.test.images > 0
-    pools = {name: known.files.unlabeled.split for name, known in hub_sets().items()}
-    assert {name: pool for name, pool in pools.items() if pool} == {
-        "stl10": "unlabeled",
-        "svhn": "extra",
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "pool"), [("cifar10", 41_000), ("cifar100", 35_000), ("svhn", 531_131), ("stl10", 1e5)]
-)
-def test_profiles_of_hub_sets_are_planned_without_data(name, pool):
-    profile = load_profile(name)
-    assert profile.pool == pool
-    teacher = profile.supervised("small")
-    check(profile.student("large", teacher))
-    files = present(describe(teacher.data).file_set).files
-    assert teacher.data.test == files.test.images  # the whole of it
-
-
-def test_svhn_is_the_official_recipe():
-    """google-research/noisystudent: local_scripts/svhn/*.sh, and the defaults of its flags."""
-    profile = load_profile("svhn")
-    student = profile.student("small", profile.supervised("small"))
-    train, noise, pseudo = student.train, student.noise, student.pseudo
-    assert student.model == present(student.teacher).model == "small-b0"
-    assert (student.data.labeled, student.data.validation) == (73_257 - 4_000, 4_000)
-    assert (train.batch_size, train.ratio, train.loss) == (128, 5, "ratio")
-    assert student.steps == pytest.approx(109_474, rel=0.002)
-    assert (train.optimizer, train.lr, train.momentum) == ("rmsprop", 0.016 * 128 / 256, 0.9)
-    assert (train.weight_decay, train.label_smoothing, train.ema) == (1e-4, 0.1, 0.9999)
-    last = train.lr * train.decay_rate ** int(train.epochs / train.decay_epochs)
-    assert last == pytest.approx(0.0002 * 128 / 256, rel=0.1)  # --final_base_lr
-    assert noise.labeled == noise.unlabeled
-    assert (noise.labeled.randaugment_n, noise.labeled.randaugment_m) == (2, 5.0)
-    assert noise.labeled.randaugment_cutout
-    assert (noise.labeled.cutout, noise.labeled.crop_padding, noise.labeled.flip) == (16, 4, False)
-    assert (noise.labeled.dropout, noise.labeled.stochastic_depth) == (0.2, 0.2)
-    assert (pseudo.kind, pseudo.temperature, pseudo.threshold) == ("soft", 1.0, 0.3)
-    assert pseudo.balance and (pseudo.per_class or profile.pool // 10) == 53_113
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"name": "cifar"}, "data.files.labeled: expected the name of a split"),
-        ({"name": "cifar10", "files__classes": 10}, "'cifar10' has its own description"),
-        ({"files__classes": 1}, "data.files.classes=1: expected at least 2"),
-        ({"files__channels": 2}, "data.files.channels=2: expected one of 1, 3"),
-        ({"name": "../photos"}, "data.name=../photos: expected letters"),
-        ({"files__test__images": 0}, "data.files.test: expected the name of a split"),
-        ({"test": 25}, "data.test=25: the test split of 'photos' has 24 images"),
-        ({"labeled": 60}, "data.labeled=60 and data.validation=9 leave no unlabeled pool"),
-        ({"labeled": 60, **POOL}, "data.labeled=60 and data.validation=9 are more than the 60"),
-        ({"unlabeled": 31, **POOL}, "the pool of 'photos' has only 30 images (data.unlabeled=31)"),
-        ({"labeled": 13}, "data.labeled=13: expected a multiple of the 3 classes"),
-    ],
-)
-def test_descriptions_that_are_refused(fields, said):
-    if fields.get("name") == "cifar":
-        fields = {**fields, "files__labeled__split": "", "files__labeled__images": 0}
-    elif fields.get("name") == "cifar10":
-        fields = {**fields, "files__labeled__images": 0, "files__labeled__split": ""}
-    with pytest.raises(UserError) as caught:
-        describe(spec(**fields))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_an_unknown_set_names_the_nearest():
-    with pytest.raises(UserError, match=r"data set 'cifar11': did you mean 'cifar10'\?"):
-        describe(Data(name="cifar11"))
 
 
 # --- reading --------------------------------------------------------------------------------
@@ -246,13 +151,6 @@ def test_where_files_are_is_no_part_of_an_id():
 
 
 # --- the split ------------------------------------------------------------------------------
-
-
-def noted(tmp_path: Path, data: Data, **counts: int) -> Path:
-    """Return a store that knows a tree of so many images."""
-    place = tree(tmp_path / "photos", photos(counts), bare=("extra",))
-    prepare([data], tmp_path / "runs", {"photos": str(place)})
-    return tmp_path / "runs"
 
 
 def test_parts_come_from_their_splits(tmp_path):
@@ -464,95 +362,6 @@ def test_images_of_many_sizes_need_a_side(name):
     check(Recipe.of({**fields, "train.resolution": 12}))
 
 
-# --- images ---------------------------------------------------------------------------------
-
-
-def cell(image: Image.Image, suffix: str = "PNG") -> dict[str, Any]:
-    buffer = io.BytesIO()
-    image.save(buffer, suffix)
-    return {"bytes": buffer.getvalue(), "path": None}
-
-
-@pytest.mark.parametrize(
-    ("mode", "suffix"),
-    [("RGB", "PNG"), ("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("CMYK", "TIFF"), ("1", "PNG")],
-)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_images_of_any_mode(mode, suffix, channels):
-    image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
-    found = decode(cell(image, suffix), channels, 8)
-    assert found.shape == (channels, 8, 8) and found.dtype == np.uint8
-    assert (found == 255).all()
-
-
-@settings(patient, max_examples=30)
-@given(width=st.integers(1, 40), height=st.integers(1, 40), pixels=st.integers(1, 20))
-def test_images_of_any_size(width, height, pixels):
-    found = decode(cell(Image.new("RGB", (width, height), (10, 20, 30))), 3, pixels)
-    assert found.shape == (3, pixels, pixels)
-    assert found.reshape(3, -1).T.tolist() == [[10, 20, 30]] * pixels**2
-
-
-def test_an_image_of_the_right_size_is_not_touched():
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    assert (decode(cell(Image.fromarray(pixels)), 3, 8) == pixels.transpose(2, 0, 1)).all()
-
-
-def test_a_smaller_image_is_smoothed_and_a_long_one_cropped():
-    checks = Image.fromarray((np.indices((16, 16)).sum(0) % 2 * 255).astype(np.uint8))
-    found = decode(cell(checks), 1, 4)
-    assert abs(found.astype(int) - 127).max() < 20  # and no aliases of the pattern
-    wide = np.zeros((4, 12), np.uint8)
-    wide[:, 4:8] = 200
-    assert (decode(cell(Image.fromarray(wide)), 1, 4) == 200).all()
-
-
-def test_a_few_unreadable_images_are_left_out_and_counted(tmp_path):
-    data = spec(files__labeled__images=150, **{**POOL, "files__unlabeled__images": 120})
-    found = photos({"train": 150, "test": 24, "extra": 120})
-    place = tree(tmp_path / "photos", found, bare=("extra",))
-    (place / "train" / "red" / "002.png").write_bytes(b"no image")
-    (place / "extra" / "007.png").write_bytes(b"")
-    prepare([data], tmp_path / "runs", {"photos": str(place)})
-    read = decoded(data, tmp_path / "runs")
-    assert (len(read.labeled.images), len(read.labeled.labels), read.unreadable) == (149, 149, 2)
-    split = load(data, 0, tmp_path / "runs")
-    assert split.facts["unreadable"] == 2
-    assert len(split.unlabeled) == 119
-    rows = zip(read.labeled.images, read.labeled.labels, strict=True)
-    labels = {image.tobytes(): label for image, label in rows}
-    expected = {
-        np.asarray(r["image"]).transpose(2, 0, 1).tobytes(): r["label"] for r in found["train"]
-    }
-    assert labels.items() <= expected.items()  # no image has its neighbour's label
-
-
-@pytest.mark.parametrize("side", [9500, 14000])
-def test_an_image_of_too_many_pixels_is_unreadable(side):
-    """11 or 24 kB that would be 0.3 or 0.6 GB and more."""
-    bomb = cell(Image.new("1", (side, side)))
-    assert len(bomb["bytes"]) < 100_000
-    with pytest.raises(Exception, match="could be decompression bomb"):
-        decode(bomb, 3, 8)
-
-
-def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
-    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
-    (place / "train" / "blue" / "000.png").rename(
-        os.fsdecode(os.fsencode(place) + b"/train/\xff.png")
-    )
-    assert "\\udcff.png' is no name in UTF-8" in refused(spec(), place, tmp_path)
-
-
-def test_many_unreadable_images_are_named(tmp_path):
-    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
-    for path in sorted((place / "train" / "red").iterdir())[:12]:
-        path.write_bytes(path.read_bytes()[:60])
-    said = refused(spec(), place, tmp_path)
-    assert "12 of 60 images of split 'train' cannot be read, more than 1%: 002.png (" in said
-    assert said.count(".png") == 10 and said.endswith(" ...")
-
-
 # --- what is refused ------------------------------------------------------------------------
 
 
@@ -661,74 +470,3 @@ def test_a_hash_is_of_content():
     image = np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2)
     expected = hashlib.blake2b(image[0].tobytes(), digest_size=8).digest()
     assert hashes(image)[0].tobytes() == expected
-
-
-# --- what is decoded already ------------------------------------------------------------------
-
-
-def _flipped(file: Path) -> None:
-    raw = bytearray(file.read_bytes())
-    raw[-1] ^= 1
-    file.write_bytes(raw)
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "removed": Path.unlink,
-    "emptied": lambda file: file.write_bytes(b""),
-    "cut": lambda file: file.write_bytes(file.read_bytes()[:-5]),
-    "flipped": _flipped,
-    "headless": lambda file: file.write_bytes(b"\x93NUMPY\x01\x00" + file.read_bytes()[2:]),
-    "of another type": lambda file: file.write_bytes(
-        file.read_bytes().replace(b"'|u1'", b"'|i1'").replace(b"'<i8'", b"'<u8'").rstrip(b" ")
-    ),
-    "a list": lambda file: file.write_bytes(b"[1]"),
-}
-
-
-FEW = {"files__labeled__images": 12, "files__test__images": 6}
-
-
-@pytest.mark.parametrize("pixels", [8, 0])
-def test_decoded_images_that_were_damaged_are_decoded_again(pixels, tmp_path, capsys):
-    """Purges of a scratch disk go file by file; a run must not take its test rows from elsewhere
-    then, nor train on pixels that have changed."""
-    data = spec(pixels=pixels, labeled=3, validation=3, test=6, **FEW)
-    store = noted(tmp_path, data, train=12, test=6)
-    (folder,) = cache_folder().glob("photos-*")
-    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert len(whole) == (7 if pixels else 9)
-    for name in whole:
-        for kind, damage in DAMAGE.items():
-            if name.startswith("labeled") and kind not in ("removed", "flipped"):
-                continue  # as of test rows
-            capsys.readouterr()
-            damage(folder / name)
-            if kind != "removed" and (folder / name).read_bytes() == whole[name]:
-                continue  # only some have this type
-            decoded(data, store)
-            assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
-            said = capsys.readouterr().err
-            assert f"ns_bench: {folder}: " in said and "decoded again" in said, (name, kind)
-
-
-def test_damaged_images_that_cannot_be_decoded_again_name_their_folder(tmp_path):
-    store = noted(tmp_path, spec(), train=60, test=24)
-    (folder,) = cache_folder().glob("photos-*")
-    (folder / "test.images.npy").unlink()
-    (tmp_path / "photos").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError) as caught:
-        load(spec(), 0, store)
-    assert str(folder / "test.images.npy") in str(caught.value)
-    assert f"there is no folder {tmp_path / 'photos'}" in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b'{"places": 1, "arrays": 2}'])
-def test_a_damaged_note_is_none(content, tmp_path):
-    store = noted(tmp_path, spec(), train=60, test=24)
-    (note,) = (store / "data").glob("photos-*.json")
-    before = note.read_bytes()
-    note.write_bytes(content)
-    with pytest.raises(UserError, match="where is data set 'photos'"):
-        load(spec(), 0, store)
-    prepare([spec()], store, {"photos": str(tmp_path / "photos")})
-    assert note.read_bytes() == before
