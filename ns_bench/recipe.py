@@ -128,6 +128,10 @@ class Data:
     `source`, as many. With `out_of_domain` only that share is from the source, which has to be
     `glyphs`. In an imbalanced pool the other classes lie between the most frequent and the rarest
     on an exponential; which class is which is the seed's.
+
+    Images that are not resized once are cut square in their middle and resized when they are
+    needed; or, as in the official code, a resized crop is cut from the whole photo, and without it
+    the middle R / (R + 32) of its shorter side is taken for a resolution of R, both bicubic.
     """
 
     name: str = default("digits", "data set")
@@ -140,6 +144,9 @@ class Data:
     glyphs: Glyphs = table(Glyphs, used="of glyphs")
     pixels: int = default(0, "side of resized images; 0: as they are", "[0, 1024]", used="in files")
     files: Files = table(Files, used="in files")
+    crop: Literal["square", "photo"] = default(
+        "square", "what images of many sizes are cropped from", used="in files"
+    )
     source: str = default("", "data set of another domain that the pool is from; empty: the same")
 
 

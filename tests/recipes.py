@@ -95,6 +95,7 @@ HISTORY: dict[str, Any] = {
     "train.beta2": 0.999,
     "train.clip_grad": 0.0,
     "pretrained": "",
+    "data.crop": "square",
 }
 """Frozen: what each field meant before it existed. Append for a new field, never edit: stores have
 ids that leave these values out."""
@@ -172,6 +173,7 @@ GLYPHS = {
 
 FILES = {
     "data.pixels": 16,
+    "data.crop": "photo",
     "data.files.image": "img",
     "data.files.label": "fine_label",
     "data.files.classes": 3,

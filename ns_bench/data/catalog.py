@@ -162,6 +162,11 @@ def _whole_set(spec: Data) -> WholeSet:
         )
     hub = hub_sets().get(spec.name)
     file_set = FileSet(spec.name, files, spec.pixels or (hub.pixels if hub else 0))
+    if spec.crop == "photo" and file_set.pixels:
+        raise UserError(
+            f"data.crop=photo: '{spec.name}' is resized once to {file_set.pixels} pixels; expected "
+            "data.pixels=0, so that photos are decoded when they are needed"
+        )
     return WholeSet(
         classes=files.classes,
         channels=files.channels,

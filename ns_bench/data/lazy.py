@@ -26,6 +26,12 @@ from ns_bench.errors import UserError
 WORKERS = max(len(os.sched_getaffinity(0)) // 2, 1) if hasattr(os, "sched_getaffinity") else 2
 """Processes that decode, of labeled and of unlabeled images each: all cores."""
 
+Crop = Sequence[float]
+"""Which part of a photo is taken; see `decode`."""
+
+Crops = Callable[[int], Sequence[Crop | None]]
+"""Those of the rows of a step; None is the middle."""
+
 AHEAD = 2
 """Batches that a worker has ready or in work."""
 
@@ -39,6 +45,7 @@ class LazyImages:
         rows: int64 [N], which of them, and in which order.
         device: where batches go.
         workers: processes that decode; 0 decodes here.
+        photo: whether they are cut from whole photos; see `decode`.
     """
 
     encoded: Any
@@ -47,6 +54,7 @@ class LazyImages:
     channels: int = 3
     device: str = "cpu"
     workers: int = WORKERS
+    photo: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,9 +84,16 @@ class LazyImages:
             yield images
 
     def batches(
-        self, rows_of_step: Callable[[int], Tensor], start: int = 0, stop: int | None = None
+        self,
+        rows_of_step: Callable[[int], Tensor],
+        start: int = 0,
+        stop: int | None = None,
+        crops: Crops | None = None,
     ) -> Generator[tuple[Tensor, Tensor]]:
         """Yield each step's rows, int64 [B], and their images, uint8 [B, C, side, side].
+
+        Args:
+            crops: what is taken of each photo of a step, see `decode`; their middles without it.
 
         Raises:
             UserError: an image cannot be decoded any more; it is named.
@@ -86,7 +101,7 @@ class LazyImages:
         gpu = self.device.startswith("cuda")
         loader: DataLoader[tuple[Tensor, Tensor, str]] = DataLoader(
             _Decoder(self),
-            batch_sampler=_Steps(rows_of_step, start, stop),
+            batch_sampler=_Steps(rows_of_step, start, stop, crops),
             num_workers=self.workers,
             collate_fn=_as_is,
             pin_memory=gpu,
@@ -120,14 +135,19 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-class _Steps(Sampler[list[int]]):
-    def __init__(self, rows_of_step: Callable[[int], Tensor], start: int, stop: int | None) -> None:
-        self.rows_of_step, self.start, self.stop = rows_of_step, start, stop
+@dataclass(frozen=True)
+class _Steps(Sampler[list[tuple[int, Crop | None]]]):
+    rows_of_step: Callable[[int], Tensor]
+    start: int
+    stop: int | None
+    crops: Crops | None
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, Crop | None]]]:
         step = self.start
         while self.stop is None or step < self.stop:
-            yield self.rows_of_step(step).tolist()
+            rows = self.rows_of_step(step).tolist()
+            crops = [None] * len(rows) if self.crops is None else self.crops(step)
+            yield list(zip(rows, crops, strict=True))
             step += 1
 
 
@@ -140,14 +160,18 @@ class _Decoder(Dataset[tuple[Tensor, Tensor, str]]):
     def __init__(self, images: LazyImages) -> None:
         self.images = images
 
-    def __getitems__(self, index: Sequence[int]) -> tuple[Tensor, Tensor, str]:
+    def __getitems__(self, wanted: Sequence[tuple[int, Crop | None]]) -> tuple[Tensor, Tensor, str]:
         lazy = self.images
+        index, crops = zip(*wanted, strict=True)
         batch = np.empty((len(index), *lazy.shape[1:]), np.uint8)
         rows = lazy.rows[np.asarray(index, np.int64)].tolist()
         problem = ""
-        for place, (row, cell) in enumerate(zip(rows, lazy.encoded[rows], strict=True)):
+        cells = zip(rows, lazy.encoded[rows], crops, strict=True)
+        for place, (row, cell, crop) in enumerate(cells):
             try:
-                batch[place] = decode(cell, lazy.channels, lazy.side, fast=True)
+                batch[place] = decode(
+                    cell, lazy.channels, lazy.side, fast=True, photo=lazy.photo, crop=crop
+                )
             except Exception as error:  # of damaged files Pillow says nearly anything
                 name = cell.get("path") or f"image {row}"
                 problem = f"{name} could be read before and cannot be any more: {error}"

@@ -311,11 +311,12 @@ def _split(whole: SetArrays, spec: recipe.Data, seed: int) -> _FullSplit:
         "duplicates_labeled": int(np.isin(source.hashes[labeled.numpy()], seen).sum()),
         "unreadable": whole.unreadable,
     }
+    take = partial(_take, photo=spec.crop == "photo")
     return _FullSplit(
-        _take(source, labeled),
-        _take(pool_source, pool),
-        _take(source, validation),
-        _take(test_source, test),
+        take(source, labeled),
+        take(pool_source, pool),
+        take(source, validation),
+        take(test_source, test),
         Tested(
             whole.fingerprint or _digest(test_source.images), len(test_source.labels), test.clone()
         ),
@@ -350,10 +351,11 @@ def _thumbnails(source: SplitArrays, rows: Tensor) -> Tensor:
     return torch.from_numpy(source.images[rows[:65536].numpy()])
 
 
-def _take(source: SplitArrays, rows: Tensor) -> Labeled:
+def _take(source: SplitArrays, rows: Tensor, photo: bool = False) -> Labeled:
     index = rows.numpy()
     if source.lazy is not None:
-        return Labeled(source.lazy[index], torch.from_numpy(source.labels[index]))
+        lazy = replace(source.lazy[index], photo=photo)
+        return Labeled(lazy, torch.from_numpy(source.labels[index]))
     # indexing copies what was mapped from disk
     return Labeled(torch.from_numpy(source.images[index]), torch.from_numpy(source.labels[index]))
 

@@ -45,19 +45,29 @@ ASPECTS = (3 / 4, 4 / 3)
 """Widths over heights of resized crops."""
 
 
-def resized_crop(images: Tensor, area: float, source: torch.Generator | Draws) -> Tensor:
-    """Cut a part out of each image [B, C, H, W] and resize it to the whole (Szegedy et al. 2015).
+def crops(area: float, draws: Draws) -> Tensor:
+    """Draw which part of each image is taken: float32 [4, rows], see `data.decode`.
 
-    Its share of the image's area is uniform from `area` to 1, its aspect log-uniform in `ASPECTS`,
-    its place uniform; a crop that is wider or higher than the image is cut there. Bilinear.
+    The share of its area is uniform from `area` to 1, width over height log-uniform in `ASPECTS`,
+    the place uniform (Szegedy et al. 2015).
     """
-    draws = draws_of(source, images).uniform(4).to(images.device, non_blocking=True)
-    size = area + (1 - area) * draws[0]
+    drawn = draws.uniform(4)
     low, high = (math.log(aspect) for aspect in ASPECTS)
-    aspect = (low + (high - low) * draws[1]).exp()
+    return torch.stack(
+        [area + (1 - area) * drawn[0], (low + (high - low) * drawn[1]).exp(), *drawn[2:]]
+    )
+
+
+def resized_crop(images: Tensor, area: float, source: torch.Generator | Draws) -> Tensor:
+    """Cut a part out of each image [B, C, H, W], see `crops`, and resize it to the whole. Bilinear.
+
+    A part that is wider or higher than the image is cut there.
+    """
+    drawn = crops(area, draws_of(source, images)).to(images.device, non_blocking=True)
+    size, aspect, across, down = drawn
     width, height = (size * aspect).sqrt().clamp(max=1), (size / aspect).sqrt().clamp(max=1)
     # of the free space -1 ... 1, which the crop's centre has
-    x, y = (2 * draws[2] - 1) * (1 - width), (2 * draws[3] - 1) * (1 - height)
+    x, y = (2 * across - 1) * (1 - width), (2 * down - 1) * (1 - height)
     zero = torch.zeros_like(x)
     moves = torch.stack([width, zero, x, zero, height, y], dim=1).view(-1, 2, 3)
     grid = nn.functional.affine_grid(moves, list(images.shape), align_corners=False)

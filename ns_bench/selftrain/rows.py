@@ -1,18 +1,20 @@
 """What a batch is made of: sequences of labeled and unlabeled rows, and the noise on them."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ns_bench.data.lazy import LazyImages
 from ns_bench.data.split import Dataset, Images
 from ns_bench.data.streams import stream
 from ns_bench.recipe import Recipe, RowNoise
 from ns_bench.selftrain.methods import Batch, Consistency, Method
-from ns_bench.selftrain.noise import augment, replaced
+from ns_bench.selftrain.noise import augment, crops, replaced
 from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.scale.parallel import WHOLE, Part
 from ns_bench.selftrain.scale.row_random import Draws
@@ -77,10 +79,35 @@ class Rows:
             index = self.index(step).to(self.images.device, non_blocking=True)
             return index, self.images[index]
         if self._ahead is None or self._ahead[0] != step:
-            self._ahead = step, self.images.batches(self.index, start=step)
+            self._ahead = step, self.images.batches(self.index, step, crops=self._crops)
         batches = self._ahead[1]
         self._ahead = step + 1, batches
         return next(batches)
+
+    @property
+    def _of_photos(self) -> bool:
+        return isinstance(self.images, LazyImages) and self.images.photo
+
+    @property
+    def pixel_noise(self) -> RowNoise:
+        """The noise on decoded images: crops of photos are done by then."""
+        return replace(self.noise, resized_crop=0.0) if self._of_photos else self.noise
+
+    def _crops(self, step: int) -> list[Any]:
+        """Return what is taken of each photo of a step; None is its middle."""
+        rows, least = len(self.index(step)), self.noise.resized_crop
+        if not (least and self._of_photos):
+            return [None] * rows
+        drawn = crops(least, Draws([self.draws("crop", step)])).T.tolist()
+        noisy = self.augmented(step).tolist() if self.strength(step) < 1 else [True] * rows
+        return [crop if there else None for crop, there in zip(drawn, noisy, strict=True)]
+
+    def augmented(self, step: int, part: Part = WHOLE) -> Tensor:
+        """Return which rows of a part of a step are augmented, bool [rows].
+
+        Drawn apart: those are so as in every other arm.
+        """
+        return Draws([self.draws("schedule", step, part)]).uniform() < self.strength(step)
 
     def close(self) -> None:
         """End the processes that decode images, if there are any."""
@@ -183,16 +210,14 @@ def noised(batches: Sequence[tuple[Rows, int, Tensor]], part: Part = WHOLE) -> l
         batches: rows, step, and images of this part of the step.
     """
     done: list[Tensor] = []
-    for noise, group in groupby(batches, key=lambda batch: batch[0].noise):
+    for noise, group in groupby(batches, key=lambda batch: batch[0].pixel_noise):
         alike = list(group)
         draws = Draws([rows.draws("noise", step, part) for rows, step, _ in alike])
         images = augment(torch.cat([plain for _, _, plain in alike]), noise, draws)
         done += images.split([len(plain) for _, _, plain in alike])
     for k, (rows, step, plain) in enumerate(batches):
-        strength = rows.strength(step)
-        if strength < 1:  # drawn apart: the rows that are augmented are so as in every other arm
-            drawn = Draws([rows.draws("schedule", step, part)]).uniform()
-            done[k] = replaced(done[k], plain, drawn >= strength)
+        if rows.strength(step) < 1:
+            done[k] = replaced(done[k], plain, ~rows.augmented(step, part))
     return done
 
 

@@ -1,5 +1,6 @@
 """Images in files: decoded, cropped, resized; what cannot be read is left out and counted."""
 
+import io
 import os
 
 import numpy as np
@@ -60,6 +61,60 @@ def test_a_smaller_image_is_smoothed_and_a_long_one_cropped():
     wide = np.zeros((4, 12), np.uint8)
     wide[:, 4:8] = 200
     assert (decode(cell(Image.fromarray(wide)), 1, 4) == 200).all()
+
+
+def ramp(width: int, height: int, horizontal: bool) -> Image.Image:
+    """Return a picture whose grey tells the place, from 0 to 200."""
+    along = np.linspace(0, 200, width if horizontal else height)
+    grid = np.broadcast_to(along if horizontal else along[:, None], (height, width))
+    return Image.fromarray(grid.round().astype(np.uint8))
+
+
+@settings(patient, max_examples=60)
+@given(
+    width=st.integers(60, 300),
+    height=st.integers(60, 300),
+    area=st.floats(0.08, 1),
+    aspect=st.floats(3 / 4, 4 / 3),
+    place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    suffix=st.sampled_from(["PNG", "JPEG"]),
+)
+def test_a_crop_is_of_the_whole_photo(width, height, area, aspect, place, suffix):
+    """Of a ramp it is a ramp: its ends tell where it was cut."""
+    crop, pixels = (area, aspect, *place), 16
+    for horizontal, side, other in ((True, width, height), (False, height, width)):
+        picture = cell(ramp(width, height, horizontal), suffix)
+        found = decode(picture, 1, pixels, fast=True, photo=True, crop=crop)[0].astype(float)
+        line = found.mean(0 if horizontal else 1)
+        length = min((area * side * other * (aspect if horizontal else 1 / aspect)) ** 0.5, side)
+        start = place[0 if horizontal else 1] * (side - length)
+        middle = start + length * (np.arange(pixels) + 0.5) / pixels
+        # the outermost pixels lean on what is inside the crop alone
+        assert np.abs(line - middle / side * 200)[1:-1].max() < 6
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (256, 256)])
+def test_without_a_crop_a_photo_is_evaluated_by_its_middle(width, height):
+    """As in the official code: at 224 pixels 87.5 % of the shorter side."""
+    picture = ramp(width, height, True)
+    side = round(min(width, height) * 0.875)
+    left, upper = (width - side) / 2, (height - side) / 2
+    box = (left, upper, left + side, upper + side)
+    expected = np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC, box=box))
+    assert (decode(cell(picture), 1, 224, photo=True)[0] == expected).all()
+
+
+def test_a_crop_of_a_turned_photo():
+    """The camera's note is followed first."""
+    picture = ramp(80, 60, True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter: its left edge becomes the upper one
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=95, exif=exif)
+    turned = {"bytes": content.getvalue(), "path": None}
+    found = decode(turned, 1, 16, fast=True, photo=True, crop=(0.25, 0.75, 0.5, 0.0))
+    assert found[0, 0].mean() < 20 and found[0, -1].mean() > 60
+    assert np.abs(np.diff(found[0].astype(int), axis=1)).max() < 8
 
 
 def test_a_few_unreadable_images_are_left_out_and_counted(tmp_path):

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ns_bench.data import split
+from ns_bench.data.catalog import describe
 from ns_bench.data.decode import decode
 from ns_bench.data.lazy import LazyImages, encoded_column
 from ns_bench.data.prepare import prepare
@@ -26,7 +27,7 @@ from ns_bench.errors import UserError
 from ns_bench.execute.label import main
 from ns_bench.execute.local import execute
 from ns_bench.execute.run_one import Paused, run_one
-from ns_bench.recipe import RowNoise
+from ns_bench.recipe import NO_NOISE, RowNoise
 from ns_bench.runs.store import LOGITS, Store
 from ns_bench.selftrain.rows import Rows
 
@@ -286,6 +287,47 @@ def test_rows_that_stream_are_those_in_memory(folder, workers):
     assert torch.equal(fading[0](4)[0], fading[1](4)[0])
     for rows in (*both, *fading):
         rows.close()
+
+
+def test_crops_are_of_whole_photos_and_the_same_in_any_process(folder):
+    store, profile = store_of(folder)
+    spec = replace(profile.supervised("small").data, crop="photo")
+    data = split.load(spec, 0, store, resolution=12)
+    square = split.load(replace(spec, crop="square"), 0, store, resolution=12)
+    pool = data.unlabeled.images
+    assert isinstance(pool, LazyImages) and pool.photo
+    targets, order, key = torch.rand(31, 3), torch.arange(31), ("unlabeled", 1)
+
+    def rows(images, strength=1.0, least=0.3, view=()):
+        noise = RowNoise(**{**NO_NOISE, "resized_crop": least})
+        return Rows(images, targets, order, 14, noise, 0, key, lambda step: strength, view)
+
+    sequences = {
+        "here": rows(replace(pool, workers=0)),
+        "there": rows(replace(pool, workers=2)),
+        "middle": rows(pool, least=0.0),
+        "half": rows(pool, strength=0.5),
+        "none": rows(pool, strength=0.0),
+        "view": rows(pool, view=("other view",)),
+        "square": rows(square.unlabeled.images),
+    }
+    first = {name: sequence(3)[0] for name, sequence in sequences.items()}
+    assert torch.equal(first["here"], first["there"])
+    assert torch.equal(first["none"], first["middle"])
+    for name in ("middle", "view", "square"):
+        assert not torch.equal(first["here"], first[name])
+    cropped = (first["half"] == first["here"]).flatten(1).all(1)
+    plain = (first["half"] == first["middle"]).flatten(1).all(1)
+    assert (cropped | plain).all() and 0 < cropped.sum() < 14
+    for sequence in sequences.values():
+        sequence.close()
+    assert not torch.equal(*(next(part.test.images.split(24)) for part in (data, square)))
+
+
+def test_photos_that_are_resized_once_cannot_be_cropped_whole(folder):
+    spec = replace(store_of(folder)[1].supervised("small").data, crop="photo", pixels=8)
+    with pytest.raises(UserError, match=r"data\.crop=photo: 'photos' is resized once to 8 pixels"):
+        describe(spec)
 
 
 def test_runs_on_images_that_stream(folder):

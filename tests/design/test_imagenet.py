@@ -65,6 +65,7 @@ EVERYWHERE: dict[str, tuple[Any, str]] = {
     "noise.unlabeled.flip": (True, "C, preprocessing.py"),
     "noise.labeled.resized_crop": (0.08, "C, preprocessing.py"),
     "noise.unlabeled.resized_crop": (0.08, "C, preprocessing.py"),
+    "data.crop": ("photo", "C, preprocessing.py"),
     "noise.labeled.cutout": (0, "C"),
     "noise.unlabeled.cutout": (0, "C"),
     "noise.unlabeled_schedule": ("constant", "P4"),
