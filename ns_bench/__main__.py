@@ -14,13 +14,14 @@ HELP = """usage: ns-bench COMMAND ...
   study       run a study: plan, do what is missing, show the table, write the report
   search      tune the recipes of a study's arms, each with the same chance
   report      write the report of a study, or of all and the scorecard; compare; export
+  serve       show runs, logs and interim results on a live page, read-only
   demo        open a published report in the browser
   completion  print the shell's completion: eval "$(ns-bench completion bash)", or zsh, fish
   --version
 
 Each has its own --help."""
 
-NAMES = ("study", "search", "report", "demo", "completion")
+NAMES = ("study", "search", "report", "serve", "demo", "completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +39,8 @@ def _run(name: str, words: list[str]) -> int:
             from ns_bench.search import main as command
         case "report":
             from ns_bench.report.__main__ import main as command
+        case "serve":
+            from ns_bench.report.serve import main as command
         case "demo":
             from ns_bench.report.demo import main as command
         case "completion":

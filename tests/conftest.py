@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +36,19 @@ def _workers_are_forked() -> None:
 
     local.CONTEXT = multiprocessing.get_context("forkserver")
     multiprocessing.set_forkserver_preload(["ns_bench.execute.run_one"])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real headless Chromium, for the tests marked `browser`."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 LONGEST = (

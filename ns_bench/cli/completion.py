@@ -13,6 +13,7 @@ from ns_bench.design.profile import profile_names
 from ns_bench.errors import exit_code
 from ns_bench.report.__main__ import ReportOptions
 from ns_bench.report.demo import DemoOptions
+from ns_bench.report.serve import ServeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ OPTIONS = {
     "study": StudyOptions,
     "search": SearchOptions,
     "report": ReportOptions,
+    "serve": ServeOptions,
     "demo": DemoOptions,
     "completion": CompletionOptions,
 }

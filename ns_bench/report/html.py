@@ -18,16 +18,19 @@ from ns_bench.report.blocks import Forest, Page, Span, Table, plain, spans
 from ns_bench.report.numbers import MISSING
 
 
-def render(page: Page, drawings: Mapping[str, str], *, refresh: int = 0) -> str:
-    """Return the page; `drawings` are {panel: <svg>}. Loads itself again every `refresh` seconds.
+def render(page: Page, drawings: Mapping[str, str], *, refresh: int = 0, poll: float = 0.0) -> str:
+    """Return the page; `drawings` are {panel: <svg>}, and a panel without one is left out.
 
-    A panel without a drawing is left out.
+    Args:
+        refresh: seconds after which the page loads itself again, from a file.
+        poll: the same of a page that a server makes: what is on it stays where the server is gone.
     """
     template = _environment().get_template("page.html.j2")
     text = template.render(
         page=page,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
         refresh=refresh,
+        poll=poll,
     )
     return re.sub(r"\n\s*\n+", "\n", text).lstrip()
 
@@ -45,6 +48,7 @@ def _environment() -> Environment:
     environment.globals.update(
         style=Markup((templates / "style.css").read_text(encoding="utf-8")),
         script=Markup((templates / "table.js").read_text(encoding="utf-8")),
+        live=Markup((templates / "live.js").read_text(encoding="utf-8")),
     )
     environment.filters.update(
         kind=lambda block: type(block).__name__,

@@ -1,6 +1,5 @@
 """Pages in a real headless Chromium: they work, fit, and can be used without a mouse or eyes."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,7 @@ from ns_bench.report import compare, scorecard
 from ns_bench.report.page import write
 from ns_bench.verdicts.sources import Source
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 PAGES = [
     "scorecard.html",
@@ -47,15 +40,6 @@ def reports(tmp_path_factory):
     names = ["teacher_size", "confidence_threshold"]
     compare.write(compare.compare(source, source, names, pairs), out)
     return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

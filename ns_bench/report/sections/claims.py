@@ -32,7 +32,7 @@ def blocks(analysis: Analysis) -> list[b.Block]:
         )
     alt = f"{name}: test top-1 of every seed by arm, and the effect of each claim"
     return [
-        *_notes(analysis),
+        *notes(analysis),
         b.Heading("Verdicts"),
         *_boxes(analysis),
         b.Picture(name, alt, panels),
@@ -122,7 +122,8 @@ def summary(analysis: Analysis) -> list[b.Block]:
     return [b.Paragraph(b.Span(f"{', '.join([first, *rest])}.", bold=True))]
 
 
-def _notes(analysis: Analysis) -> list[b.Block]:
+def notes(analysis: Analysis) -> list[b.Block]:
+    """Return what has to be known before anything below it is read."""
     notes: list[b.Text] = []
     usual = analysis.profile.seeds
     if not analysis.profile.verdict:
