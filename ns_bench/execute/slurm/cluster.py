@@ -36,7 +36,9 @@ class Cluster:
     pack_minutes: float = default(30.0, "that the runs of a job take", "(0, 1e8]")
     side_by_side: int = default(1, "runs at the same time in a job", "[1, 1000]")
     speed: float = default(1.0, "times the profile's estimate", "[0.001, 1000000]")
-    requeues: int = default(20, "times that a job goes on after its limit", "[0, 1000000]")
+    requeues: int = default(
+        20, "times that a job goes on after its limit or a kill", "[0, 1000000]"
+    )
     compile: bool = default(False, "torch.compile, where it pays")
     accumulate: int = default(1, "parts in which a batch is worked through", "[1, 1000000]")
     extra: dict[str, str | int | float | bool] = default({}, "further options of sbatch")

@@ -320,6 +320,15 @@ class Scheduler:
                 *cluster.setup,
                 f'export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(code))}:"$PYTHONPATH"',
             ],
+            # Killed, but not by SLURM, which would be ending the job: it goes again. A run that
+            # fails by itself ends python with another code than SIGKILL's.
+            "teardown": [
+                "ended=$?",
+                f"if [ $ended = 137 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {cluster.requeues} ] &&",
+                '  [ "$(squeue -h -j $SLURM_JOB_ID -o %T)" = RUNNING ]',
+                "then scontrol requeue $SLURM_JOB_ID; fi",
+                "exit $ended",
+            ],
             "additional_parameters": extra,
         }
         return parameters if waits_for is None else {**parameters, "dependency": waits_for}

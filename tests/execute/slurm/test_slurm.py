@@ -176,6 +176,7 @@ def test_a_failing_teacher_stops_its_own_student_only(story):
     (student,) = [line for line in story.second.stdout.splitlines() if "blocked:" in line]
     assert "of-micro-b2" in student
     assert "IsADirectoryError" in story.logs and "Traceback" in story.logs
+    assert story.logs.count("Loading pickle") == 1, "what fails by itself is not done again"
     assert not written(story.folder, "failure.json"), "after --retry-failed all is well"
     assert list(written(story.folder, "failure.1.json")) == [story.broken]
 

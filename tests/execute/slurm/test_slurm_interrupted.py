@@ -57,6 +57,11 @@ def training(run: Path) -> Callable[[], bool]:
     return lambda: size() > before
 
 
+def restarts(env: Env, element: str, count: int) -> Callable[[], bool]:
+    """Whether SLURM has started this job again so many times."""
+    return lambda: f" Restarts={count} " in ask(env, "scontrol", "show", "job", element)
+
+
 def test_interruptions_resume_to_the_same_bytes(slurm, tmp_path):
     """Requeued, told of its time limit, and preempted: three times the same job starts again."""
     (tmp_path / "one.py").write_text(ONE_RUN)
@@ -66,9 +71,6 @@ def test_interruptions_resume_to_the_same_bytes(slurm, tmp_path):
     (record,) = records(tmp_path)
     element, ((run_id,),) = record["job"], record["runs"]
     run = tmp_path / "runs" / run_id
-
-    def restarts(count: int) -> Callable[[], bool]:
-        return lambda: f" Restarts={count} " in ask(slurm, "scontrol", "show", "job", element)
 
     for count, interrupt in enumerate(
         [
@@ -80,7 +82,7 @@ def test_interruptions_resume_to_the_same_bytes(slurm, tmp_path):
     ):
         until(training(run))
         ask(slurm, *interrupt)
-        until(restarts(count))
+        until(restarts(slurm, element, count))
         assert study(slurm, *words, cwd=tmp_path).returncode == 0, "queued is not failed"
     until(idle(slurm))
     result = json.loads((run / "result.json").read_bytes())
@@ -89,51 +91,47 @@ def test_interruptions_resume_to_the_same_bytes(slurm, tmp_path):
     assert records(tmp_path) == [record], "the calls in between submitted nothing"
 
 
-def python_of(env: Env, element: str) -> int:
-    """The process in which submitit runs a job of this cluster."""
+def process_of(env: Env, element: str, *words: bytes) -> int:
+    """The oldest process with these words in its command line that a job of this cluster has."""
     ours = {
         f"{name}={value}".encode()
         for name, value in (("SLURM_CONF", env["SLURM_CONF"]), ("SLURM_JOB_ID", element))
     }
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
+            line = (process / "cmdline").read_bytes().split(b"\0")
             variables = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if ours <= set(variables) and b"python" in words[0] and b"submitit.core._submit" in words:
-            return int(process.name)
-    raise AssertionError(f"no python of job {element}")
+        if ours <= set(variables) and {*words} <= {*line}:
+            found.append(int(process.name))
+    assert found, f"job {element} has no process {words!r}"
+    return min(found)
 
 
-def test_killed_and_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
+def test_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
     (tmp_path / "one.py").write_text(ONE_RUN)
     words = ["one.py", *LONG, *cluster_file(tmp_path)]
-    again: list[str] = []
-    for kill, reason in (("cancel", "CANCELLED"), ("kill", "FAILED")):
-        submitted = study(slurm, *words, *again, cwd=tmp_path)
-        assert "submitted 1 runs" in submitted.stdout, submitted.stdout + submitted.stderr
-        record = records(tmp_path)[-1]
-        element, ((run_id,),) = record["job"], record["runs"]
-        run = tmp_path / "runs" / run_id
-        until(training(run))
-        if kill == "kill":
-            os.kill(python_of(slurm, element), 9)
-        else:
-            ask(slurm, "scancel", element)
-        until(idle(slurm))
+    submitted = study(slurm, *words, cwd=tmp_path)
+    assert "submitted 1 runs" in submitted.stdout, submitted.stdout + submitted.stderr
+    (record,) = records(tmp_path)
+    element, ((run_id,),) = record["job"], record["runs"]
+    run = tmp_path / "runs" / run_id
+    until(training(run))
+    ask(slurm, "scancel", element)
+    until(idle(slurm))
 
-        looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
-        assert reason in looked and "1 partial" in looked and "running" not in looked
-        shown = study(slurm, *words, cwd=tmp_path)
-        assert shown.returncode == 1 and "submitted" not in shown.stdout
-        assert f"failed: {run_id}" in shown.stdout
-        looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
-        assert f"job {element}: {reason}" in looked and "1 failed" in looked
-        unasked = study(slurm, *words, cwd=tmp_path)
-        assert unasked.returncode == 1 and records(tmp_path)[-1] == record
-        again = ["--retry-failed"]
-    finished = study(slurm, *words, *again, cwd=tmp_path)
+    looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
+    assert "CANCELLED" in looked and "1 partial" in looked and "running" not in looked
+    shown = study(slurm, *words, cwd=tmp_path)
+    assert shown.returncode == 1 and "submitted" not in shown.stdout
+    assert f"failed: {run_id}" in shown.stdout
+    looked = study(slurm, *words, "--status", cwd=tmp_path).stdout
+    assert f"job {element}: CANCELLED" in looked and "1 failed" in looked
+    unasked = study(slurm, *words, cwd=tmp_path)
+    assert unasked.returncode == 1 and records(tmp_path) == [record]
+    finished = study(slurm, *words, "--retry-failed", cwd=tmp_path)
     assert "submitted 1 runs" in finished.stdout
     until(idle(slurm))
     assert study(slurm, *words, cwd=tmp_path).returncode == 0
@@ -143,6 +141,31 @@ def test_killed_and_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_pa
     assert "submitted 1 runs" in forced.stdout, "an old job that ended is no failure"
     assert "cancelled 1 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
     until(idle(slurm))
+
+
+def test_a_killed_job_goes_again_as_often_as_the_cluster_says(slurm, tmp_path):
+    """Its python is killed, then its srun; python once more is once too often."""
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *LONG, *cluster_file(tmp_path, requeues=2)]
+    assert study(slurm, *words, cwd=tmp_path).returncode == 0
+    (record,) = records(tmp_path)
+    element, ((run_id,),) = record["job"], record["runs"]
+    run = tmp_path / "runs" / run_id
+    python = b"submitit.core._submit"
+    for count, victim in enumerate((python, b"srun", python), start=1):
+        until(training(run))
+        os.kill(process_of(slurm, element, victim), 9)
+        if count <= 2:
+            until(restarts(slurm, element, count), 60)
+            assert study(slurm, *words, cwd=tmp_path).returncode == 0, "queued is not failed"
+    until(idle(slurm))
+    shown = study(slurm, *words, cwd=tmp_path)
+    assert shown.returncode == 1 and f"failed: {run_id}" in shown.stdout
+    assert records(tmp_path) == [record], "the calls in between submitted nothing"
+    assert "submitted 1 runs" in study(slurm, *words, "--retry-failed", cwd=tmp_path).stdout
+    until(idle(slurm))
+    result = json.loads((run / "result.json").read_bytes())
+    assert trained_here(result, tmp_path / "here") == (run / "model.safetensors").read_bytes()
 
 
 def in_this_process(env: Env, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Scheduler:
