@@ -4,7 +4,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from ns_bench.errors import UserError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import optuna
 
 IDENTITY = "ns_bench search"
+METRICS = {"accuracy": "validation top-1 (%)", "cost": "seconds of training, estimated"}
 
 T = TypeVar("T")
 _BUSY = re.compile("already exists|is locked|UNIQUE constraint|duplicate key")
@@ -25,7 +28,8 @@ _BUSY = re.compile("already exists|is locked|UNIQUE constraint|duplicate key")
 class Mirror:
     """Ended trials of searches in a storage, one Optuna study an arm.
 
-    Only trials that have ended are there, so that none is left hanging when a search is killed.
+    Only trials that have ended are there, so that none is left hanging when a search is killed,
+    and each after those before it: it has the number that reports give it.
 
     Args:
         url: of an Optuna storage, e.g. sqlite:///search.db or postgresql+psycopg://host/name.
@@ -43,7 +47,7 @@ class Mirror:
 
     def show(self, search: Search, standings: Sequence[Standing]) -> None:
         """Add the trials that have ended since the last call. UserError: the storage is gone."""
-        ended = [s for s in standings if s.state != "running"]
+        ended = [*takewhile(lambda s: s.state != "running", standings)]
         search.folder.mkdir(parents=True, exist_ok=True)
         with quiet(), locked(search.folder / "mirror.lock"):  # of two callers, one adds a trial
             study = self.studies[search.arm]
@@ -52,7 +56,11 @@ class Mirror:
                 there = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
                 fresh = [s for s in ended if s.trial.number not in there]
                 for standing in fresh:
-                    study.add_trial(frozen(search, standing))
+                    record = frozen(search, standing)
+                    assert record.datetime_complete is not None  # now; it lasted as long as:
+                    training = timedelta(seconds=standing.seconds)
+                    record.datetime_start = record.datetime_complete - training
+                    study.add_trial(record)
 
             try:
                 _patiently(add)
@@ -78,6 +86,7 @@ class Mirror:
             known = study.user_attrs.get(IDENTITY)
             if known is None and not trials:
                 study.set_user_attr(IDENTITY, identity)
+                study.set_metric_names([METRICS[o] for o in search.settings.objectives])
                 known = identity
         except Exception as error:
             raise self._unusable(error) from None

@@ -1,6 +1,7 @@
 """A search in an Optuna storage: SQLite, and a real PostgreSQL server."""
 
 import multiprocessing
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -18,11 +19,15 @@ from ns_bench.tuning.trials import Search
 pytestmark = pytest.mark.slow
 
 
-def trials_in(url: str, found: Search) -> list:
+def study_in(url: str, found: Search):
     import optuna
 
     name = f"{found.settings.id}/{found.slug}"
-    return optuna.load_study(study_name=name, storage=url).trials
+    return optuna.load_study(study_name=name, storage=url)
+
+
+def trials_in(url: str, found: Search) -> list:
+    return study_in(url, found).trials
 
 
 def shows_each_ended_trial_once(url: str, found: Search) -> None:
@@ -32,10 +37,25 @@ def shows_each_ended_trial_once(url: str, found: Search) -> None:
             for task in tasks:
                 do(task)
         shown = trials_in(url, found)
-        assert sorted(t.user_attrs[NUMBER] for t in shown) == list(range(trials))
+        assert [t.user_attrs[NUMBER] for t in shown] == [t.number for t in shown]
+        assert len(shown) == trials
         assert all(t.state.is_finished() for t in shown)
-    Mirror(url, [found]).show(found, found.standings(found.trials()))
-    assert len(trials_in(url, found)) == 12
+    standings = found.standings(found.trials())
+    Mirror(url, [found]).show(found, standings)
+    lasted = [trial.duration.total_seconds() for trial in trials_in(url, found)]
+    assert lasted == pytest.approx([standing.seconds for standing in standings], abs=0.01)
+    assert max(lasted) > 0 and study_in(url, found).metric_names == ["validation top-1 (%)"]
+
+
+def test_a_trial_waits_for_those_before_it(tmp_path):
+    """So that its number is the report's, whichever of a batch ends first."""
+    found, url = search(tmp_path / "runs"), f"sqlite:///{tmp_path}/search.db"
+    standings = finish(found, 4)
+    mirror = Mirror(url, [found])
+    mirror.show(found, [standings[0], replace(standings[1], state="running"), *standings[2:]])
+    assert [trial.number for trial in trials_in(url, found)] == [0]
+    mirror.show(found, standings)
+    assert [trial.user_attrs[NUMBER] for trial in trials_in(url, found)] == [0, 1, 2, 3]
 
 
 def test_sqlite_shows_each_ended_trial_once(tmp_path):
