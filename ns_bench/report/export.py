@@ -1,7 +1,7 @@
 """`python -m ns_bench.report export STUDY|all --out DIR`: results for those with their own tools.
 
-Tidy tables (runs, curves, findings) as Parquet; or with --timm, and a run instead of a study, its
-network. Exit codes: 0, 2 bad input.
+Tidy tables (runs, curves, findings) as Parquet; with --timm, and a run instead of a study, its
+network; with --track finished runs to a tracker of experiments. Exit codes: 0, 2 bad input.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ns_bench.arguments import option, parse
+from ns_bench.errors import UserError
 from ns_bench.verdicts.sources import SourceOptions, analyses_of
 
 if TYPE_CHECKING:
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 class ExportOptions(SourceOptions):
     """What `python -m ns_bench.report export` is asked."""
 
-    out: Path = option("folder to write to", required=True, type=Path, metavar="DIR")
+    out: Path | None = option("folder to write to", type=Path, metavar="DIR")
     timm: bool = option(
         "the network of a run, whose folder or id is said instead of a study, as timm loads it",
         default=False,
+    )
+    track: str | None = option(
+        "show the store's finished runs in a tracker instead, where that is set to keep them",
+        choices=("mlflow", "trackio"),
     )
 
 
@@ -37,6 +42,10 @@ def run(arguments: Sequence[str]) -> int:
         prog="python -m ns_bench.report export",
         description="Write results as Parquet tables, or a run's network for timm.",
     )
+    if options.track:
+        return _track(options.track, options)
+    if options.out is None:
+        raise UserError("export needs --out DIR, the folder to write to")
     if options.timm:
         from ns_bench.execute import timm_folder, trained
 
@@ -45,6 +54,18 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     for path in parquet(analyses_of(options), options.out):
         print(f"parquet: {path}")
+    return 0
+
+
+def _track(tracker: str, options: ExportOptions) -> int:
+    from ns_bench.report.track import track
+    from ns_bench.verdicts.tidy import curves_of, runs_of
+
+    if options.tables or options.out or options.timm:
+        raise UserError("--track reads a store: --from, --out and --timm have no place beside it")
+    analyses = analyses_of(options)
+    for line in track(tracker, analyses, runs_of(options.runs), curves_of(options.runs)):
+        print(line)
     return 0
 
 
