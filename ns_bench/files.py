@@ -45,6 +45,10 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise UserError(f"{what} is not TOML: {' '.join(str(error).split())}") from None
 
 
+class StorageFull(UserError):
+    """The store's disk takes no more: nothing has failed, a later call goes on."""
+
+
 class Corrupt(Exception):
     """A file of a run does not match its recorded size or checksum."""
 
@@ -120,4 +124,4 @@ def _digest(values: Mapping[str, Any]) -> str:
 def storage_full(error: BaseException) -> bool:
     """Whether an error says that the store's disk takes no more: not the run's fault."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    return isinstance(error, OSError) and error.errno in full
+    return isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in full)

@@ -129,8 +129,11 @@ def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again:
     Args:
         again: the run that --force does again: its last job ended well.
     """
-    taken_back = scheduler.cancelled()
-    elements = {r: job for r, job in scheduler.elements().items() if job not in taken_back}
+    full, latest = scheduler.out_of_space(), scheduler.elements()
+    if stopped := [run.id for run in plan.missing if latest.get(run.id) in full]:
+        print(f"ns_bench: the store's disk was full: {len(stopped)} runs go on where they were")
+    taken_back = scheduler.cancelled() | full
+    elements = {r: job for r, job in latest.items() if job not in taken_back}
     lost = [
         run
         for run in plan.missing

@@ -69,5 +69,8 @@ def _split(folder: Path, part: str, meta: Mapping[str, Any]) -> SplitArrays:
         arrow = meta["arrow"][part]
         rows = np.load(folder / f"{part}.rows.npy", mmap_mode="r")
         encoded = mapped(arrow["files"], arrow["column"])
-        lazy = LazyImages(encoded, rows, THUMBNAIL, images.shape[1])
+        stamps = (
+            np.load(folder / f"{part}.stamps.npy", mmap_mode="r") if "stamps" in arrow else None
+        )
+        lazy = LazyImages(encoded, rows, THUMBNAIL, images.shape[1], stamps=stamps)
     return SplitArrays(images, labels, hashed, lazy)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ns_bench.data.catalog import FileSet, hub_sets
-from ns_bench.data.decode import decode
+from ns_bench.data.decode import decode, stamp
 from ns_bench.data.origin import Origin
 from ns_bench.errors import UserError, unknown
 from ns_bench.files import publish_json
@@ -69,7 +69,7 @@ def convert(file_set: FileSet, places: Mapping[str, str], folder: Path) -> None:
         split = _open(use, part, Origin(name, places.get(name)), file_set)
         if use == "labeled":
             print(f"ns_bench: {split.origin} is read once, into {folder.parent}", file=sys.stderr)
-        images, values, rows = _decode_all(split, file_set, folder)
+        images, values, rows, stamps = _decode_all(split, file_set, folder)
         labels = np.full(len(rows), -1)
         if split.label is not None:
             values, names = _numbered(values, split.class_names)
@@ -80,9 +80,11 @@ def convert(file_set: FileSet, places: Mapping[str, str], folder: Path) -> None:
         np.save(folder / f"{use}.hashes.npy", hashed := hashes(images))
         content.update(hashed.tobytes() + labels.tobytes())
         if not file_set.pixels:
-            np.save(folder / f"{use}.rows.npy", numbers := np.array(rows, np.int64))
             files = [file["filename"] for file in split.rows.cache_files]
-            arrow[use] = {"files": files, "column": split.image, "rows": digest(numbers)}
+            arrow[use] = {"files": files, "column": split.image}
+            for kind, listed in (("rows", rows), ("stamps", stamps)):
+                np.save(folder / f"{use}.{kind}.npy", numbers := np.array(listed, np.int64))
+                arrow[use][kind] = digest(numbers)
     meta = {"fingerprint": content.hexdigest()[:16], "classes": classes}
     publish_json(folder / "meta.json", {**meta, "arrow": arrow} if arrow else meta)
 
@@ -94,7 +96,8 @@ def hashes(images: np.ndarray) -> np.ndarray:
 
 
 def digest(rows: np.ndarray) -> str:
-    """Return the SHA-256, in hex, of which rows of Arrow files are a split's images."""
+    """Return the SHA-256, in hex, of which rows of Arrow files are a split's images, or of their
+    stamps."""
     return hashlib.sha256(rows.dtype.str.encode() + rows.tobytes()).hexdigest()
 
 
@@ -126,8 +129,10 @@ def _open(use: str, part: Part, origin: Origin, file_set: FileSet) -> _Split:
 
 def _decode_all(
     split: _Split, file_set: FileSet, folder: Path
-) -> tuple[np.ndarray, list[Any], list[int]]:
+) -> tuple[np.ndarray, list[Any], list[int], list[list[int]]]:
     """Decode a split into `folder`; returns images and labels of the readable rows, and these.
+
+    The last are, of images that are decoded again when they are needed, the stamps of their files.
 
     Raises:
         UserError: too many images are unreadable, or their number is not the described one.
@@ -142,6 +147,7 @@ def _decode_all(
     images = open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     labels: list[Any] = []
     readable: list[int] = []
+    stamps: list[list[int]] = []
     unreadable: list[str] = []
     count = 0
     columns = [split.image] if split.label is None else [split.image, split.label]
@@ -150,6 +156,7 @@ def _decode_all(
             continue  # how many are there is worth knowing
         cell = row[split.image]
         try:
+            seen = [] if file_set.pixels else stamp(cell)
             pixels = decode(cell, channels, side, fast=not file_set.pixels, means=means)
         except Exception as error:  # of damaged files Pillow says nearly anything
             place = cell.get("path") if isinstance(cell, dict) else None
@@ -157,6 +164,7 @@ def _decode_all(
             continue
         images[len(readable)] = pixels
         readable.append(count - 1)
+        stamps.append(seen)
         if split.label is not None:
             labels.append(row[split.label])
     _check_counts(split, count, unreadable)
@@ -164,7 +172,7 @@ def _decode_all(
     if unreadable:
         np.save(folder / "whole.npy", images[: len(readable)])
         (folder / "whole.npy").replace(file)
-    return np.load(file, mmap_mode="r"), labels, readable
+    return np.load(file, mmap_mode="r"), labels, readable, stamps
 
 
 def _check_counts(split: _Split, count: int, unreadable: list[str]) -> None:

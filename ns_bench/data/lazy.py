@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ns_bench.data.decode import decode
+from ns_bench.data.decode import decode, stamp
 from ns_bench.errors import UserError
 
 WORKERS = max(len(os.sched_getaffinity(0)) // 2, 1) if hasattr(os, "sched_getaffinity") else 2
@@ -43,6 +43,7 @@ class LazyImages:
     Attributes:
         encoded: `encoded[list of rows]` returns encoded images, {"bytes", "path"} each, in order.
         rows: int64 [N], which of them, and in which order.
+        stamps: int64 [N, 2], of their files when they were first read; see `decode.stamp`.
         device: where batches go.
         workers: processes that decode; 0 decodes here.
         photo: whether they are cut from whole photos; see `decode`.
@@ -55,6 +56,7 @@ class LazyImages:
     device: str = "cpu"
     workers: int = WORKERS
     photo: bool = False
+    stamps: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,7 +67,8 @@ class LazyImages:
 
     def __getitem__(self, rows: Any) -> "LazyImages":
         """Return a part of them, or another order; still nothing is decoded."""
-        return replace(self, rows=self.rows[rows])
+        stamps = None if self.stamps is None else self.stamps[rows]
+        return replace(self, rows=self.rows[rows], stamps=stamps)
 
     def to(self, device: str | torch.device) -> "LazyImages":
         return replace(self, device=str(device))
@@ -96,7 +99,7 @@ class LazyImages:
             crops: what is taken of each photo of a step, see `decode`; their middles without it.
 
         Raises:
-            UserError: an image cannot be decoded any more; it is named.
+            UserError: an image cannot be decoded any more, or has changed; it is named.
         """
         gpu = self.device.startswith("cuda")
         loader: DataLoader[tuple[Tensor, Tensor, str]] = DataLoader(
@@ -164,11 +167,15 @@ class _Decoder(Dataset[tuple[Tensor, Tensor, str]]):
         lazy = self.images
         index, crops = zip(*wanted, strict=True)
         batch = np.empty((len(index), *lazy.shape[1:]), np.uint8)
-        rows = lazy.rows[np.asarray(index, np.int64)].tolist()
+        at = np.asarray(index, np.int64)
+        rows = lazy.rows[at].tolist()
+        stamps = [None] * len(rows) if lazy.stamps is None else lazy.stamps[at].tolist()
         problem = ""
-        cells = zip(rows, lazy.encoded[rows], crops, strict=True)
-        for place, (row, cell, crop) in enumerate(cells):
+        cells = zip(rows, lazy.encoded[rows], crops, stamps, strict=True)
+        for place, (row, cell, crop, before) in enumerate(cells):
             try:
+                if before not in (None, stamp(cell)):
+                    raise ValueError("it has changed since; --data NAME=PATH has all read again")
                 batch[place] = decode(
                     cell, lazy.channels, lazy.side, fast=True, photo=lazy.photo, crop=crop
                 )

@@ -1,6 +1,7 @@
 """Where the images of a set in files come from: the Hugging Face hub, or a folder of one's own."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -102,6 +103,12 @@ class Origin:
                         kind, data_files={split: chosen}, split=split, streaming=not mapped
                     )
             if (folder / split).is_dir():
+                if outside := self._links(folder / split):
+                    print(
+                        f"ns_bench: {self}, split '{split}': {outside} files are links that lead "
+                        "out of it; they are read where they are",
+                        file=sys.stderr,
+                    )
                 with self._readable(split):
                     # every file: names like train-1.png are taken for splits otherwise
                     return datasets.load_dataset(
@@ -118,6 +125,27 @@ class Origin:
             f"{self}: expected a folder of save_to_disk, parquet files, tar files (WebDataset), "
             f"idx files ({split}-images-idx3-ubyte.gz), or {split}/CLASS/image.png"
         )
+
+    def _links(self, folder: Path) -> int:
+        """Return how many files in a folder, and below, are links that lead out of the data set.
+
+        Raises:
+            UserError: a link to a folder or to nothing, which `datasets` leaves out in silence.
+        """
+        outside = 0
+        for entry in os.scandir(folder):
+            if entry.is_symlink():
+                to = Path(entry.path).resolve()
+                if not to.is_file():
+                    what = "a folder" if to.is_dir() else "nothing"
+                    raise UserError(
+                        f"{self}: {entry.path!r} is a link to {what} ({str(to)!r}): expected "
+                        "folders and images, or links to images"
+                    )
+                outside += not to.is_relative_to(Path(self.path or "").resolve())
+            elif entry.is_dir():
+                outside += self._links(Path(entry.path))
+        return outside
 
     def columns(self, files: Files, there: Iterable[str]) -> tuple[str, str]:
         """Return the names of the columns of images and labels."""

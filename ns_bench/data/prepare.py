@@ -16,6 +16,7 @@ thumbnails, to find unreadable images and duplicates; runs decode the images the
 them, from Arrow files that `datasets` made (see `lazy.py`). Then there are also
 
                                     labeled.rows.npy     int64 [N], of the images in the Arrow files
+                                    labeled.stamps.npy   int64 [N, 2], of the files that these name
 
 Where a set's files are is no part of a recipe. It is noted in the store, where workers and jobs on
 other machines find it: `<store>/data/NAME-<8 hex>.json`.
@@ -175,9 +176,12 @@ def _damage_of(folder: Path, file_set: FileSet, files: tuple[Any, ...]) -> str:
                 return f"{use}.images.npy or {use}.hashes.npy has changed"
             content.update(hashed.tobytes() + labels.tobytes())
             if not file_set.pixels:
-                arrow, rows = meta["arrow"][use], np.load(folder / f"{use}.rows.npy")
-                if arrow.get("rows", digest(rows)) != digest(rows) or len(rows) != len(hashed):
-                    return f"{use}.rows.npy has changed"
+                arrow = meta["arrow"][use]
+                for name in {"rows", *arrow} & {"rows", "stamps"}:  # old ones have no stamps
+                    numbers = np.load(folder / f"{use}.{name}.npy")
+                    known = arrow.get(name, digest(numbers))
+                    if known != digest(numbers) or len(numbers) != len(hashed):
+                        return f"{use}.{name}.npy has changed"
                 for file in arrow["files"]:
                     Path(file).stat()
         whole = content.hexdigest()[:16] == meta["fingerprint"]

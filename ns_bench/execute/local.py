@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from ns_bench.errors import UserError
 from ns_bench.execute import worker
 from ns_bench.execute.execution import PLAIN, Execution
-from ns_bench.files import Corrupt, storage_full
+from ns_bench.files import Corrupt, StorageFull, storage_full
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Task, turns
 from ns_bench.runs.store import LOGITS, MODEL, Run
@@ -120,7 +120,7 @@ def execute(
         first: ids of runs that begin before the others: each group before the next.
 
     Raises:
-        UserError: the store takes no more (disk full). KeyboardInterrupt: after a clean stop.
+        StorageFull: the store takes no more. KeyboardInterrupt: after a clean stop.
     """
     count = workers or default_workers()
     return _Pool(runs, seconds, count, execution, hang_seconds, show, more, first).work()
@@ -390,8 +390,8 @@ class _Pool:
                 w.process.join()
 
 
-def _full(run: Run, why: object) -> UserError:
-    return UserError(
+def _full(run: Run, why: object) -> StorageFull:
+    return StorageFull(
         f"store {run.path.parent} takes no more ({why}); finished runs and "
         "checkpoints are kept: call again when it does"
     )

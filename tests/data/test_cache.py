@@ -52,7 +52,7 @@ def test_decoded_images_that_were_damaged_are_decoded_again(pixels, tmp_path, ca
     store = noted(tmp_path, data, train=12, test=6)
     (folder,) = cache_folder().glob("photos-*")
     whole = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert len(whole) == (7 if pixels else 9)
+    assert len(whole) == (7 if pixels else 11)
     for name in whole:
         for kind, damage in DAMAGE.items():
             if name.startswith("labeled") and kind not in ("removed", "flipped"):

@@ -22,6 +22,7 @@ from PIL import Image
 from ns_bench.data.decode import decode
 from ns_bench.data.prepare import prepare
 from ns_bench.data.split import load
+from ns_bench.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -152,6 +153,29 @@ def test_a_name_that_is_not_utf8_is_one_line(tmp_path):
         os.fsdecode(os.fsencode(place) + b"/train/\xff.png")
     )
     assert "\\udcff.png' is no name in UTF-8" in refused(spec(), place, tmp_path)
+
+
+def test_links_to_images_elsewhere_are_read_and_said(tmp_path, capsys):
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    inside, outside = place / "train/red/002.png", tmp_path / "elsewhere.png"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    (place / "train/red/005.png").unlink()
+    (place / "train/red/005.png").symlink_to("008.png")
+    prepare([spec()], tmp_path / "runs", {"photos": str(place)})
+    assert len(decoded(spec(), tmp_path / "runs").labeled.labels) == 60
+    assert "split 'train': 1 files are links that lead out of it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("to", "what"), [("elsewhere", "a folder"), ("none", "nothing")])
+def test_links_to_folders_or_to_nothing_are_refused(to, what, tmp_path):
+    """They were left out in silence, a class that was linked as a whole."""
+    place = tree(tmp_path / "photos", photos({"train": 60, "test": 24}))
+    (tmp_path / "elsewhere").mkdir()
+    (place / "train/yellow").symlink_to(tmp_path / to)
+    with pytest.raises(UserError, match=f"train/yellow' is a link to {what} ") as caught:
+        prepare([spec()], tmp_path / "runs", {"photos": str(place)})
+    assert "\n" not in str(caught.value)
 
 
 def test_many_unreadable_images_are_named(tmp_path):

@@ -384,3 +384,21 @@ def test_the_local_pool_on_images_that_stream(folder):
     run = Store(store).run(profile.supervised("small"))
     done = execute([run], profile.estimate, workers=1, show=lambda progress: None)
     assert not done.failed and run.result() is not None
+
+
+def test_a_run_names_the_file_that_changed_since_it_was_first_read(folder):
+    """Another valid image in its place trained another network, and nobody noticed."""
+    store, profile = store_of(folder)
+    changed = folder / "extra" / "090.jpg"
+    photo(91).save(changed, quality=95)
+    run = Store(store).run(profile.supervised("small"))
+    progress = execute([run], profile.estimate, workers=1)
+    (said,) = progress.failed.values()
+    assert f"{changed} could be read before" in said and "it has changed since" in said
+    assert run.state() == "failed" and "\n" not in said
+    with pytest.raises(UserError, match="is not the one that the runs in"):
+        prepare([run.recipe.data], store, profile.paths)  # as --data does: all is read again
+    photo(90).save(changed, quality=95)
+    prepare([run.recipe.data], store, profile.paths)
+    pool = split.load(run.recipe.data, 0, store, resolution=12).unlabeled.images
+    assert len(torch.cat(list(pool.split(31)))) == 31

@@ -4,6 +4,7 @@ All state is in the store, so `checkpoint` has nothing to save: a requeued job s
 callable again, which skips what is done and resumes what was begun.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +12,33 @@ from pathlib import Path
 from submitit.helpers import DelayedSubmission
 
 from ns_bench.execute.execution import Execution
+from ns_bench.files import storage_full
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run
+
+FULL = ".full"
+"""What the pickle of a job ends in that ended because the disk was full."""
 
 
 class Pack:
     """Do the runs of element `index` of the array described in `file`.
 
-    The job ends well only if every one of its runs has a published result.
+    The job ends well only if every one of its runs has a published result. Where the store's disk
+    is full it leaves the mark that `Scheduler.out_of_space` finds.
     """
 
     def __init__(self, file: str, index: int) -> None:
         self.file, self.index = file, index
 
     def __call__(self) -> None:
+        try:
+            self._do()
+        except Exception as error:
+            if storage_full(error):
+                _mark_full()
+            raise
+
+    def _do(self) -> None:
         plan = json.loads(Path(self.file).read_bytes())
         recipes = [Recipe.from_dict(values) for values in plan["packs"][self.index]]
         store, wanted = Path(plan["store"]), plan["wanted"]
@@ -49,6 +63,15 @@ class Pack:
 
     def checkpoint(self) -> DelayedSubmission:
         return DelayedSubmission(Pack(self.file, self.index))
+
+
+def _mark_full() -> None:
+    """A file is renamed: nothing can be written."""
+    from submitit import JobEnvironment
+
+    pickle = JobEnvironment().paths.submitted_pickle
+    with contextlib.suppress(OSError):  # another task of this job was first, or it is read-only
+        pickle.rename(pickle.with_suffix(FULL))
 
 
 def _sort(runs: list[Run]) -> tuple[list[Run], dict[str, str]]:

@@ -35,6 +35,9 @@ from ns_bench.runs.store import Run, Store
 COMMAND_SECONDS = 60
 """A scheduler that does not answer for this long counts as not answering."""
 
+HIDDEN_SECONDS = 7 * 86_400
+"""For how long the job of another user counts as queued where SLURM hides those (PrivateData)."""
+
 TRIES = 4
 """How often a refused or unanswered submission is tried, waiting 1, 2, 4 s between."""
 
@@ -106,6 +109,13 @@ def largest_array() -> int:
     return 1000
 
 
+def hides_jobs() -> bool:
+    """Whether SLURM shows nobody the jobs of others (PrivateData)."""
+    with contextlib.suppress(RuntimeError):
+        return bool(re.search(r"PrivateData\s*=.*\bjobs\b", ask("scontrol", "show", "config")))
+    return False
+
+
 def plan_arrays(
     runs: list[Run], seconds: Callable[[Recipe], float], cluster: Cluster, largest: int
 ) -> list[Array]:
@@ -122,11 +132,20 @@ def array_name(array: Array) -> str:
 
 
 class Scheduler:
-    """The SLURM side of one store."""
+    """The SLURM side of one store.
+
+    Raises:
+        UserError: the store's path has what a job's script or SLURM's names of logs cannot hold.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.root = store.root.resolve() / "slurm"
+        if not str(self.root).isprintable() or set("\\%") & set(str(self.root)):
+            raise UserError(
+                f"store {str(store.root.resolve())!r}: on SLURM its path must be one line without "
+                "'\\' and '%', which have a meaning in names of logs"
+            )
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -208,6 +227,7 @@ class Scheduler:
         if not elements:
             return {}
         queue = self._queue()
+        queue |= self._hidden(set(elements.values()) - queue.keys())
         return {run: queue[element] for run, element in elements.items() if element in queue}
 
     def _queue(self) -> dict[str, JobState]:
@@ -226,6 +246,22 @@ class Scheduler:
                 for element in spread(job):
                     queue[element] = JobState(element, state, name, reason, node, elapsed)
         return queue
+
+    def _hidden(self, elements: set[str]) -> dict[str, JobState]:
+        """Return those of `elements` that others submitted, where SLURM does not show such."""
+        me, now = os.getuid(), time.time()
+        theirs = {
+            record["job"]: record["user"]
+            for record in self.records()
+            if record.get("user", me) != me and now - record["time"] < HIDDEN_SECONDS
+        }
+        hidden = {e: theirs[job] for e in elements if (job := e.partition("_")[0]) in theirs}
+        if not hidden or not hides_jobs():
+            return {}
+        return {
+            element: JobState(element, "PENDING", reason=f"unseen: a job of user {user}")
+            for element, user in hidden.items()
+        }
 
     def _alive(self) -> dict[str, str]:
         """Return {array name: job id} of what is in the queue or runs."""
@@ -414,6 +450,7 @@ class Scheduler:
         return {
             "name": array_name(array),
             "time": time.time(),
+            "user": os.getuid(),
             "store": str(self.store.root.resolve()),
             "seconds": {run.id: seconds(run.recipe) for run in array.runs},
             "side_by_side": cluster.side_by_side,
@@ -508,6 +545,14 @@ class Scheduler:
     def cancelled(self) -> set[str]:
         """Return the job elements that `cancel` ended: to be done by the next call, not failed."""
         return {element for record in self.records() for element in record.get("cancelled", ())}
+
+    def out_of_space(self) -> set[str]:
+        """Return the job elements that ended because the disk was full: to be done again, too."""
+        from ns_bench.execute.slurm.job import FULL
+
+        ending = f"_submitted{FULL}"
+        marks = (self.root / "logs").glob(f"*{ending}")
+        return {mark.name.removesuffix(ending) for mark in marks}
 
     def logs(self, run_id: str) -> list[Path]:
         """Return the log files of the latest job of a run."""

@@ -61,10 +61,14 @@ from slurm_studies import (
     written,
 )
 
+from ns_bench.cli.slurm import settle, standing
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.scheduler import Scheduler
+from ns_bench.files import publish_json
 from ns_bench.recipe import Recipe
+from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
+from ns_bench.study import main
 
 pytestmark = [
     pytest.mark.slow,
@@ -453,6 +457,26 @@ def test_early_accounting_is_no_ending(tmp_path, monkeypatch):
     assert endings == {"3": "FAILED (exit code 1:0)", "4_1": cancelled, "4_3": cancelled}
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "back\\slash", "100%j"])
+def test_a_path_that_slurm_cannot_have_is_refused_before_it_is_asked(
+    name, tmp_path, monkeypatch, capsys
+):
+    """A working folder's: options are in one line. Of `\\` and `%` SLURM makes another log file."""
+    (tmp_path / "squeue").symlink_to("/bin/false")
+    (tmp_path / "scontrol").symlink_to("/bin/false")
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    words = ["teacher_size", *TINY, *cluster_file(tmp_path)]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert not shown.out and "on SLURM its path must be one line" in shown.err
+    assert len(shown.err.splitlines()) == 1 and not (tmp_path / "asked").exists()
+    assert not list((tmp_path / name).glob("runs/slurm"))
+
+
 def test_the_jobs_of_others_are_seen_in_a_shared_store(tmp_path, monkeypatch):
     """`squeue --me` hid them: a second user's call took them for failed and did them again."""
     asked: list[str] = []
@@ -464,6 +488,33 @@ def test_the_jobs_of_others_are_seen_in_a_shared_store(tmp_path, monkeypatch):
     monkeypatch.setattr("ns_bench.execute.slurm.scheduler.ask", answer)
     assert Scheduler(Store(tmp_path))._queue()["7"].state == "PENDING"
     assert not {"--me", "--user", "-u"} & set(asked)
+
+
+@pytest.mark.parametrize(
+    ("private", "days", "state"),
+    [("jobs,usage", 1, "missing"), ("none", 1, "failed"), ("jobs", 8, "failed")],
+)
+def test_jobs_of_others_that_slurm_hides_count_as_queued(
+    private, days, state, tmp_path, monkeypatch
+):
+    """Mocked: a real one takes two accounts. They were taken for failed, and submitted again."""
+
+    def answer(*words: str) -> str:
+        return f"PrivateData             = {private}\n" if words[0] == "scontrol" else ""
+
+    monkeypatch.setattr("ns_bench.execute.slurm.scheduler.ask", answer)
+    scheduler = Scheduler(Store(tmp_path))
+    (recipe, *_) = recipes("teacher_size", 4)
+    record = {"name": "a", "job": "7", "user": os.getuid() + 1, "time": time.time() - 86_400 * days}
+    (scheduler.root / "arrays").mkdir(parents=True)
+    publish_json(scheduler.root / "arrays/a.json", {**record, "runs": [[recipe.id]]})
+    plan = make_plan(scheduler.store, [recipe])
+    states = scheduler.states()
+    settle(scheduler, plan, states)
+    assert plan.runs[recipe.id].state() == state
+    ((_, shown, job),) = standing(plan, states)
+    assert shown == {"missing": "queued"}.get(state, state)
+    assert job is None or job.reason == f"unseen: a job of user {os.getuid() + 1}"
 
 
 def test_a_study_of_ones_own_is_submitted_with_its_report(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from disks import fill, mounted
 from slurm_cluster import missing, slurm_fixture  # noqa: F401 (gives the fixture `slurm`)
 from slurm_studies import (
     ONE_RUN,
@@ -166,6 +167,29 @@ def test_a_killed_job_goes_again_as_often_as_the_cluster_says(slurm, tmp_path):
     until(idle(slurm))
     result = json.loads((run / "result.json").read_bytes())
     assert trained_here(result, tmp_path / "here") == (run / "model.safetensors").read_bytes()
+
+
+def test_a_full_disk_is_said_and_fails_no_run(slurm, tmp_path):
+    (tmp_path / "one.py").write_text(ONE_RUN)
+    words = ["one.py", *LONG, *cluster_file(tmp_path)]
+    with mounted(tmp_path / "runs", "32m"):
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0
+        (record,) = records(tmp_path)
+        ((run_id,),) = record["runs"]
+        run = tmp_path / "runs" / run_id
+        until(training(run), 60)
+        filler = fill(tmp_path / "runs")
+        until(idle(slurm), 120)
+        shown = study(slurm, *words, cwd=tmp_path)
+        assert shown.returncode == 2, shown.stdout
+        assert "No space left" in shown.stderr and len(shown.stderr.splitlines()) == 1
+        filler.unlink()
+        shown = study(slurm, *words, cwd=tmp_path)
+        assert "the store's disk was full: 1 runs go on" in shown.stdout, shown.stdout
+        assert shown.returncode == 0 and "submitted 1 runs" in shown.stdout
+        until(idle(slurm), 120)
+        assert study(slurm, *words, cwd=tmp_path).returncode == 0
+        assert (run / "result.json").exists() and not (run / "failure.json").exists()
 
 
 def in_this_process(env: Env, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Scheduler:
