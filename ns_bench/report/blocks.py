@@ -123,6 +123,15 @@ class Table:
         rows = [[row[i] for i in kept] for row in self.rows]
         return replace(self, header=[self.header[i] for i in kept], rows=rows)
 
+    def turned(self) -> "Table":
+        """Return the table with columns as rows; the first column is the heading of the others."""
+        header = [self.header[0], *(plain(row[0]) for row in self.rows)]
+        rows = [
+            [name, *(row[i] for row in self.rows)]
+            for i, name in enumerate(self.header[1:], start=1)
+        ]
+        return replace(self, header=header, rows=rows)
+
 
 Item = TypeVar("Item")
 Column = tuple[str, Callable[[Item], Text]]
@@ -145,11 +154,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: the file `stem`.png, or panels that fit a phone."""
+    """A figure: the file `stem`.png, or panels that fit a phone, each `rem` wide or wider."""
 
     stem: str
     alt: str
     panels: list[Panel] = field(default_factory=list)
+    rem: float = 26
 
 
 @dataclass(frozen=True)

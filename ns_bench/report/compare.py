@@ -12,8 +12,8 @@ from ns_bench.arguments import option, parse, positional
 from ns_bench.design.definition import study_names
 from ns_bench.errors import UserError
 from ns_bench.report import blocks as b
-from ns_bench.report.numbers import MISSING, effect
-from ns_bench.verdicts.changes import Change, Comparison, Only, compare
+from ns_bench.report.numbers import MISSING, counted, effect
+from ns_bench.verdicts.changes import Change, Comparison, compare
 from ns_bench.verdicts.sources import Source, usual_profiles
 
 _EITHER = "a store of runs, or a folder of published results"
@@ -72,15 +72,16 @@ def content(comparison: Comparison) -> b.Page:
                 ]
             ),
             b.Heading("Verdicts and effects"),
-            _verdicts(comparison.changes),
+            _verdicts(comparison.common),
             b.Paragraph(
                 "B - A is the mean difference of the two effects with its 95 % t-interval: by seed "
                 "where they share two seeds or more, else Welch's. A claim that is new in B is no "
                 "change, nor is one that A had no "
                 "verdict on for want of seeds; one that B has no more is."
             ),
+            *_alone(comparison),
             b.Heading("Runs that only one has"),
-            *_only(comparison.only),
+            *_only(comparison),
             b.Heading("Recipe fields that differ"),
             *_fields(comparison),
         ],
@@ -109,23 +110,36 @@ def _verdicts(changes: Sequence[Change]) -> b.Table:
     return replace(table, sortable=True, filters=filters)
 
 
-def _only(only: Sequence[Only]) -> list[b.Block]:
-    if not only:
-        return [b.Paragraph("None: both have every arm at the same seeds.")]
-    blocks: list[b.Block] = [
-        b.tabulate(
-            "Runs that only one has",
-            only,
-            ("study", lambda runs: runs.study),
-            ("profile", lambda runs: runs.where),
-            ("only A", lambda runs: str(len(runs.runs[0]))),
-            ("only B", lambda runs: str(len(runs.runs[1]))),
-        )
-    ]
+def _alone(comparison: Comparison) -> list[b.Block]:
+    """Return the claims that only one side has, folded away."""
+    blocks: list[b.Block] = []
     for i, name in enumerate("AB"):
-        ids: list[b.Text] = [b.Span(run, code=True) for runs in only for run in runs.runs[i]]
-        if ids:
-            blocks.append(b.Details(f"only in {name}", [b.Items(ids)]))
+        if changes := comparison.alone(i):
+            header = ["study", "claim", "profile", "verdict"]
+            rows: list[list[b.Text]] = [
+                [change.study, change.claim, change.where, change.words[i] or MISSING]
+                for change in changes
+            ]
+            table = b.Table(f"Claims only in {name}", header, rows)
+            blocks.append(b.Details(f"{counted(len(changes), 'claim')} only in {name}", [table]))
+    return blocks
+
+
+def _only(comparison: Comparison) -> list[b.Block]:
+    if not comparison.only:
+        return [b.Paragraph("None: both have every arm at the same seeds.")]
+    blocks: list[b.Block] = []
+    for i, name in enumerate("AB"):
+        if runs := comparison.runs(i):
+            rows: list[list[b.Text]] = [
+                [only.study, only.where, str(len(only.runs[i]))]
+                for only in comparison.only
+                if only.runs[i]
+            ]
+            table = b.Table(f"Runs only in {name}", ["study", "profile", "runs"], rows)
+            ids: list[b.Text] = [b.Span(run, code=True) for run in runs]
+            title = f"{counted(len(runs), 'run')} only in {name}"
+            blocks.append(b.Details(title, [table, b.Items(ids)]))
     return blocks
 
 
@@ -156,11 +170,10 @@ def _fields(comparison: Comparison) -> list[b.Block]:
 
 
 def _summary(comparison: Comparison) -> str:
-    both = sum(None not in change.words for change in comparison.changes)
     lost = sum(change.words[1] is None for change in comparison.changed)
-    text = f"{len(comparison.changed) - lost} of {both} verdicts changed"
-    gone = f", {lost} more are only in A" if lost else ""
-    return f"{text}{gone}."
+    both = counted(len(comparison.common), "verdict")
+    gone = f", {lost} more {'is' if lost == 1 else 'are'} only in A" if lost else ""
+    return f"{len(comparison.changed) - lost} of {both} changed{gone}."
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -182,21 +195,19 @@ def _show(comparison: Comparison) -> None:
     table = Table(title=Text(f"A: {comparison.a}   B: {comparison.b}"), title_justify="left")
     for column in ("study", "profile", "claim", "A", "B", "B - A, 95 % interval"):
         table.add_column(column)
-    for change in comparison.changes:
-        if None not in change.words:  # where one side has no such study or claim: counted below
-            style = "bold red" if change.changed else ""
-            cells = [change.study, change.where, change.claim, change.words[0] or ""]
-            table.add_row(
-                *map(Text, cells),
-                Text(change.words[1] or "", style=style),
-                Text(effect(change.difference)),
-            )
+    for change in comparison.common:
+        cells = [change.study, change.where, change.claim, change.words[0] or ""]
+        table.add_row(
+            *map(Text, cells),
+            Text(change.words[1] or "", style="bold red" if change.changed else ""),
+            Text(effect(change.difference)),
+        )
     console.print(table)
-    for only in comparison.only:
-        for name, runs in zip("AB", only.runs, strict=True):
-            if runs:
-                note = f"only in {name}: {len(runs)} runs of {only.study} ({only.where})"
-                console.print(Text(note, style="yellow"), soft_wrap=True)
+    for i, name in enumerate("AB"):
+        found = {"claim": len(comparison.alone(i)), "run": len(comparison.runs(i))}
+        if any(found.values()):
+            counts = " and ".join(counted(n, thing) for thing, n in found.items() if n)
+            console.print(Text(f"only in {name}: {counts}", style="yellow"))
     for row in comparison.fields:
         values = f"{row.field} is {row.values[0]} in A, {row.values[1]} in B"
         console.print(Text(f"{row.study} ({row.where}), {row.arms}: {values}"), soft_wrap=True)

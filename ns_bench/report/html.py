@@ -84,7 +84,7 @@ def _options(table: Table) -> list[dict[str, Any]]:
     return options
 
 
-_TOGETHER = re.compile(r"\[[^\]]{1,24}\]|\bn = [\d/]+")
+_TOGETHER = re.compile(r"\[[^\]]{1,24}\]|\bn = [\d/]+|\d %")
 
 
 def _unbroken(text: str) -> Markup:
@@ -92,7 +92,11 @@ def _unbroken(text: str) -> Markup:
     return Markup(_TOGETHER.sub(r'<span class="short">\g<0></span>', str(escape(text))))
 
 
-_NUMBER = re.compile(r"[+\-±]?[\d,]*\.?\d+( %)?|\d+/\d+|\[.*\]|<\.001|baseline")
+_BOUND = r"[+\-±]?(\d[\d,]*\.?\d*|\.\d+|∞)"
+_NUMBER = re.compile(
+    rf"<?{_BOUND}( (%|to|of|±) {_BOUND}| [\[(].*[\])])?( %| [a-zA-Z-]+)?|\d+/\d+|\[.*\]|baseline"
+)
+"""A number, alone or with its interval or what it is of, and with a unit."""
 
 
 def _numbers(table: Table) -> list[bool]:

@@ -16,12 +16,12 @@ def mean_of(value: "Interval | None") -> float | None:
 
 def points(value: float | None) -> str:
     """Return a percentage or a number of points, e.g. `88.40`."""
-    return MISSING if value is None or math.isnan(value) else f"{value:.2f}"
+    return MISSING if value is None or math.isnan(value) else f"{value:.2f}".replace("inf", "∞")
 
 
 def signed(value: float | None) -> str:
     """Return a difference in points, e.g. `+3.10`."""
-    return MISSING if value is None or math.isnan(value) else f"{value:+.2f}"
+    return MISSING if value is None or math.isnan(value) else f"{value:+.2f}".replace("inf", "∞")
 
 
 def interval(value: "Interval | None", *, sign: bool = False) -> str:
@@ -37,6 +37,11 @@ def effect(value: "Interval | None", unit: str = "") -> str:
     if value is None:
         return MISSING
     return " ".join(filter(None, [signed(value.mean), interval(value, sign=True), unit]))
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things, e.g. `1 run` or `1,234 runs`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def p_value(value: float | None) -> str:

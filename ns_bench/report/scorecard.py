@@ -18,7 +18,6 @@ from ns_bench.files import publish
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
 from ns_bench.report import formats, headlines, side_by_side, style
-from ns_bench.report.figure import plain, wrap
 from ns_bench.report.numbers import MISSING, effect, signed
 from ns_bench.report.sections.claims import (
     effect_of,
@@ -28,7 +27,7 @@ from ns_bench.report.sections.claims import (
     tested_against,
     unfinished,
 )
-from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES
+from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES, plain, wrap
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 from ns_bench.verdicts.family import Member, members
 from ns_bench.verdicts.sources import folder_name

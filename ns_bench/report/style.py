@@ -1,6 +1,7 @@
 """How figures and pages look, in one place: colours, sizes, and their names in the style sheet."""
 
 import re
+import textwrap
 from io import StringIO
 
 import matplotlib
@@ -47,6 +48,27 @@ def theme(*, top: bool = False) -> None:
         style="ticks",
         context="paper",
         rc={**ink, "axes.edgecolor": INK, "axes.spines.top": top, "axes.spines.right": False},
+    )
+
+
+def plain(text: str) -> str:
+    """Keep a name from being read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def wrap(text: str, width: int) -> str:
+    """Break `text` into lines of at most `width` characters, 8 at least."""
+    return plain("\n".join(textwrap.wrap(text, max(width, 8))))
+
+
+def title(figure: Figure, text: str) -> None:
+    """Write a figure's title over all of its plots."""
+    figure.suptitle(
+        wrap(text, int(9 * figure.get_figwidth())),
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        fontweight="bold",
     )
 
 

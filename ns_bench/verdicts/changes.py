@@ -86,6 +86,19 @@ class Comparison:
     """Runs of another id on the other side, of which one recipe is not there to be read."""
 
     @property
+    def common(self) -> list[Change]:
+        """The claims that both sides have."""
+        return [change for change in self.changes if None not in change.words]
+
+    def alone(self, side: int) -> list[Change]:
+        """Return the claims that only A (0) or only B (1) has."""
+        return [change for change in self.changes if change.words[1 - side] is None]
+
+    def runs(self, side: int) -> list[str]:
+        """Return the runs that only A (0) or only B (1) has; studies may share some."""
+        return list(dict.fromkeys(run for only in self.only for run in only.runs[side]))
+
+    @property
     def changed(self) -> list[Change]:
         return [change for change in self.changes if change.changed]
 

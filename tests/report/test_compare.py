@@ -13,6 +13,7 @@ from scipy import stats
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
+from ns_bench.files import folder
 from ns_bench.report.__main__ import main
 from ns_bench.report.compare import content, write
 from ns_bench.runs.store import Store
@@ -93,7 +94,7 @@ def test_a_changed_verdict_makes_the_exit_code_1(tmp_path, capsys):
     words += ["--study", "teacher_size"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "3 of 4 verdicts changed." in said and "contradicted" in said
+    assert "3 of 4 verdicts changed." in said and "contradicted" in said and "only in" not in said
     assert main([*words, "--fail-on-change"]) == 1
     assert main(["compare", str(a), str(a), "--fail-on-change"]) == 0
     page = (tmp_path / "out/compare.md").read_text()
@@ -126,8 +127,24 @@ def test_runs_that_only_one_has(tmp_path):
     found = compare(Source(a), Source(tmp_path / "b"), ["teacher_size"], PAIR)
     assert found.only[0].runs == ([lost], [])
     page = write(found, tmp_path / "out")[0].read_text()
-    assert f"`{lost}`" in page and "| teacher_size | digits | 1 | 0 |" in page
+    assert "<summary>1 run only in A</summary>" in page and "only in B" not in page
+    assert f"`{lost}`" in page and "| teacher_size | digits | 1 |" in page
     assert change(found).how == "paired by 8 seeds"
+
+
+def test_what_only_one_side_has_is_counted_and_folded(tmp_path, capsys):
+    published = folder("reports") / "published"
+    for side, names in (("a", ["teacher_size", "noise_schedule"]), ("b", ["teacher_size"])):
+        for name in names:
+            shutil.copytree(published / f"{name}-digits", tmp_path / side / f"{name}-digits")
+    assert main(["compare", *map(str, (tmp_path / "a", tmp_path / "b")), *DIGITS]) == 0
+    said = capsys.readouterr().out
+    assert "only in A: 2 claims and 32 runs" in said and "noise_schedule" not in said
+    assert "only in B" not in said and "0 of 4 verdicts changed, 2 more are only in A." in said
+    names = ["teacher_size", "noise_schedule"]
+    found = compare(Source(tmp_path / "a"), Source(tmp_path / "b"), names, PAIR)
+    first, folded = write(found, tmp_path)[0].read_text().split("2 claims only in A</summary>")
+    assert "| noise_schedule |" in folded and "| noise_schedule |" not in first
 
 
 def test_recipe_fields_that_differ(tmp_path):

@@ -98,7 +98,7 @@ def test_every_colour_of_a_figure_has_a_light_and_a_dark_value():
 def test_drawings_have_words_for_those_who_do_not_see_them(reports):
     page = Tags((reports / PAGES[1]).read_text())
     drawings = [a for tag, a in page.tags if tag == "svg"]
-    assert len(drawings) == 3  # arms, claims, learning curves
+    assert len(drawings) == 7  # arms, claims, four learning curves, the teachers' calibration
     assert all(a["role"] == "img" and len(present(a["aria-label"])) > 40 for a in drawings)
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))

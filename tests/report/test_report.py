@@ -18,7 +18,7 @@ from ns_bench.design import definition
 from ns_bench.design.definition import Arm, Claim, Design, difference, minus, untestable
 from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
-from ns_bench.report import figure
+from ns_bench.report import figure, style
 from ns_bench.report.numbers import interval, p_value, points, share, signed
 from ns_bench.report.page import markdown, write
 from ns_bench.runs.plan import make_plan
@@ -300,7 +300,7 @@ def test_written_twice_gives_the_same_bytes(store, tmp_path):
         "protocol.json",
         *(
             f"teacher_size{kind}.{suffix}"
-            for kind in ("", "_curves")
+            for kind in ("", "_curves", "_calibration")
             for suffix in ("png", "svg", "pdf")
         ),
     }
@@ -498,9 +498,12 @@ def test_no_text_of_the_figure_covers_a_point_or_leaves_it(tmp_path, arms):
         if len(set(y)) == 1:  # an interval, a mean, the smallest effect
             height = right.transData.transform((0, y[0]))[1]
             assert not any(box.y0 - 2 < height < box.y1 + 2 for box in claims)
-    labels = left.get_yticklabels() if arms > 6 else left.get_xticklabels()
-    boxes = [text.get_window_extent() for text in labels]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    narrow = style.lay_out(figure._narrow_arms(analysis_of(store, seeds=3, study=study)))
+    FigureCanvasAgg(narrow).draw()
+    for axes in (left, narrow.axes[0]):
+        labels = axes.get_yticklabels() if arms > 6 else axes.get_xticklabels()
+        boxes = [text.get_window_extent() for text in labels]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_names_of_a_users_study_stay_text(store):

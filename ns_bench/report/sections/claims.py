@@ -7,6 +7,7 @@ import pandas as pd
 
 from ns_bench.design.definition import Claim
 from ns_bench.report import blocks as b
+from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, effect, p_value, share
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
 from ns_bench.verdicts.table import computations, suspicions
@@ -49,9 +50,13 @@ def _path(analysis: Analysis) -> list[b.Block]:
         return []
     name = f"{analysis.study.name}_looks"
     alt = "Effect of each claim with its interval at every look, by the number of seeds"
+    panels = [
+        b.Panel(f"looks-{i}", f"{alt}: {result.claim.text} The table has the numbers")
+        for i, result in enumerate(figure.looked_at(analysis))
+    ]
     return [
         b.Heading("Looks"),
-        b.Picture(name, alt, [b.Panel("looks", f"{alt}; the table has the numbers")]),
+        b.Picture(name, alt, panels, rem=18),
         b.tabulate(
             "Looks",
             steps,
@@ -267,7 +272,7 @@ def _protocol(analysis: Analysis) -> b.Paragraph:
             b.Span("equivalent", code=True),
             " claims one that matters. Their 95 % intervals invert that test and hold for all "
             f"claims of the study together, {looks_of(analysis)}: in 95 of 100 studies no claim "
-            "gets a false word. Arms have 95 % t-intervals and a Holm p of their own. A claim "
+            "gets a false word. Arms have 95 % t-intervals, which hold one by one. A claim "
             "about several contrasts holds if each does: the weakest is shown. ",
             b.Span("equivalent", code=True),
             " means that the whole interval is smaller than the smallest effect of interest, "

@@ -121,7 +121,7 @@ def _table(title: str, rows: Iterable[_Row]) -> b.Table:
         rows,
         ("difference", lambda row: row.name),
         ("n", lambda row: str(row.seeds.n)),
-        ("95 % over seeds", lambda row: effect(row.seeds, row.unit)),
+        ("95 % t-interval over seeds", lambda row: effect(row.seeds, row.unit)),
         ("beyond these images", lambda row: interval(row.beyond, sign=True)),
         ("seeds", lambda row: _share(row.split, "seeds")),
         ("images", lambda row: _share(row.split, "images")),

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ns_bench.report import blocks as b
+from ns_bench.report import multiples
 from ns_bench.report.numbers import MISSING, points, share
 from ns_bench.verdicts.analysis import Analysis
 
@@ -75,24 +76,20 @@ def _counts(text: str) -> NDArray[np.int64]:
 
 
 def _calibration(analysis: Analysis) -> list[b.Block]:
-    """Return how often the teacher is right, by its confidence; arms of one teacher in one row."""
-    columns = ["pseudo_per_tenth", "pseudo_per_tenth_right"]
-    if not set(columns) <= set(analysis.runs):  # results from before it was stored
-        return []
-    arms: dict[tuple[str, ...], list[str]] = {}
-    for name, runs in analysis.by_arm(analysis.runs[analysis.runs[columns[0]] != ""]).items():
-        images, right = (np.sum([*map(_counts, runs[column])], axis=0) for column in columns)
-        cells = tuple(
-            f"{share(k / n)} of {n:,}" if n else MISSING for n, k in zip(images, right, strict=True)
-        )
-        arms.setdefault(cells, []).append(name)
-    if not arms:
-        return []
+    """Return how often the teacher is right, by its confidence; arms of one teacher together."""
     title = "Teacher's labels that are right, by its confidence"
-    header = ["arms", *(f"{i / 10:.1f} to {(i + 1) / 10:.1f}" for i in range(10))]
-    rows: list[list[b.Text]] = [[", ".join(names), *cells] for cells, names in arms.items()]
+    teachers = multiples.tenths(analysis)
+    if not teachers:
+        return []
+    header = ["confidence", *map(", ".join, teachers)]
+    rows: list[list[b.Text]] = [[f"{i / 10:.1f} to {(i + 1) / 10:.1f}"] for i in range(10)]
+    for images, right in teachers.values():
+        for row, n, k in zip(rows, images, right, strict=True):
+            row.append(f"{share(k / n)} of {n:,}" if n else MISSING)
     note = (
-        f"{title}: over the pools of all seeds, before selection. A calibrated teacher is right as "
+        "Over the pools of all seeds, before selection, by tenths of confidence, drawn at their "
+        "middle; of less than 1 % of the labels none is drawn. Dashed: a teacher that is right as "
         "often as its confidence says."
     )
-    return [b.Paragraph(note), b.Table(title, header, rows)]
+    table = b.Details("the same in numbers", [b.Table(title, header, rows)])
+    return [*multiples.blocks(analysis, "calibration", note), table]

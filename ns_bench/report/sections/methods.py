@@ -43,25 +43,26 @@ def paragraph(analysis: Analysis) -> str:
         if judged := sorted({*analysis.record.judged, seen} - {0}):
             times = ", ".join(map(str, judged))
             parts.append(f"The results had been judged before, at {times} seeds.")
-    return " ".join([*parts, *_stated(analysis)])
+    return " ".join([*parts, *stated(analysis)])
 
 
-def _stated(analysis: Analysis) -> list[str]:
-    stated = analysis.record.stated
-    if stated is None:
+def stated(analysis: Analysis) -> list[str]:
+    """Return when the claims were stated, against the first run; nothing where it is not known."""
+    history = analysis.record.stated
+    if history is None:
         return []
-    commit = f"in commit {stated.commit} of {stated.time[:10]}"
-    first = f"the first run ({stated.first_run[:10]})"
+    commit = f"in commit {history.commit} of {history.time[:10]}"
+    first = f"the first run ({history.first_run[:10]})"
     when = f"{commit}, before {first}"
-    if stated.older:
+    if history.older:
         when = (
-            f"{commit}, after {first}: {stated.older} of {stated.results} results, which other "
+            f"{commit}, after {first}: {history.older} of {history.results} results, which other "
             "studies may share, are older"
         )
-    if not stated.changes:
+    if not history.changes:
         return [f"The claims were stated {when}."]
     return [
-        f"The study was first stated {when}. Its file has changed since, last in "
-        f"commit {stated.last_commit} of {stated.last_time[:10]} ({stated.changes} in all): what "
+        f"The study was first stated {when}. Its file has changed since, last in commit "
+        f"{history.last_commit} of {history.last_time[:10]} ({history.changes} in all): what "
         "its first version does not say was stated after runs."
     ]

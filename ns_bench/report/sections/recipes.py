@@ -1,12 +1,16 @@
-"""What each arm is: its networks, and the fields of the recipe in which arms differ."""
+"""What each arm is: its data, its networks, the fields of the recipe in which arms differ, and when
+it was made and its claims were stated."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from ns_bench.data.catalog import describe
+from ns_bench.design.cost import network, shape_of
 from ns_bench.fields import declared
 from ns_bench.recipe import Recipe, idle_fields
 from ns_bench.report import blocks as b
 from ns_bench.report.numbers import MISSING
+from ns_bench.report.sections import methods
 from ns_bench.verdicts.analysis import Analysis
 
 _SHOWN_APART = ("seed", "model")
@@ -29,6 +33,7 @@ def blocks(analysis: Analysis) -> list[b.Block]:
     shared = {name: found[0] for name, found in values.items() if len(found) == 1}
     return [
         b.Heading("Recipes"),
+        b.Items([_data(next(iter(arms.values()))), *_made(analysis), *methods.stated(analysis)]),
         b.tabulate(
             "Recipes",
             arms.items(),
@@ -43,13 +48,42 @@ def blocks(analysis: Analysis) -> list[b.Block]:
     ]
 
 
+def _data(recipe: Recipe) -> str:
+    """Return the data that arms share unless the table says otherwise."""
+    data, known = recipe.data, describe(recipe.data)
+    return (
+        f"Data: {data.name}, images of {known.side} x {known.side} pixels in {known.classes} "
+        f"classes; {data.labeled:,} labels, {data.validation:,} validation and {data.test:,} test "
+        f"rows, {known.pool:,} images in the pool."
+    )
+
+
+def _made(analysis: Analysis) -> list[str]:
+    """Return when and at which commit the runs were made; old tables do not know the day."""
+    done = analysis.runs[analysis.runs["test_top1"].notna()]
+    days = sorted({time[:10] for time in done.get("time", ())} - {""})
+    commits = sorted({str(commit)[:12] for commit in done.get("git", ())} - {"", "None"})
+    if not commits:
+        return []
+    when = f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}, at" if days else "at"
+    more = f" and {len(commits) - 3} more" if len(commits) > 3 else ""
+    which = f"commit{'s' * (len(commits) > 1)} {', '.join(commits[:3])}{more}"
+    return [f"Runs made {when} {which}."]
+
+
 def _used(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
     idle = {*idle_fields(recipe), *_SHOWN_APART}
     return {name: recipe.field(name) for name in names if name not in idle}
 
 
 def _networks(recipe: Recipe) -> str:
-    return ", then ".join(link.model for link in recipe.generations)
+    return ", then ".join(map(_network, recipe.generations))
+
+
+def _network(recipe: Recipe) -> str:
+    """Return a network with its parameters, where they were counted."""
+    counted = network(shape_of(recipe))
+    return recipe.model + (f" ({counted.parameters:,} parameters)" if counted else "")
 
 
 def _own(recipe: Recipe, differing: Iterable[str]) -> str:

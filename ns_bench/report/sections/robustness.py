@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ns_bench.report import blocks as b
+from ns_bench.report import multiples
 from ns_bench.report.numbers import MISSING, interval, points
 from ns_bench.robustness import (
     CORRUPTIONS,
@@ -72,6 +73,11 @@ def _corruption(analysis: Analysis) -> list[b.Block]:
             "means over the 15 corruptions.",
             {f"severity {s}": f"corruption_severity_{s}" for s in SEVERITIES},
         ),
+        *multiples.blocks(
+            analysis,
+            "severities",
+            f"Mean with 95 % t-interval over seeds; dashed: {analysis.baseline}.",
+        ),
         *_by_metric(
             analysis,
             "Error by corruption (CE)",
@@ -114,6 +120,7 @@ def _adversarial(analysis: Analysis) -> list[b.Block]:
         "by the largest change of a pixel, in 255ths of its range. FGSM takes one step, PGD ten "
         "from a random start. One-step figures are no measure of true adversarial robustness.",
         fgsm | pgd,
+        turned=True,
     )
 
 
@@ -146,8 +153,12 @@ def _by_arm(
     note: str,
     columns: dict[str, str],
     *more: b.Column[ArmSummary],
+    turned: bool = False,
 ) -> list[b.Block]:
-    """Return a row an arm: {heading: metric} as mean and interval, then the other columns."""
+    """Return a row an arm: {heading: metric} as mean and interval, then the other columns.
+
+    With many of these it is `turned`: a column an arm.
+    """
     tables = {heading: analysis.values(metric) for heading, metric in columns.items()}
     first = next(iter(tables.values()))
     table = b.tabulate(
@@ -158,7 +169,7 @@ def _by_arm(
         *((heading, _mean(values)) for heading, values in tables.items()),
         *more,
     )
-    return _titled(table, note)
+    return _titled(table.turned() if turned else table, note)
 
 
 def _titled(table: b.Table, note: str) -> list[b.Block]:
