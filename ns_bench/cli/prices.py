@@ -8,6 +8,7 @@ from ns_bench.data.catalog import describe
 from ns_bench.design.cost import TRAINING, Shape, flops, network, shape_of, sparse_labels, storage
 from ns_bench.design.profile import Profile
 from ns_bench.recipe import Recipe
+from ns_bench.report.numbers import counted
 from ns_bench.runs.plan import Plan, longest_chain
 from ns_bench.runs.store import Run
 
@@ -32,14 +33,17 @@ def plan_lines(title: str, profile: Profile, plan: Plan, seeds: Iterable[int]) -
     listed = sorted(seeds)
     span = " to ".join(str(n) for n in sorted({listed[0], listed[-1]}))
     yield (
-        f"\n{title}, {span} seed{'' if span == '1' else 's'}: {len(plan.runs)} trainings planned, "
+        f"\n{title}, {span} seed{'' if span == '1' else 's'}: "
+        f"{counted(len(plan.runs), 'training')} planned, "
         f"{plan.asked} without sharing, ratio {len(plan.runs) / plan.asked:.2f}: {counts}"
     )
-    yield f"to do: {len(train)} run{'s' * (len(train) != 1)}, {images:,} images"
+    yield f"to do: {counted(len(train), 'run')}, {images:,} images"
     yield from price_lines(train, profile)
     measure = Counter(group for run in plan.missing for group in run.unmeasured)
     if measure:
-        yield "to measure: " + ", ".join(f"{group} of {measure[group]} runs" for group in measure)
+        yield "to measure: " + ", ".join(
+            f"{group} of {counted(n, 'run')}" for group, n in measure.items()
+        )
 
 
 def price_lines(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
@@ -51,7 +55,7 @@ def price_lines(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
     gpu = profile.gpu
     source = f", at {gpu.tflops:g} TFLOP/s ({gpu.source})" if gpu else ""
     guessed = sum(not profile.measured(run.recipe) for run in runs)
-    doubt = f"; a guess for {guessed} of {len(runs)} runs, whose network was not counted"
+    doubt = f"; a guess for {guessed} of {counted(len(runs), 'run')}, whose network was not counted"
     yield (
         f"time: about {time_of(seconds)} of {profile.machine or 'one worker'}{source}, shared by "
         f"the workers{doubt if guessed else ''}"
@@ -60,13 +64,13 @@ def price_lines(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
     chain = longest_chain(runs, profile.estimate)
     seconds = sum(profile.estimate(run.recipe) for run in chain)
     yield (
-        f"longest chain: {len(chain)} runs one after another, {time_of(seconds)}, "
+        f"longest chain: {counted(len(chain), 'run')} one after another, {time_of(seconds)}, "
         f"however many workers; it ends in {chain[-1].id}"
     )
 
 
 def _table(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
-    rows = [("model", "pixels", "runs", "images", "forward FLOPs", "total FLOPs", "hours")]
+    rows = [("model", "pixels", "runs", "images", "forward FLOPs", "total FLOPs", "time")]
     shapes: dict[Shape, list[Recipe]] = {}
     for run in runs:
         shapes.setdefault(shape_of(run.recipe), []).append(run.recipe)
@@ -82,7 +86,7 @@ def _table(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
                 f"{sum(recipe.images for recipe in recipes):,}",
                 _si(net.forward) + ("" if net.exact else "*") if net else "?",
                 _si(total) if net else "?",
-                hours_of(sum(map(profile.estimate, recipes)))
+                time_of(sum(map(profile.estimate, recipes)))
                 if profile.measured(recipes[0])
                 else "unknown",
             )
@@ -121,14 +125,13 @@ def time_of(seconds: float) -> str:
     """Return a time as people say it: 40 seconds, 1.6 minutes, 1,234 hours."""
     units = {"hour": 3600.0, "minute": 60.0, "second": 1.0}
     unit = next((name for name, size in units.items() if seconds >= 1.5 * size), "second")
-    value = seconds / units[unit]
-    number = f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
+    number = rounded(seconds / units[unit])
     return f"{number} {unit}{'' if number == '1' else 's'}"
 
 
-def hours_of(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.3g}"
+def rounded(value: float) -> str:
+    """Return a rough number as people say it: 0.25, 2.5, 27, 1,234."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def _si(value: float) -> str:

@@ -15,6 +15,7 @@ from ns_bench.cli.interim import Interim, first_runs
 from ns_bench.cli.options import StudyOptions, report_only
 from ns_bench.data import catalog
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
+from ns_bench.design.profile import Profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import Corrupt, folder
@@ -225,12 +226,21 @@ def _plan(store: Store, studies: Sequence[StudyAtScale]) -> Plan:
     return make_plan(store, (recipe for study in studies for recipe in study.reported), wanted)
 
 
+def _priced(request: Request) -> Profile:
+    """Return the profile with estimates for the workers that are asked for."""
+    profile, cluster = request.setting.profile, request.setting.cluster
+    if cluster is None or cluster.speed == 1:
+        return profile
+    worker = f"a worker of {cluster.name}, {cluster.speed:g} times as fast as {profile.machine}"
+    return replace(profile, machine=worker, speed=cluster.speed)
+
+
 def _show(request: Request, plan: Plan) -> None:
     """Print what would be done, and what it costs; with a cluster the scripts of its jobs, too."""
     from ns_bench.cli.foresight import claim_lines, study_lines
     from ns_bench.cli.prices import plan_lines, run_lines
 
-    profile, cluster, studies = request.setting.profile, request.setting.cluster, request.studies
+    profile, cluster, studies = _priced(request), request.setting.cluster, request.studies
     seeds = [len({seed for _, seed in study.recipes}) for study in studies]
     if len(studies) == 1 or request.options.list_runs:
         print(*run_lines(profile, plan), sep="\n")
@@ -246,7 +256,7 @@ def _show(request: Request, plan: Plan) -> None:
     if cluster is not None:
         from ns_bench.cli import slurm
 
-        slurm.show_scripts(request.store, plan, profile, cluster)
+        slurm.show_scripts(request.store, plan, request.setting.profile, cluster)
 
 
 def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:
@@ -254,7 +264,7 @@ def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:
     from ns_bench.cli.prices import time_of
     from ns_bench.verdicts.looks import at_most, schedule_of
 
-    profile = request.setting.profile
+    profile = _priced(request)
     last = request.options.max_seeds or schedule_of(study.study, profile).maximum
     more = at_most(study.design, standing, last)
     plan = make_plan(request.store, [*standing.recipes.values(), *more])

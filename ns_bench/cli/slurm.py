@@ -15,6 +15,7 @@ from rich.text import Text
 from ns_bench.cli.columns import aligned
 from ns_bench.cli.inputs import Setting
 from ns_bench.cli.options import StudyOptions
+from ns_bench.cli.prices import rounded
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
@@ -28,6 +29,7 @@ from ns_bench.execute.slurm.scheduler import (
     require_slurm,
 )
 from ns_bench.recipe import Recipe
+from ns_bench.report.numbers import counted
 from ns_bench.runs.plan import Plan, states_of
 from ns_bench.runs.store import Run, Store
 
@@ -64,8 +66,9 @@ def submit(
     )
     if submission is not None:
         print(
-            f"{title}: submitted {submission.runs} runs in {len(submission.jobs)} sbatch calls "
-            f"(and one for the report); the same command shows where they stand"
+            f"{title}: submitted {counted(submission.runs, 'run')} in "
+            f"{counted(len(submission.jobs), 'sbatch call')} (and one for the report); "
+            "the same command shows where they stand"
         )
     rows = standing(plan, Scheduler(store).states())
     if not {state for _, state, _ in rows} & {"queued", "running", *_TO_DO}:
@@ -278,7 +281,8 @@ def show_scripts(store: Store, plan: Plan, profile: Profile, cluster: Cluster) -
     seconds = sum(profile.estimate(run.recipe) for run in plan.missing) / cluster.speed
     hours = seconds / 3600 / cluster.side_by_side
     what = "GPU-hours" if cluster.gpus else "job-hours"
+    shared = f", {cluster.side_by_side} runs side by side in a job" * (cluster.side_by_side > 1)
     print(
-        f"{len(arrays)} sbatch calls, about {max(cluster.gpus, 1) * hours:,.2f} {what} at "
-        f"{cluster.speed:g} times the speed of the profile's machine"
+        f"{counted(len(arrays), 'sbatch call')}, about "
+        f"{rounded(max(cluster.gpus, 1) * hours)} {what}{shared}"
     )

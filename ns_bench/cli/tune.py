@@ -13,6 +13,7 @@ from ns_bench.design.definition import TUNING_SEEDS, load_study, study_names
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
+from ns_bench.report.numbers import counted
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Store
 from ns_bench.tuning.driver import Budget, Driver
@@ -175,8 +176,8 @@ def _on_cluster(
         look = partial(make_plan, store, recipes)
         _, submission = dispatch(store, look, profile.estimate, cluster)
         if submission is not None:
-            calls = f"{len(submission.jobs)} sbatch calls"
-            print(f"{title}: submitted {submission.runs} runs in {calls}", flush=True)
+            calls = counted(len(submission.jobs), "sbatch call")
+            print(f"{title}: submitted {counted(submission.runs, 'run')} in {calls}", flush=True)
         if driver.line() != shown:
             shown = driver.line()
             print(f"{title}   {shown}", flush=True)

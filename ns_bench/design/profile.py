@@ -34,6 +34,8 @@ class Profile:
         smallest_effect: on test top-1 that matters here, in points.
         verdict: False for trial runs, which show numbers and judge nothing.
         step_seconds: {model: [seconds a step, seconds an image]} on `machine`, for estimates.
+        pixels: {model: side of the images at which they were measured}, where that is known.
+        speed: how many times faster the workers are than `machine`.
         gpu: for models without `step_seconds`: estimates are from their FLOPs.
         run_megabytes: that a run takes in the store where its model's size is not known.
         space: what a search may change, see `ns_bench.tuning.space`.
@@ -56,6 +58,8 @@ class Profile:
     verdict: bool = True
     machine: str = ""
     step_seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    pixels: dict[str, int] = field(default_factory=dict)
+    speed: float = 1.0
     gpu: "Gpu | None" = None
     run_megabytes: float = 1.0
     space: dict[str, Any] = field(default_factory=dict)
@@ -86,14 +90,17 @@ class Profile:
         return {**self.fields, "model": model, **self.by_model.get(model, {}), **dotted}
 
     def estimate(self, recipe: Recipe) -> float:
-        """Return the seconds one worker of the reference machine needs; a rough figure."""
+        """Return the seconds one worker needs; a rough figure. An image's go by its area."""
         if self.gpu is not None and recipe.model not in self.step_seconds:
             work = cost.flops(recipe)
             if work is not None:
-                return work / (1e12 * self.gpu.tflops)
-        slowest = max(self.step_seconds.values(), default=(0.01, 0.0005))
-        step, image = self.step_seconds.get(recipe.model, slowest)
-        return step * recipe.steps + image * recipe.passes
+                return work / (1e12 * self.gpu.tflops * self.speed)
+        slowest = max(self.step_seconds, key=lambda model: self.step_seconds[model], default="")
+        model = recipe.model if recipe.model in self.step_seconds else slowest
+        step, image = self.step_seconds.get(model, (0.01, 0.0005))
+        if side := self.pixels.get(model):
+            image *= (cost.shape_of(recipe).side / side) ** 2
+        return (step * recipe.steps + image * recipe.passes) / self.speed
 
     def measured(self, recipe: Recipe) -> bool:
         """Whether the estimate is of the recipe's own network, and not of the slowest known one."""
@@ -147,6 +154,7 @@ class _Estimate:
     step_seconds: dict[str, tuple[float, float]] = default(
         {}, "{model: [seconds a step, seconds an image]}", "[0, 1000000]"
     )
+    pixels: dict[str, int] = default({}, "{model: side of the images of that}", "[1, 100000]")
     run_megabytes: float = default(1.0, "that a run takes in the store", "[0, 1e9]")
     gpu: Gpu | None = default(None, "for models without step_seconds")
 
@@ -234,6 +242,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
         verdict=file.verdict,
         machine=estimate.machine or (estimate.gpu.name if estimate.gpu else ""),
         step_seconds={m: cost for m, cost in estimate.step_seconds.items() if m in used},
+        pixels=estimate.pixels,
         gpu=estimate.gpu,
         run_megabytes=estimate.run_megabytes,
         space=file.search,

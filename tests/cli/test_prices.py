@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from builders import present
 
-from ns_bench.cli.prices import price_lines
+from ns_bench.cli.prices import price_lines, time_of
 from ns_bench.design.cost import flops
 from ns_bench.design.profile import Profile, load_profile
 from ns_bench.runs.plan import longest_chain, make_plan
@@ -68,10 +68,39 @@ def test_models_that_were_not_counted(tmp_path):
     own = dataclasses.replace(profile, ladder={"small": "resnet18", "large": "micro-b0"})
     run = Store(tmp_path / "runs").run(own.supervised("small"))
     said = "\n".join(price_lines([run], own))
-    assert re.search(r"resnet18 +8 +1 +10,000 +\? +\?", said)
+    assert re.search(r"resnet18 +8 +1 +10,000 +\? +\? +unknown", said)
+    assert "a guess for 1 of 1 run, whose network was not counted" in said
     assert "models not counted 1 MB" in said
     larger = own.supervised("large", train__resolution=16)
     assert "*" in "\n".join(price_lines([Store(tmp_path / "runs").run(larger)], own))
+
+
+def test_times_are_written_as_people_say_them():
+    said = [time_of(seconds) for seconds in (1, 40, 96, 4860, 9000, 3.6e6)]
+    assert said == [
+        "1 second",
+        "40 seconds",
+        "1.6 minutes",
+        "81 minutes",
+        "2.5 hours",
+        "1,000 hours",
+    ]
+
+
+def test_with_a_cluster_all_hours_are_its_own(tmp_path):
+    """Those of the profile's machine are not beside them: one number of GPU-hours."""
+    words = ["teacher_size", "--profile", "cifar10", "--cluster", "a100x8", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ns_bench.study", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert "time: about 9 hours of a worker of a100x8, 3 times as fast as one A100" in said
+    assert "1 sbatch call, about 3 GPU-hours, 3 runs side by side in a job" in said
+    assert done.stdout.count("GPU-hours") == 1
 
 
 def test_pricing_needs_no_torch():

@@ -1,5 +1,7 @@
 """Profiles: what they hold, what --set and their tables for a model change, what is refused."""
 
+from dataclasses import replace
+
 import pytest
 from refusals import refusal
 
@@ -255,6 +257,11 @@ def test_an_estimate_is_a_rate_times_the_work():
     assert profile.estimate(supervised) == 4 * 2 + 200 * 0.5
     student = profile.student("small", supervised, train__epochs=4)
     assert profile.estimate(student) == 4 * 2 + 800 * 0.5
+    # an image of 16 x 16 pixels has four times the area of one at which it was measured
+    large = replace(profile, pixels={"a": 8}).supervised("small", train__resolution=16)
+    assert replace(profile, pixels={"a": 8}).estimate(large) == 2 * large.steps + 2 * large.passes
+    fast = replace(profile, speed=2.0)
+    assert fast.estimate(supervised) == profile.estimate(supervised) / 2
     rates = {"a": (2.0, 0.5), "b": (3.0, 0.5)}
     unknown = Profile("p", "t", {}, {"small": "c"}, 1, 1.0, step_seconds=rates)
     assert unknown.estimate(unknown.supervised("small", train__epochs=4)) == 4 * 3 + 200 * 0.5

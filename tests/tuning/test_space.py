@@ -38,6 +38,18 @@ def test_every_profile_has_a_space_of_the_fields_the_field_tunes(name):
     assert names >= {"pseudo.threshold", "pseudo.temperature"}
 
 
+@pytest.mark.parametrize("name", profile_names())
+def test_no_two_choices_of_the_average_are_one(name):
+    """Its decay warms up, (1 + step) / (10 + step): a run of few steps gets to no slower one."""
+    profile = load_profile(name)
+    if not profile.verdict:
+        return  # a trial run's steps average nothing to speak of
+    steps = profile.supervised("small").steps
+    choices = profile.space["train"]["ema"]["choices"]
+    assert len({min(decay, (1 + steps) / (10 + steps)) for decay in choices}) == len(choices)
+    assert sum(decay > (1 + steps) / (10 + steps) for decay in choices) <= 1
+
+
 @pytest.mark.parametrize(
     ("tables", "said"),
     [

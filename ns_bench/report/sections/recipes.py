@@ -1,7 +1,7 @@
 """What each arm is: its data, its networks, the fields of the recipe in which arms differ, and when
 it was made and its claims were stated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ns_bench.data.catalog import describe
@@ -33,7 +33,7 @@ def blocks(analysis: Analysis) -> list[b.Block]:
     shared = {name: found[0] for name, found in values.items() if len(found) == 1}
     return [
         b.Heading("Recipes"),
-        b.Items([_data(next(iter(arms.values()))), *_made(analysis), *methods.stated(analysis)]),
+        b.Items([_data(arms, differing), *_made(analysis), *methods.stated(analysis)]),
         b.tabulate(
             "Recipes",
             arms.items(),
@@ -48,13 +48,16 @@ def blocks(analysis: Analysis) -> list[b.Block]:
     ]
 
 
-def _data(recipe: Recipe) -> str:
-    """Return the data that arms share unless the table says otherwise."""
+def _data(arms: Mapping[str, Recipe], differing: Iterable[str]) -> str:
+    """Return the data of the first arm, which others share or the table says how they do not."""
+    name, recipe = next(iter(arms.items()))
     data, known = recipe.data, describe(recipe.data)
+    others = any(field.startswith("data.") for field in differing)
     return (
         f"Data: {data.name}, images of {known.side} x {known.side} pixels in {known.classes} "
         f"classes; {data.labeled:,} labels, {data.validation:,} validation and {data.test:,} test "
-        f"rows, {known.pool:,} images in the pool."
+        f"rows, {known.pool:,} images in the pool"
+        + (f" ({name}; others differ as the table says)." if others else ".")
     )
 
 

@@ -19,14 +19,14 @@ def test_each_call_judges_a_look_and_submits_the_next(slurm, tmp_path):
 
     first = study(slurm, *words, cwd=root)
     assert first.returncode == 0, first.stderr
-    assert f"submitted {FIRST} runs in 1 sbatch calls (and one for the report)" in first.stdout
+    assert f"submitted {FIRST} runs in 1 sbatch call (and one for the report)" in first.stdout
     until(idle(slurm))
     assert len(results(root)) == FIRST
     assert "a claim is judged only at looks that are complete" in page.read_text()
 
     second = study(slurm, *words, cwd=root)
     assert second.returncode == 0, second.stderr
-    assert f"submitted {ALL - FIRST} runs in 1 sbatch calls" in second.stdout
+    assert f"submitted {ALL - FIRST} runs in 1 sbatch call" in second.stdout
     assert [look["look"] for look in looks(root)] == [7], "before anything runs for the next one"
     until(idle(slurm))
     assert "Incomplete" not in page.read_text() and "| 8 |" in page.read_text()
