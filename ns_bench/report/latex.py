@@ -96,6 +96,7 @@ _SPECIAL = {
     "\u00b1": "$\\pm$",
     "\u00d7": "$\\times$",
     "\u2212": "$-$",
+    "\u221e": "$\\infty$",
     "\u00a0": "~",
 }
 
@@ -105,7 +106,7 @@ def escape(text: str) -> str:
     text = " ".join(unicodedata.normalize("NFC", text).split())
     text = "".join(_SPECIAL.get(c) or (c if _near(c) else _far(c)) for c in text)
     # A minus before a number, not a hyphen within a word.
-    return re.sub(r"(?<![\w-])-(?=[.\d])", "$-$", text)
+    return re.sub(r"(?<![\w-])-(?=[.\d$])", "$-$", text)
 
 
 def _near(character: str) -> bool:

@@ -329,7 +329,7 @@ def _numbers(c: Contrast, p_adjusted: float, unit: str) -> str:
     places = min(6, max(2, 1 - math.floor(math.log10(size)))) if size > 0 else 2
     parts = [f"mean difference {c.mean:+.{places}f} {unit}"]
     if not math.isnan(c.low):
-        bounds = f"[{c.low:+.{places}f}, {c.high:+.{places}f}]"
+        bounds = f"[{c.low:+.{places}f}, {c.high:+.{places}f}]".replace("inf", "∞")
         parts.append(f"{100 * c.confidence:g} % interval {bounds}")
     if not math.isnan(p_adjusted):
         parts.append(f"Holm p {'<' if p_adjusted < 0.001 else '='} {_p(max(p_adjusted, 0.001))}")

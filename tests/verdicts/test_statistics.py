@@ -483,7 +483,7 @@ def test_a_verdict_gives_its_numbers_as_its_reason():
     )
     open_end = replace(given, low=-math.inf)
     assert (
-        "95 % interval [-inf, +4.00]"
+        "95 % interval [-∞, +4.00]"
         in verdict("inconclusive", [open_end], 1.0, kind="greater", smallest_effect=0.5).reason
     )
     small = verdict(
