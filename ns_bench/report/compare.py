@@ -96,12 +96,11 @@ def _verdicts(changes: Sequence[Change]) -> b.Table:
         ("claim", lambda change: change.claim),
         ("profile", lambda change: change.where),
         ("verdict", lambda change: b.Span(change.state, bold=change.changed)),
-        ("in A", lambda change: change.words[0] or MISSING),
-        ("in B", lambda change: change.words[1] or MISSING),
+        ("in A", lambda change: b.Span(change.words[0] or MISSING, verdict=True)),
+        ("in B", lambda change: b.Span(change.words[1] or MISSING, verdict=True)),
         ("effect in A", lambda change: effect(change.effects and change.effects[0])),
         ("effect in B", lambda change: effect(change.effects and change.effects[1])),
-        ("B - A, 95 % interval", lambda change: effect(change.difference)),
-        ("how", lambda change: change.how or MISSING),
+        ("B - A, 95 % interval", lambda change: effect(change.difference, change.how)),
     )
     filters = {
         "study": [{change.study} for change in changes],
@@ -117,7 +116,12 @@ def _alone(comparison: Comparison) -> list[b.Block]:
         if changes := comparison.alone(i):
             header = ["study", "claim", "profile", "verdict"]
             rows: list[list[b.Text]] = [
-                [change.study, change.claim, change.where, change.words[i] or MISSING]
+                [
+                    change.study,
+                    change.claim,
+                    change.where,
+                    b.Span(change.words[i] or MISSING, verdict=True),
+                ]
                 for change in changes
             ]
             table = b.Table(f"Claims only in {name}", header, rows)

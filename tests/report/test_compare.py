@@ -98,7 +98,10 @@ def test_a_changed_verdict_makes_the_exit_code_1(tmp_path, capsys):
     assert main([*words, "--fail-on-change"]) == 1
     assert main(["compare", str(a), str(a), "--fail-on-change"]) == 0
     page = (tmp_path / "out/compare.md").read_text()
-    assert f"| teacher_size | {SMALL} | digits | **changed** | reproduced | contradicted |" in page
+    assert (
+        f"| teacher_size | {SMALL} | digits | **changed** | **reproduced** | **contradicted** |"
+        in page
+    )
     assert "-6.00 [-6.00, -6.00]" in page
     assert "<strong>changed</strong>" in (tmp_path / "out/compare.html").read_text()
 
