@@ -8,7 +8,7 @@ from ns_bench.data.catalog import describe
 from ns_bench.design.cost import TRAINING, Shape, flops, network, shape_of, sparse_labels, storage
 from ns_bench.design.profile import Profile
 from ns_bench.recipe import Recipe
-from ns_bench.report.numbers import counted
+from ns_bench.report.numbers import counted, rounded
 from ns_bench.runs.plan import Plan, longest_chain
 from ns_bench.runs.store import Run
 
@@ -127,11 +127,6 @@ def time_of(seconds: float) -> str:
     unit = next((name for name, size in units.items() if seconds >= 1.5 * size), "second")
     number = rounded(seconds / units[unit])
     return f"{number} {unit}{'' if number == '1' else 's'}"
-
-
-def rounded(value: float) -> str:
-    """Return a rough number as people say it: 0.25, 2.5, 27, 1,234."""
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def _si(value: float) -> str:

@@ -15,7 +15,6 @@ from rich.text import Text
 from ns_bench.cli.columns import aligned
 from ns_bench.cli.inputs import Setting
 from ns_bench.cli.options import StudyOptions
-from ns_bench.cli.prices import rounded
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
@@ -29,7 +28,7 @@ from ns_bench.execute.slurm.scheduler import (
     require_slurm,
 )
 from ns_bench.recipe import Recipe
-from ns_bench.report.numbers import counted
+from ns_bench.report.numbers import counted, rounded
 from ns_bench.runs.plan import Plan, states_of
 from ns_bench.runs.store import Run, Store
 

@@ -44,6 +44,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def rounded(value: float) -> str:
+    """Return a rough number as people say it: 0.25, 2.5, 27, 1,234."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
+
+
 def p_value(value: float | None) -> str:
     """Return a p-value, e.g. `.008`, or `<.001`."""
     if value is None or math.isnan(value):

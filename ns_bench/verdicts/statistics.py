@@ -261,7 +261,7 @@ def verdict(
     against = [word == "contradicted" and _beyond(c, kind, smallest_effect) > 0 for c in contrasts]
     which = weakest(contrasts, kind, smallest_effect, against)
     c = contrasts[which]
-    size = f"{smallest_effect:.3g} {unit}"
+    size = amount(smallest_effect, unit)
     if word == "equivalent":
         why = f"too small to matter, the interval lies inside ±{size}"
     elif word == "contradicted":
@@ -319,6 +319,12 @@ def _beyond(c: Interval, kind: Kind, smallest: float) -> float:
         return -c.high
     below = -smallest - c.high
     return below if kind == "not worse" else max(below, c.low - smallest)
+
+
+def amount(value: float, unit: str) -> str:
+    """Return a size in words, e.g. `0.5 points` or `1 point a step`."""
+    one = f"{value:.3g}" == "1" and unit.startswith("points")
+    return f"{value:.3g} {unit.replace('points', 'point', 1) if one else unit}"
 
 
 def _numbers(c: Contrast, p_adjusted: float, unit: str) -> str:

@@ -10,6 +10,7 @@ from ns_bench.report import blocks as b
 from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, effect, p_value, share
 from ns_bench.verdicts.analysis import Analysis, ClaimResult
+from ns_bench.verdicts.statistics import amount
 from ns_bench.verdicts.table import computations, suspicions
 
 
@@ -258,7 +259,7 @@ def _going_on(analysis: Analysis) -> list[str | b.Span]:
 
 def _protocol(analysis: Analysis) -> b.Paragraph:
     sizes = [
-        f"{result.claim.smallest_effect:.3g} {result.claim.unit}"
+        amount(result.claim.smallest_effect, result.claim.unit)
         for result in analysis.claims
         if result.claim.contrasts
     ]

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ns_bench.report import blocks as b
-from ns_bench.report.numbers import MISSING, points
+from ns_bench.report.numbers import MISSING, points, rounded
 from ns_bench.verdicts.analysis import Analysis
 
 
@@ -46,7 +46,9 @@ def _hours(runs: pd.DataFrame) -> str:
         "GPU-hours": seconds[gpu].sum() / 3600,
         "core-hours": (seconds * runs["threads"].fillna(1))[~gpu].sum() / 3600,
     }
-    return ", ".join(f"{points(value)} {unit}" for unit, value in hours.items() if value) or MISSING
+    return (
+        ", ".join(f"{rounded(value)} {unit}" for unit, value in hours.items() if value) or MISSING
+    )
 
 
 def _budget(analysis: Analysis) -> list[b.Block]:

@@ -5,6 +5,7 @@ from ns_bench.report import latex
 from ns_bench.report.sections.claims import looks_of
 from ns_bench.report.sections.covers import over
 from ns_bench.verdicts.analysis import Analysis
+from ns_bench.verdicts.statistics import amount
 
 
 def blocks(analysis: Analysis) -> list[b.Block]:
@@ -27,7 +28,7 @@ def paragraph(analysis: Analysis) -> str:
         f"student and every draw of noise. {over(analysis)}"
     ]
     if claims and analysis.profile.verdict:
-        sizes = dict.fromkeys(f"{claim.smallest_effect:.3g} {claim.unit}" for claim in claims)
+        sizes = dict.fromkeys(amount(claim.smallest_effect, claim.unit) for claim in claims)
         one = len(claims) == 1
         spending = ", ".join(f"{share:g}" for share in analysis.schedule.spending)
         spent = "" if analysis.fixed else f", of which the looks spend shares of {spending} in all"
