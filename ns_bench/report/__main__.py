@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ns_bench.arguments import option, parse, whole_number
-from ns_bench.design.definition import study_names
-from ns_bench.design.profile import profile_names
 from ns_bench.errors import UserError, exit_code
 from ns_bench.verdicts.sources import SourceOptions, analyses_of, folder_name, load_all
 
@@ -120,6 +118,9 @@ def _live(options: ReportOptions, seconds: int) -> int:
 
 
 def _point_out_strays(source: Path) -> None:
+    from ns_bench.design.definition import study_names
+    from ns_bench.design.profile import profile_names
+
     studies, profiles = load_all(study_names(), profile_names())
     names = {folder_name(study, profile) for study in studies for profile in profiles}
     for stray in sorted(path.parent.name for path in source.glob("*/runs.csv")):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ns_bench.arguments import option, parse
-from ns_bench.design.definition import load_study
-from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import folder
 from ns_bench.verdicts.sources import from_tables
@@ -39,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: DemoOptions) -> int:
+    from ns_bench.design.definition import load_study
+    from ns_bench.design.profile import load_profile
     from ns_bench.report import figure, html, page
 
     published = folder("reports") / "published"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ns_bench.arguments import option, positional
-from ns_bench.design.definition import Study, load_study, study_names
-from ns_bench.design.profile import Profile, load_profile, profile_names
 from ns_bench.errors import UserError
 from ns_bench.robustness import groups
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # --help of a report needs the options alone
+    from ns_bench.design.definition import Study
+    from ns_bench.design.profile import Profile
     from ns_bench.verdicts.analysis import Analysis
 
 TRIAL = "smoke"
@@ -43,17 +43,19 @@ class SourceOptions:
         return self.tables or self.runs
 
 
-def folder_name(study: Study, profile: Profile) -> str:
+def folder_name(study: "Study", profile: "Profile") -> str:
     """Return the name of the folder that a study's report in a profile is in."""
     return f"{study.name}-{profile.name}"
 
 
 def usual_profiles() -> list[str]:
+    from ns_bench.design.profile import profile_names
+
     return [name for name in profile_names() if name != TRIAL]
 
 
 def from_store(
-    study: Study, profile: Profile, root: Path, *, empty: bool = False
+    study: "Study", profile: "Profile", root: Path, *, empty: bool = False
 ) -> "Analysis | None":
     """Analyse a study's runs in a store; None if none is done or failed, unless `empty`."""
     from ns_bench.runs.plan import make_plan
@@ -79,7 +81,7 @@ def from_store(
     return looks.with_record(analysis, design, store)
 
 
-def from_tables(study: Study, profile: Profile, root: Path) -> "Analysis | None":
+def from_tables(study: "Study", profile: "Profile", root: Path) -> "Analysis | None":
     """Analyse a study's published tables; None if there is no folder of it."""
     from ns_bench.verdicts import record
     from ns_bench.verdicts.analysis import analyse
@@ -123,7 +125,7 @@ class Source:
     def is_store(self) -> bool:
         return (self.root / "store.json").is_file()
 
-    def analysis(self, study: Study, profile: Profile) -> "Analysis | None":
+    def analysis(self, study: "Study", profile: "Profile") -> "Analysis | None":
         if not self.is_store:
             return from_tables(study, profile, self.root)
         analysis = from_store(study, profile, self.root)
@@ -140,12 +142,15 @@ class Source:
         return recipe if isinstance(recipe, dict) else None
 
 
-def load_all(names: Iterable[str], profiles: Iterable[str]) -> tuple[list[Study], list[Profile]]:
+def load_all(names: Iterable[str], profiles: Iterable[str]) -> "tuple[list[Study], list[Profile]]":
     """Load studies and profiles by name.
 
     Raises:
         UserError: one of them is not known.
     """
+    from ns_bench.design.definition import load_study
+    from ns_bench.design.profile import load_profile
+
     return [load_study(name) for name in names], [load_profile(name) for name in profiles]
 
 
@@ -158,6 +163,8 @@ def analyses_of(options: SourceOptions, *, empty: bool = False) -> "list[Analysi
     Raises:
         UserError: there is nothing, or nothing in a profile that was asked for.
     """
+    from ns_bench.design.definition import study_names
+
     names = study_names() if options.study == "all" else [options.study]
     studies, profiles = load_all(names, dict.fromkeys(options.profile or usual_profiles()))
     if not options.folder.is_dir():

@@ -65,7 +65,11 @@ def test_the_main_job_trains_and_reports(finished):
         "runs.csv",
         "curves.csv",
         "protocol.json",
-        *(f"teacher_size{part}.{s}" for part in ("", "_curves") for s in ("pdf", "png", "svg")),
+        *(
+            f"teacher_size{part}.{s}"
+            for part in ("", "_calibration", "_curves")
+            for s in ("pdf", "png", "svg")
+        ),
     }
     page = (report / "report.md").read_text()
     assert "Smoke run" in page and "no verdict" in page
@@ -361,16 +365,17 @@ def test_an_installed_wheel_works_from_any_folder(finished, tmp_path):
         wheel.extractall(tmp_path / "site")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    where = "import ns_bench; print(ns_bench.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where],
-        cwd=elsewhere,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(tmp_path / "site") in found.stdout, "the unpacked wheel is what is tested"
+
+    def python(*words: str) -> str:
+        environment = {"PYTHONPATH": str(tmp_path / "site"), "TMPDIR": str(elsewhere)}
+        command, known = [sys.executable, *words], {**os.environ, **environment}
+        return subprocess.run(
+            command, cwd=elsewhere, env=known, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
+    found = python("-c", "import ns_bench; print(ns_bench.__file__)")
+    assert str(tmp_path / "site") in found, "the unpacked wheel is what is tested"
+    assert Path(python("-m", "ns_bench", "demo", "--no-browser").splitlines()[0]).is_file()
     listed = study("--list", cwd=elsewhere, python_path=tmp_path / "site")
     assert listed.returncode == 0 and "teacher_size" in listed.stdout
     words = ("--read-only", "--runs", str(finished / "runs"), "--out", "report")

@@ -225,7 +225,7 @@ def test_bad_input_is_one_line_and_2(tmp_path, capsys):
 
 def test_names_stay_text(tmp_path, monkeypatch):
     study = hostile()
-    monkeypatch.setattr("ns_bench.verdicts.sources.load_study", lambda name: study)
+    monkeypatch.setattr("ns_bench.design.definition.load_study", lambda name: study)
     a = filled(tmp_path / "a", study).root
     found = compare(Source(a), Source(a), ["hostile"], PAIR)
     for path in write(found, tmp_path / "out"):

@@ -331,9 +331,8 @@ STUDY = Study("mine", "<u>?", "x", design, "y")
 def test_names_stay_text(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     study = definition.load_study(str(tmp_path / "mine.py"))
-    for module in ("report.__main__", "verdicts.sources"):
-        monkeypatch.setattr(f"ns_bench.{module}.study_names", lambda: ["mine"])
-    monkeypatch.setattr("ns_bench.verdicts.sources.load_study", lambda name: study)
+    monkeypatch.setattr("ns_bench.design.definition.study_names", lambda: ["mine"])
+    monkeypatch.setattr("ns_bench.design.definition.load_study", lambda name: study)
     store = Store(tmp_path / "runs")
     recipes = study.design(load_profile("digits")).recipes(range(SEEDS))
     fake_runs(store, recipes.values(), lambda r: 80 + 5 * r.train.epochs + 0.1 * r.seed)
