@@ -41,9 +41,8 @@ def plan_lines(title: str, profile: Profile, plan: Plan, seeds: Iterable[int]) -
     yield from price_lines(train, profile)
     measure = Counter(group for run in plan.missing for group in run.unmeasured)
     if measure:
-        yield "to measure: " + ", ".join(
-            f"{group} of {counted(n, 'run')}" for group, n in measure.items()
-        )
+        groups = ", ".join(f"{group} of {counted(n, 'run')}" for group, n in measure.items())
+        yield f"to measure: {groups}; the hours above are without it, and it can take more"
 
 
 def price_lines(runs: Sequence[Run], profile: Profile) -> Iterator[str]:
