@@ -1,6 +1,5 @@
-"""What holds for all tests: threads, order, how workers start; and no test is about seconds."""
+"""What holds for all tests: threads and order; and no test is about seconds."""
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,18 +23,6 @@ def pytest_xdist_auto_num_workers() -> int:
     from ns_bench.execute.local import cores
 
     return cores() + 1
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _workers_are_forked() -> None:
-    """Fork a test process's own workers from one that has imported torch, which takes seconds each.
-
-    A command in a process of its own starts its workers as a user's does.
-    """
-    from ns_bench.execute import local
-
-    local.CONTEXT = multiprocessing.get_context("forkserver")
-    multiprocessing.set_forkserver_preload(["ns_bench.execute.run_one"])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -28,11 +28,12 @@ HANG_SECONDS = 600.0
 AWAY_SECONDS = 5.0
 """Between two looks at the workers; with more this process was suspended, as they may have been."""
 
-CONTEXT: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
-"""How `multiprocessing` starts a worker: a fresh interpreter, which imports torch itself."""
-
 STILLBORN = 5
 """Workers of one execution that may be killed before they are ready, and are started again."""
+
+SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}
+"""Signals that may reach a whole group and are this process's to act on: SIGUSR2 is SLURM's notice
+of a time limit. What workers are forked from never hears them, a worker once it can handle them."""
 
 
 @dataclass
@@ -96,6 +97,17 @@ def threads(workers: int) -> int:
     return min(share, int(most)) if most.isdecimal() and int(most) else share
 
 
+def context() -> SpawnContext | ForkServerContext:
+    """How `multiprocessing` starts a worker: forked from a process that has imported what runs
+    need, which takes seconds of a core, once. CUDA cannot be forked: there it imports all itself.
+    """
+    if gpus():
+        return multiprocessing.get_context("spawn")
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload(["ns_bench.execute.run_one"])
+    return forked
+
+
 def execute(
     runs: list[Run],
     seconds: Callable[[Recipe], float],
@@ -126,6 +138,22 @@ def execute(
     return _Pool(runs, seconds, count, execution, hang_seconds, show, more, first).work()
 
 
+@contextlib.contextmanager
+def _inherited(threads: int) -> Iterator[None]:
+    """What begins in this block hears none of `SIGNALS` until it says so, and what it imports has
+    so many threads."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
 class _Pool:
     def __init__(
         self,
@@ -146,6 +174,7 @@ class _Pool:
         self.count = workers if more else min(workers, max(len(runs), 1))
         self.threads = threads(workers)
         self.gpus = gpus()
+        self.context = context()
         self.workers: list[_Worker] = []
         self.look_again: dict[str, float] = {}
         self.redone: set[str] = set()
@@ -192,22 +221,26 @@ class _Pool:
         self.turns = turns(self.pending.values(), self.seconds)
 
     def _start(self, slot: int) -> _Worker:
-        ours, theirs = CONTEXT.Pipe()
+        ours, theirs = self.context.Pipe()
         # all of it: a process that forks workers has that of when it began
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        process = CONTEXT.Process(target=worker.main, args=(theirs, environment), daemon=True)
-        # SLURM's notice of a time limit goes to every process of a job; it is ours to act on, and
-        # a worker that has just been started would die of it.
-        notice = {signal.SIGUSR2}
-        signal.pthread_sigmask(signal.SIG_BLOCK, notice)
+        process = self.context.Process(target=worker.main, args=(theirs, environment), daemon=True)
         try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, notice)
+            with _inherited(self.threads):
+                process.start()
+        except (EOFError, ConnectionError):
+            self._stillborn("what it is forked from was killed")
+            return self._start(slot)
         theirs.close()
         return _Worker(process, ours, slot)
+
+    def _stillborn(self, why: str, killed: bool = True) -> None:
+        """A worker ended before it was ready; raises UserError if that is no accident."""
+        self.stillborn += 1
+        if not killed or self.stillborn > STILLBORN:
+            raise UserError(f"a worker process cannot start: {why} (see above)")
 
     def _hand_out(self) -> None:
         waiting_for = {w.run.id for w in self.workers if w.run} | self.pending.keys()
@@ -354,9 +387,7 @@ class _Pool:
             reason = f"no sign of life for {self.hang_seconds:.0f} s" if hangs else f"worker {how}"
             self.ended = True
             if w.run is None and not w.ready:
-                self.stillborn += 1
-                if code >= 0 or self.stillborn > STILLBORN:
-                    raise UserError(f"a worker process cannot start: it {how} (see above)")
+                self._stillborn(f"it {how}", killed=code < 0)
             if w.run is not None and w.run.state() == "done":
                 self._done(w.run)
             elif w.run is not None:

@@ -1,4 +1,4 @@
-"""One warm worker process: imports torch once, then does run after run for the local pool."""
+"""One warm worker process: has torch imported once, then does run after run for the local pool."""
 
 import gc
 import os
@@ -45,7 +45,8 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
     signal.signal(signal.SIGTERM, on_terminate)
     for number in (signal.SIGINT, signal.SIGHUP):  # they reach the whole group; the pool decides
         signal.signal(number, signal.SIG_IGN)
-    os.environ.update(environment)  # before torch is imported: it reads threads and devices once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})  # the pool's mask
+    os.environ.update(environment)  # before torch or CUDA reads threads and devices, once
 
     import torch
 

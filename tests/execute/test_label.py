@@ -287,7 +287,7 @@ def test_a_network_that_is_not_finite_labels_nothing(store):
 
 def test_damaged_weights_without_labels_are_trained_again(store, monkeypatch):
     """Through the local pool, whose workers are interpreters of their own."""
-    monkeypatch.setattr(local, "CONTEXT", multiprocessing.get_context("spawn"))
+    monkeypatch.setattr(local, "context", lambda: multiprocessing.get_context("spawn"))
     teacher, student = store.run(TEACHER), store.run(STUDENT)
     whole = (teacher.path / MODEL).read_bytes()
     (teacher.path / MODEL).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

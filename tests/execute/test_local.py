@@ -2,10 +2,12 @@
 
 import json
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -67,12 +69,8 @@ def holder(run: Run) -> int | None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start workers from a server that has torch imported, instead of importing it each time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
-    monkeypatch.setattr(local.multiprocessing, "get_context", lambda method: context)
-    # One thread a worker, whatever the machine: its number may change the last bits.
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread a worker, whatever the machine: its number may change the last bits."""
     monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: {0})
 
 
@@ -98,7 +96,7 @@ def sends(sent: signal.Signals) -> Callable[[int], None]:
 # Order
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("most", "expected"), [("", 4), ("3", 3), ("8", 4), ("0", 4), ("many", 4)])
 def test_a_worker_has_its_share_of_the_cores_or_what_the_environment_says(
     monkeypatch, most, expected
@@ -134,7 +132,7 @@ def test_teachers_come_before_their_students(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
     alone = [supervised(seed) for seed in (1, 2)]
     chain = student(student(supervised(0)))
@@ -147,7 +145,7 @@ def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
     assert sorted(ends, key=ends.__getitem__)[:2] == first
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     recipe = supervised()
     runs = planned(tmp_path, recipe)
@@ -162,7 +160,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 # Failures
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_failing_run_costs_itself_and_its_students(tmp_path: Path) -> None:
     bad, good, barely = supervised(0, **dotless(DIVERGES)), supervised(1), supervised(2)
     impossible = student(barely, pseudo__threshold=0.9999)
@@ -193,7 +191,7 @@ def dotless(values: dict[str, Any]) -> dict[str, Any]:
     return {name.replace(".", "__"): value for name, value in values.items()}
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("sent", "reason"), [(signal.SIGKILL, "signal 9"), (signal.SIGTERM, "told to stop")]
 )
@@ -225,7 +223,7 @@ def test_a_killed_worker_costs_its_run(tmp_path: Path, sent: signal.Signals, rea
     assert result.resumed == (sent == signal.SIGTERM)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_hanging_worker_is_killed(tmp_path: Path) -> None:
     victim, other = supervised(0, **dotless(LONG)), supervised(1)
     runs = planned(tmp_path, victim, other)
@@ -245,7 +243,7 @@ def test_a_hanging_worker_is_killed(tmp_path: Path) -> None:
     assert states(tmp_path, victim, other) == ["failed", "done"]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_pool_that_was_suspended_does_not_take_its_workers_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +262,7 @@ def test_a_pool_that_was_suspended_does_not_take_its_workers_for_dead(
     assert progress.done == 1
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +284,21 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(
         execute(planned(tmp_path, supervised(1)), seconds, workers=1)
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_what_workers_are_forked_from_is_killed_and_begins_again(tmp_path: Path) -> None:
+    server: Any = vars(multiprocessing.forkserver)["_forkserver"]
+    server._stop()
+
+    def kill() -> None:
+        until(lambda: server._forkserver_pid is not None, "what workers are forked from")
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert execute(planned(tmp_path, supervised(0)), seconds, workers=1).done == 1
+    killer.join()
+
+
 # Teachers with damaged logits
 
 
@@ -297,7 +310,7 @@ def damage(run: Run) -> None:
     assert run.state() == "done"  # a look at the sizes does not show it
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("students", [1, 3])
 def test_a_teacher_with_damaged_logits_is_done_again(tmp_path: Path, students: int) -> None:
     """Also if several students find the damage at once."""
@@ -318,7 +331,7 @@ def test_a_teacher_with_damaged_logits_is_done_again(tmp_path: Path, students: i
     assert (store.run(teacher).path / LOGITS).read_bytes() == whole
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_damage_further_up_is_healed_from_the_top(tmp_path: Path) -> None:
     top, store = supervised(), Store(tmp_path)
     middle = student(top)
@@ -334,7 +347,7 @@ def test_damage_further_up_is_healed_from_the_top(tmp_path: Path) -> None:
 # Other processes
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
     held, free = supervised(0), supervised(1)
     runs = planned(tmp_path, held, free)
@@ -423,7 +436,7 @@ def until(condition: Callable[[], Any], what: str, limit: float = 60) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_two_calls_on_one_store_train_every_run_once(
     tmp_path: Path, call: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
@@ -458,9 +471,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     """Return what long runs end in that nobody disturbs."""
     root = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ns_bench.execute.run_one", "pytest"])
-        patch.setattr(local.multiprocessing, "get_context", lambda method: context)
         patch.setattr(local.os, "sched_getaffinity", lambda pid: {0})
         runs = planned(root, *long_recipes())
         assert execute(runs, seconds, workers=2).done == 2
@@ -471,7 +481,7 @@ def long_recipes() -> list[Recipe]:
     return [supervised(seed, **dotless(LONGER)) for seed in (0, 1)]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP", "kill -9 of the parent"])
 def test_a_stopped_call_goes_on_where_it_was(
     tmp_path: Path,
@@ -520,7 +530,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_full_disk_stops_the_call_and_fails_no_run(small_disk: Path) -> None:
     recipes = [supervised(seed) for seed in (0, 1, 2)]
     store = Store(small_disk / "runs")
@@ -542,7 +552,7 @@ def test_a_full_disk_stops_the_call_and_fails_no_run(small_disk: Path) -> None:
     assert states(small_disk / "runs", *recipes) == ["done"] * 3
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_full_disk_and_a_killed_worker_are_still_one_line(small_disk: Path) -> None:
     """There is no room to write down why the run failed."""
     runs = planned(small_disk / "runs", supervised(0, **dotless(LONG)))
@@ -556,7 +566,7 @@ def test_a_full_disk_and_a_killed_worker_are_still_one_line(small_disk: Path) ->
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_thread")
 def test_a_full_disk_at_ctrl_c_keeps_the_last_checkpoint(small_disk: Path) -> None:
     """Saving fails; what was saved before is still there, and the call ends."""
     runs = planned(small_disk / "runs", supervised(0, **dotless({"train.epochs": 1000})))
