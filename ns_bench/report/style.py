@@ -5,7 +5,6 @@ import textwrap
 from io import StringIO
 
 import matplotlib
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -43,6 +42,8 @@ VARIABLES = {
 
 def theme(*, top: bool = False) -> None:
     """Set matplotlib's style for what is drawn next; `top` draws the upper edge of the axes."""
+    import seaborn as sns  # with scipy.stats: a second, that a page without a figure does not need
+
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     sns.set_theme(
         style="ticks",
