@@ -91,7 +91,8 @@ def convert(file_set: FileSet, places: Mapping[str, str], folder: Path) -> None:
 
 def hashes(images: np.ndarray) -> np.ndarray:
     """Return a hash of each image, uint64 [N]; of a million, two are alike once in 4 10^7 sets."""
-    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    plain = np.asarray(images)  # a row of a mapped file costs more than its hash
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in plain)
     return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 

@@ -89,22 +89,24 @@ def _walk(
 ) -> None:
     """Fill in `walked`. The arrays here are [path, pattern], and grow with the patterns."""
     looks = schedule.looks[: walked.p.shape[-1]]
+    rows = np.arange(len(paths))[:, None]
     sums = np.zeros((len(paths), 1))
     passed = [np.zeros(sums.shape, dtype=bool) for _ in levels]
     before = 0
     for k, n in enumerate(looks):
         signs = _patterns(n, exact)
         total, share = signs.shape[1], schedule.spending[k]
-        growth = (1, total // sums.shape[1])
-        sums = np.tile(sums, growth) + paths[:, before:n] @ signs[before:]
+        if (growth := total // sums.shape[1]) > 1:
+            sums, *passed = (np.tile(each, (1, growth)) for each in (sums, *passed))
+        sums = sums + paths[:, before:n] @ signs[before:]
         size = np.abs(sums)
         tie = TIE * np.abs(paths[:, :n]).sum(axis=1, keepdims=True)
         extreme = size >= size[:, :1] - tie
-        largest = _largest(size, int(max(levels) * share * total + TIE) + 1)
+        largest = rows, _largest(size, int(max(levels) * share * total + TIE) + 1)
+        values = size[largest]
         for i, level in enumerate(levels):
-            passed[i] = np.tile(passed[i], growth)
             p = (passed[i] | extreme).sum(axis=1) / total
-            boundary = _pass(size, tie, largest, passed[i], int(level * share * total + TIE))
+            boundary = _pass(values, tie, largest, passed[i], int(level * share * total + TIE))
             now = np.sign(sums[:, 0]) * (size[:, 0] > boundary)
             p0, side0 = (walked.p[i, :, k - 1], walked.side[i, :, k - 1]) if k else (1.0, 0)
             walked.p[i, :, k] = np.where(side0, p0, np.where(now, p, np.minimum(p0, p / share)))
@@ -121,19 +123,24 @@ def _largest(size: Array, count: int) -> NDArray[np.intp]:
 
 
 def _pass(
-    size: Array, tie: Array, largest: NDArray[np.intp], passed: NDArray[np.bool_], allowed: int
+    values: Array,
+    tie: Array,
+    largest: tuple[NDArray[np.intp], NDArray[np.intp]],
+    passed: NDArray[np.bool_],
+    allowed: int,
 ) -> Array:
     """Mark in `passed` who passes now, so that no more than `allowed` have; return the boundary.
 
     It lies above the first path that the budget has no room for, and above all that tie with it.
+    `values` are the sizes at `largest`: rows and columns, so that numpy need not build the rows
+    again for each level.
     """
-    values = np.take_along_axis(size, largest, axis=1)
-    under_way = ~np.take_along_axis(passed, largest, axis=1)
+    under_way = ~passed[largest]
     budget = allowed - passed.sum(axis=1, keepdims=True)
     first = np.argmax(np.cumsum(under_way, axis=1) > budget, axis=1)[:, None]
-    boundary = np.take_along_axis(values, first, axis=1) + tie
+    boundary = values[largest[0], first] + tie
     now = under_way & (values > boundary)
-    np.put_along_axis(passed, largest, now | ~under_way, axis=1)
+    passed[largest] = now | ~under_way
     return np.where(now.any(axis=1), boundary[:, 0], np.inf)
 
 
