@@ -18,6 +18,7 @@ import pytest
 import torch
 from disks import fill, mounted
 from fakes import contents
+from processes import session
 
 from ns_bench.errors import UserError
 from ns_bench.execute import local
@@ -412,21 +413,6 @@ def call(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.communicate()
-
-
-def session(leader: int) -> list[int]:
-    """Return the living processes of a session."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(words[3]) == leader and words[0] != "Z":
-            found.append(int(entry.name))
-    return found
 
 
 def until(condition: Callable[[], Any], what: str, limit: float = 60) -> None:
