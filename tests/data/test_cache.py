@@ -1,5 +1,7 @@
 """Images that are decoded already: held against their hashes, and decoded again."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +90,16 @@ def test_a_damaged_note_is_none(content, tmp_path):
         load(spec(), 0, store)
     prepare([spec()], store, {"photos": str(tmp_path / "photos")})
     assert note.read_bytes() == before
+
+
+def test_what_a_killed_process_left_half_decoded_is_removed_a_day_later(tmp_path):
+    """Within the day it may be another host's, which is at work on it."""
+    left = cache_folder() / ".photos-0123456789abcdef.1.tmp"
+    fresh = cache_folder() / ".photos-0123456789abcdef.2.tmp"
+    for folder in (left, fresh):
+        folder.mkdir(parents=True)
+        (folder / "test.images.npy").write_bytes(b"half")
+    for path in (left / "test.images.npy", left):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    noted(tmp_path, spec(labeled=3, validation=3, test=6, **FEW), train=12, test=6)
+    assert fresh.exists() and not left.exists()
