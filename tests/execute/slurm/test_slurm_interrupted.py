@@ -115,7 +115,7 @@ def test_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
     (tmp_path / "one.py").write_text(ONE_RUN)
     words = ["one.py", *LONG, *cluster_file(tmp_path)]
     submitted = study(slurm, *words, cwd=tmp_path)
-    assert "submitted 1 runs" in submitted.stdout, submitted.stdout + submitted.stderr
+    assert "submitted 1 run in" in submitted.stdout, submitted.stdout + submitted.stderr
     (record,) = records(tmp_path)
     element, ((run_id,),) = record["job"], record["runs"]
     run = tmp_path / "runs" / run_id
@@ -133,13 +133,13 @@ def test_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
     unasked = study(slurm, *words, cwd=tmp_path)
     assert unasked.returncode == 1 and records(tmp_path) == [record]
     finished = study(slurm, *words, "--retry-failed", cwd=tmp_path)
-    assert "submitted 1 runs" in finished.stdout
+    assert "submitted 1 run in" in finished.stdout
     until(idle(slurm))
     assert study(slurm, *words, cwd=tmp_path).returncode == 0
     assert json.loads((run / "result.json").read_bytes())["resumed"] >= 1
 
     forced = study(slurm, *words, "--force", run_id, cwd=tmp_path)
-    assert "submitted 1 runs" in forced.stdout, "an old job that ended is no failure"
+    assert "submitted 1 run in" in forced.stdout, "an old job that ended is no failure"
     assert "cancelled 1 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
     until(idle(slurm))
 
@@ -163,7 +163,7 @@ def test_a_killed_job_goes_again_as_often_as_the_cluster_says(slurm, tmp_path):
     shown = study(slurm, *words, cwd=tmp_path)
     assert shown.returncode == 1 and f"failed: {run_id}" in shown.stdout
     assert records(tmp_path) == [record], "the calls in between submitted nothing"
-    assert "submitted 1 runs" in study(slurm, *words, "--retry-failed", cwd=tmp_path).stdout
+    assert "submitted 1 run in" in study(slurm, *words, "--retry-failed", cwd=tmp_path).stdout
     until(idle(slurm))
     result = json.loads((run / "result.json").read_bytes())
     assert trained_here(result, tmp_path / "here") == (run / "model.safetensors").read_bytes()
@@ -186,7 +186,7 @@ def test_a_full_disk_is_said_and_fails_no_run(slurm, tmp_path):
         filler.unlink()
         shown = study(slurm, *words, cwd=tmp_path)
         assert "the store's disk was full: 1 runs go on" in shown.stdout, shown.stdout
-        assert shown.returncode == 0 and "submitted 1 runs" in shown.stdout
+        assert shown.returncode == 0 and "submitted 1 run in" in shown.stdout
         until(idle(slurm), 120)
         assert study(slurm, *words, cwd=tmp_path).returncode == 0
         assert (run / "result.json").exists() and not (run / "failure.json").exists()
