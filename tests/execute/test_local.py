@@ -379,6 +379,7 @@ from ns_bench.runs.store import Store
 if __name__ == "__main__":
     # ignored where the tests were started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and with nohup
     os.sched_getaffinity = lambda pid: {0}
     recipes = [Recipe.from_dict(values) for values in json.loads(sys.argv[2])]
     runs = make_plan(Store(Path(sys.argv[1])), recipes).missing
