@@ -115,8 +115,9 @@ def test_links_lead_to_files(visit, reports, name):
 def test_figures_are_to_be_seen(visit, width):
     page = visit(PAGES[1], width)
     boxes = [plot.bounding_box() for plot in page.query_selector_all("svg.plot")]
-    assert len(boxes) == 3
-    assert all(box["width"] > 300 and box["height"] > 150 for box in boxes)
+    arms_and_claims, curves = boxes[:2], boxes[2:]
+    assert all(box["width"] > 300 and box["height"] > 150 for box in arms_and_claims)
+    assert len(curves) == 5 and all(box["width"] > 150 and box["height"] > 150 for box in curves)
     # A letter that is drawn at 8 points in a panel is not smaller than 8 pixels on a phone.
     scale = page.evaluate(
         "[...document.querySelectorAll('svg.plot')].map("
