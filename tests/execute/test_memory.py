@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 MEASURE = """
 import json, os, resource, sys
+from multiprocessing import forkserver
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fakes import fake_result
@@ -31,6 +32,7 @@ for others in (0, 3000):
     os.fsync = sync
     progress = execute(make_plan(store, [student]).missing, profile.estimate, workers=1)
     assert progress.done == 2 and not progress.failed, progress
+    forkserver._forkserver._stop()  # whose children workers are, and which this process waits for
     peaks.append(1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 status = Path("/proc/self/status").read_text()  # ru_maxrss begins at what started this process
 own = 1024 * int(status.split("VmHWM:")[1].split()[0])
@@ -40,7 +42,7 @@ print(json.dumps({"few": peaks[0], "many": peaks[1], "own": own}))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
 def test_a_worker_in_digits_stays_below_1_GB_however_many_runs_the_store_has(tmp_path) -> None:
-    """The peak over all children that have ended so far; it can only grow from store to store.
+    """The peak over all descendants that have ended so far; it can only grow from store to store.
 
     In a fresh process: a child's peak begins at what its parent had when it was started.
     """
