@@ -104,7 +104,7 @@ def context() -> SpawnContext | ForkServerContext:
     if gpus():
         return multiprocessing.get_context("spawn")
     forked = multiprocessing.get_context("forkserver")
-    forked.set_forkserver_preload(["ns_bench.execute.run_one"])
+    forked.set_forkserver_preload(["ns_bench.execute.forked"])
     return forked
 
 
