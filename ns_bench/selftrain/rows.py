@@ -4,12 +4,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ns_bench.data.lazy import LazyImages
+from ns_bench.data.lazy import Crop, LazyImages
 from ns_bench.data.split import Dataset, Images
 from ns_bench.data.streams import stream
 from ns_bench.recipe import Recipe, RowNoise
@@ -79,7 +78,8 @@ class Rows:
             index = self.index(step).to(self.images.device, non_blocking=True)
             return index, self.images[index]
         if self._ahead is None or self._ahead[0] != step:
-            self._ahead = step, self.images.batches(self.index, step, crops=self._crops)
+            drawn = self._crops if self._of_photos and self.noise.resized_crop else None
+            self._ahead = step, self.images.batches(self.index, step, crops=drawn)
         batches = self._ahead[1]
         self._ahead = step + 1, batches
         return next(batches)
@@ -93,13 +93,10 @@ class Rows:
         """The noise on decoded images: crops of photos are done by then."""
         return replace(self.noise, resized_crop=0.0) if self._of_photos else self.noise
 
-    def _crops(self, step: int) -> list[Any]:
-        """Return what is taken of each photo of a step; None is its middle."""
-        rows, least = len(self.index(step)), self.noise.resized_crop
-        if not (least and self._of_photos):
-            return [None] * rows
-        drawn = crops(least, Draws([self.draws("crop", step)])).T.tolist()
-        noisy = self.augmented(step).tolist() if self.strength(step) < 1 else [True] * rows
+    def _crops(self, step: int) -> list[Crop | None]:
+        """Return what is taken of each photo of a step; None, of rows without noise, its middle."""
+        drawn = crops(self.noise.resized_crop, Draws([self.draws("crop", step)])).T.tolist()
+        noisy = self.augmented(step).tolist()
         return [crop if there else None for crop, there in zip(drawn, noisy, strict=True)]
 
     def augmented(self, step: int, part: Part = WHOLE) -> Tensor:
