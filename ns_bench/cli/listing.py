@@ -1,7 +1,7 @@
 """What `--list` shows: the studies and profiles there are."""
 
 from ns_bench.design.definition import load_study, study_names
-from ns_bench.design.profile import load_profile, profile_names
+from ns_bench.design.profile import profile_names, read_profile
 
 
 def list_studies() -> int:
@@ -11,7 +11,7 @@ def list_studies() -> int:
         print(f"  {name:<20} {load_study(name).question}")
     print("profiles:")
     for name in profile_names():
-        profile = load_profile(name)
+        profile = read_profile(name)
         ladder = ", ".join(f"{rung} = {model}" for rung, model in profile.ladder.items())
         print(f"  {name:<20} {profile.title}; {profile.seeds} seeds; {ladder}")
     return 0

@@ -192,6 +192,23 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in _PROFILES.glob("*.toml"))
 
 
+def read_profile(name: str) -> ProfileFile:
+    """Read a profile's file, with what is in those that it extends.
+
+    Raises:
+        UserError: unknown profile or entry, a needed one that is not there, a wrong type or range.
+    """
+    tables = _read(name)
+    for key in _NEEDED:
+        if not tables.get(key):
+            raise UserError(
+                f'profile {name}: there is no {key}; a line like extends = "digits" takes what '
+                "is not there from another profile"
+            )
+    file: ProfileFile = build(ProfileFile, tables)
+    return file
+
+
 def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Profile:
     """Load a profile, or the one in the file `name` if it ends in `.toml`, and apply `--set`
     assignments to its base recipe.
@@ -209,14 +226,7 @@ def load_profile(name: str, assignments: Mapping[str, Any] | None = None) -> Pro
     short = Path(name).stem if own else name
     if own and short in profile_names():
         raise UserError(f"profile {name}: '{short}' is a profile already, give yours another name")
-    tables = _read(name)
-    for key in _NEEDED:
-        if not tables.get(key):
-            raise UserError(
-                f'profile {name}: there is no {key}; a line like extends = "digits" takes what '
-                "is not there from another profile"
-            )
-    file: ProfileFile = build(ProfileFile, tables)
+    file = read_profile(name)
     if "model" in (assignments or {}):
         ladder = ", ".join(f"{rung} = {model}" for rung, model in file.ladder.items())
         raise UserError(
