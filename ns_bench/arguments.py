@@ -21,6 +21,8 @@ from dataclasses import MISSING, Field, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from ns_bench.errors import UserError
+
 Options = TypeVar("Options")
 
 
@@ -106,6 +108,15 @@ def words(options: Any) -> list[str]:
             values = value if isinstance(value, tuple) else (value,)
             flags += [f"{_flag(argument)}={item}" for item in values]
     return [*flags, "--", *places] if places else flags
+
+
+def assigned(texts: Sequence[str]) -> dict[str, str]:
+    """Return {field: value} of what --set was given. UserError: it is not FIELD=VALUE."""
+    pairs = [text.partition("=") for text in texts]
+    for text, (_, equals, value) in zip(texts, pairs, strict=True):
+        if not equals or not value:
+            raise UserError(f"--set {text}: expected FIELD=VALUE, for example train.lr=0.1")
+    return {field.strip(): value.strip() for field, _, value in pairs}
 
 
 def whole_number(text: str) -> int:

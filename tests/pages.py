@@ -42,12 +42,18 @@ def analysis(store: Store, study: Study | str, profile: str = "digits", seeds: i
     return analyse(study, chosen, design, *collect(design, plan, seeds), seeds)
 
 
-def filled(folder: Path, *studies: Study | str, profile: str = "digits", seeds: int = 8) -> Store:
+def filled(
+    folder: Path,
+    *studies: Study | str,
+    profile: str = "digits",
+    seeds: int = 8,
+    changed: dict[str, str] | None = None,
+) -> Store:
     """A store with every run of the studies; students are better than who learned from labels."""
     store = Store(folder)
     for study in studies:
         study = definition.load_study(study) if isinstance(study, str) else study
-        design = study.design(load_profile(profile))
+        design = study.design(load_profile(profile, changed))
         fake_runs(store, design.recipes(range(seeds)).values(), _top1)
     return store
 

@@ -71,6 +71,7 @@ def described(folder: Path, name: str) -> str:
     test = _chosen([split for split in rest if split.labels], TEST)
     pool = _chosen([split for split in rest if split is not test and not split.labels], ())
     classes, smallest = len(labeled.labels), min(labeled.labels.values())
+    largest = max(labeled.labels.values())
     validation = max(classes, min(labeled.images // 10, 1000))
     tested = min(test.images if test else labeled.images // 4, 5000)
     each = max(1, min(smallest // 4, 50))
@@ -89,8 +90,8 @@ def described(folder: Path, name: str) -> str:
     seconds = {m: (step, image * (side / 8) ** 2) for m, (step, image) in digits.items()}
     parts = {"labeled": labeled, "test": test, "unlabeled": pool}
     lines = [
-        f"# {labeled.images} labeled images of {classes} classes, {smallest} to "
-        f"{max(labeled.labels.values())} of each, of about "
+        f"# {labeled.images} labeled images of {classes} classes, {smallest}"
+        f"{f' to {largest}' if largest > smallest else ''} of each, of about "
         f"{round(statistics.median(labeled.sides))} pixels.",
         'extends = "digits"  # models, noise, seeds: whatever this file does not say',
         f'title = "{name}: {classes * each} labels, {side} pixels"',

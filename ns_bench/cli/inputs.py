@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ns_bench import own_code, pretrained
+from ns_bench.arguments import assigned
 from ns_bench.cli.options import RunOptions
 from ns_bench.data.catalog import describe
 from ns_bench.design.cost import counted, learn, shape_of
@@ -52,7 +53,7 @@ def read_setting(options: RunOptions, recipe: Path | None = None) -> Setting:
     cluster = None
     if options.cluster != "local":
         cluster = load_cluster(options.cluster).using(options.execution)
-    assignments = {**_read_recipe(recipe), **_pairs(options.assignments)}
+    assignments = {**_read_recipe(recipe), **assigned(options.assignments)}
     profile = load_profile(options.profile, assignments)
     _check_models(profile)
     return Setting(profile, assignments, _paths(options.data, profile), cluster)
@@ -124,14 +125,6 @@ def check_networks(recipes: Iterable[Recipe]) -> None:
             from ns_bench.selftrain.models import check_pretrained
 
             check_pretrained(run.model, str(run.pretrained))
-
-
-def _pairs(assignments: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in assignments]
-    for text, (_, equals, value) in zip(assignments, pairs, strict=True):
-        if not equals or not value:
-            raise UserError(f"--set {text}: expected FIELD=VALUE, for example train.lr=0.1")
-    return {field.strip(): value.strip() for field, _, value in pairs}
 
 
 def _paths(texts: Sequence[str], profile: Profile) -> dict[str, str]:

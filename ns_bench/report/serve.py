@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ns_bench.arguments import option, parse
+from ns_bench.arguments import assigned, option, parse
 from ns_bench.errors import UserError, exit_code
 from ns_bench.report import blocks as b
 from ns_bench.verdicts.sources import SourceOptions, analyses_of
@@ -46,6 +46,12 @@ def _port(text: str) -> int:
 class ServeOptions(SourceOptions):
     """What `ns-bench serve` is asked."""
 
+    assignments: tuple[str, ...] = option(
+        "a recipe's field, as the study was given it",
+        default=(),
+        flag="--set",
+        metavar="FIELD=VALUE",
+    )
     port: int = option(
         "of this machine (default: 8787; 0: any that is free)",
         default=8787,
@@ -87,7 +93,7 @@ def serving(page: "LivePage", port: int) -> ThreadingHTTPServer:
 class LivePage:
     """The page as it is now; several browsers share one."""
 
-    options: SourceOptions
+    options: ServeOptions
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -107,9 +113,9 @@ class LivePage:
             return self._html
 
 
-def content(options: SourceOptions) -> b.Page:
+def content(options: ServeOptions) -> b.Page:
     """Return the page: studies with their runs, and what else is at work in a store."""
-    analyses = analyses_of(options, empty=True)
+    analyses = analyses_of(options, empty=True, changed=assigned(options.assignments))
     place = options.runs.resolve()
     blocks: list[b.Block] = [b.Paragraph(["store ", b.Span(str(place), code=True)])]
     for analysis in analyses:

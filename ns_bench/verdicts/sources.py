@@ -55,9 +55,18 @@ def usual_profiles() -> list[str]:
 
 
 def from_store(
-    study: "Study", profile: "Profile", root: Path, *, empty: bool = False
+    study: "Study",
+    profile: "Profile",
+    root: Path,
+    *,
+    empty: bool = False,
+    changed: dict[str, str] | None = None,
 ) -> "Analysis | None":
-    """Analyse a study's runs in a store; None if none is done or failed, unless `empty`."""
+    """Analyse a study's runs in a store; None if none is done or failed, unless `empty`.
+
+    Args:
+        changed: {recipe field: value} that --set said, which are in `profile`.
+    """
     from ns_bench.runs.plan import make_plan
     from ns_bench.runs.store import Store
     from ns_bench.verdicts import looks
@@ -65,9 +74,10 @@ def from_store(
     from ns_bench.verdicts.table import collect
 
     design, store = study.in_profile(profile), Store(root, read_only=True)
-    if lines := looks.scheduled(root, study, profile, {}):
+    if lines := looks.scheduled(root, study, profile, changed or {}):
         last = max(line["look"] for line in lines)
-        standing = looks.follow(study, profile, design, store, groups(study.metrics), last)
+        measured = groups(study.metrics)
+        standing = looks.follow(study, profile, design, store, measured, last, changed)
         if standing.path:
             return looks.with_record(standing.path[-1], design, store)
     seeds = study.seeds.get(profile.name, profile.seeds)
@@ -77,7 +87,7 @@ def from_store(
     if not empty and not plan.counts().keys() & {"done", "unmeasured", "failed"}:
         return None
     runs, curves = collect(design, plan, seeds)
-    analysis = analyse(study, profile, design, runs, curves, seeds)
+    analysis = analyse(study, profile, design, runs, curves, seeds, changed)
     return looks.with_record(analysis, design, store)
 
 
@@ -142,8 +152,10 @@ class Source:
         return recipe if isinstance(recipe, dict) else None
 
 
-def load_all(names: Iterable[str], profiles: Iterable[str]) -> "tuple[list[Study], list[Profile]]":
-    """Load studies and profiles by name.
+def load_all(
+    names: Iterable[str], profiles: Iterable[str], changed: dict[str, str] | None = None
+) -> "tuple[list[Study], list[Profile]]":
+    """Load studies and profiles by name; `changed` are recipe fields set in all of them.
 
     Raises:
         UserError: one of them is not known.
@@ -151,14 +163,17 @@ def load_all(names: Iterable[str], profiles: Iterable[str]) -> "tuple[list[Study
     from ns_bench.design.definition import load_study
     from ns_bench.design.profile import load_profile
 
-    return [load_study(name) for name in names], [load_profile(name) for name in profiles]
+    return [load_study(name) for name in names], [load_profile(name, changed) for name in profiles]
 
 
-def analyses_of(options: SourceOptions, *, empty: bool = False) -> "list[Analysis]":
+def analyses_of(
+    options: SourceOptions, *, empty: bool = False, changed: dict[str, str] | None = None
+) -> "list[Analysis]":
     """Analyse whatever there is of the studies and profiles that the options name.
 
     Args:
         empty: whether a study of which nothing is done yet counts, in profiles that are asked for.
+        changed: {recipe field: value} as --set has them; not of tables.
 
     Raises:
         UserError: there is nothing, or nothing in a profile that was asked for.
@@ -166,13 +181,15 @@ def analyses_of(options: SourceOptions, *, empty: bool = False) -> "list[Analysi
     from ns_bench.design.definition import study_names
 
     names = study_names() if options.study == "all" else [options.study]
-    studies, profiles = load_all(names, dict.fromkeys(options.profile or usual_profiles()))
+    wanted = dict.fromkeys(options.profile or usual_profiles())
+    studies, profiles = load_all(names, wanted, changed)
     if not options.folder.is_dir():
         raise UserError(f"{options.folder}: there is no such folder to read results from")
+    empty = empty and bool(options.profile)
     sought = [
         from_tables(study, profile, options.tables)
         if options.tables
-        else from_store(study, profile, options.runs, empty=empty and bool(options.profile))
+        else from_store(study, profile, options.runs, empty=empty, changed=changed)
         for study in studies
         for profile in profiles
     ]

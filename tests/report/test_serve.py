@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pages import SCRIPT, filled
 
+from ns_bench.arguments import parse
 from ns_bench.report.serve import LivePage, ServeOptions, content, main, serving
 from ns_bench.runs.lease import Lease
 
@@ -102,6 +103,16 @@ def test_what_is_at_work_for_no_study_shown_is_there_too(options: ServeOptions) 
     assert other.name not in repr(content(options))
 
 
+def test_a_study_with_fields_set_by_hand_is_shown_with_its_runs(tmp_path: Path) -> None:
+    root, changed = tmp_path / "runs", {"train.epochs": "3"}
+    store = filled(root, "teacher_size", profile="smoke", seeds=2, changed=changed)
+    words = ["teacher_size", "--profile", "smoke", "--runs", str(store.root)]
+    page = content(parse(ServeOptions, [*words, "--set", "train.epochs=3"]))
+    of_arms = [path.parent.name for path in store.root.glob("*-micro-b0-*/result.json")]
+    assert "train.epochs=3" in page.title
+    assert "'missing'" not in repr(page) and all(run in repr(page) for run in of_arms)
+
+
 def test_only_this_machine_is_answered_and_only_one_page(port: int, store: Path) -> None:
     for host in ("localhost", f"localhost:{port}", "127.0.0.1:1"):
         assert ask(port, host=host)[0] == 200
@@ -132,6 +143,8 @@ def test_bad_input_is_refused_in_a_line(
         f"--port {port}: Address already in use; choose another": [*words, "--port", str(port)],
         "--from has no place here": [*words, "--from", str(store)],
         "did you mean 'noise'": ["noize", "--runs", str(store)],
+        "expected FIELD=VALUE": [*words, "--set", "train.epochs"],
+        "did you mean 'train.epochs'": [*words, "--set", "train.epoch=3"],
     }
     for why, asked in refused.items():
         assert main(asked) == 2
