@@ -59,7 +59,7 @@ def _environment() -> Environment:
         options=_options,
         numbers=_numbers,
         unbroken=_unbroken,
-        cards=lambda table: any(s.verdict for row in table.rows for c in row for s in spans(c)),
+        cards=_cards,
         forest=_forest,
     )
     environment.globals.update(shape=lambda i: _SHAPES[i % len(_SHAPES)])
@@ -68,6 +68,12 @@ def _environment() -> Environment:
 
 _SHORT = 24
 """Letters of a cell that is not wrapped."""
+
+
+def _cards(table: Table) -> bool:
+    """Whether a phone shows rows as cards: those with verdicts, and claims with their study."""
+    verdicts = any(span.verdict for row in table.rows for cell in row for span in spans(cell))
+    return verdicts or table.header[:2] == ["study", "claim"]
 
 
 def _target(span: Span) -> str:

@@ -126,8 +126,6 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
         *_notes(analyses),
         *headlines.blocks(analyses),
         b.Items([f"{profile}: {_counts(analyses, profile)}" for profile in profiles]),
-        *_one_error_rate(analyses),
-        *side_by_side.blocks(analyses),
         b.Picture(
             "scorecard",
             "Every finding: our effect with its 95 % interval in each profile, the verdict, and "
@@ -147,6 +145,8 @@ def content(analyses: Sequence[Analysis]) -> b.Page:
             ]
         ),
         b.Items([f"{name}: {title}." for name, title in titles.items()]),
+        *_one_error_rate(analyses),
+        *side_by_side.blocks(analyses),
     ]
     return b.Page("Scorecard", blocks)
 
@@ -199,13 +199,18 @@ def _one_error_rate(analyses: Sequence[Analysis]) -> list[b.Block]:
     now = family[1.0]
     if not now:
         return []
-    reproduced = sum(member.word == "reproduced" for member in now)
+    counts: dict[str, Callable[[list[Member]], int]] = {
+        **{word: _counter(word) for word in _WORDS},
+        "reproduced, familywise": lambda of: _held(of, "familywise"),
+        "reproduced, false discovery": lambda of: _held(of, "discovery"),
+        "the same if positive": lambda of: _held(of, "positive"),
+    }
     needed = least_seeds(len(now))
     return [
         b.Heading("One error rate over all claims"),
         b.Paragraph(
             [
-                f"Of {reproduced} claims that are reproduced within their study, ",
+                f"Of {counts['reproduced'](now)} claims that are reproduced within their study, ",
                 b.Span(f"{_held(now, 'familywise')} hold over all {len(now)} claims", bold=True),
                 " at a familywise error rate of 5 % (Holm), and "
                 f"{_held(now, 'discovery')} at a false discovery rate of 5 % however claims "
@@ -218,12 +223,12 @@ def _one_error_rate(analyses: Sequence[Analysis]) -> list[b.Block]:
         ),
         b.tabulate(
             "The same with the smallest effects of interest halved and doubled",
-            family.items(),
-            ("smallest effects", lambda item: f"x {item[0]:g}"),
-            *((word, _counter(word)) for word in _WORDS),
-            ("reproduced, familywise", lambda item: _held(item[1], "familywise")),
-            ("reproduced, false discovery", lambda item: _held(item[1], "discovery")),
-            ("if positive", lambda item: _held(item[1], "positive")),
+            counts.items(),
+            ("smallest effects", lambda count: count[0]),
+            *(
+                (f"x {scale:g}", lambda count, of=of: str(count[1](of)))
+                for scale, of in family.items()
+            ),
         ),
     ]
 
@@ -235,12 +240,12 @@ def _members(analyses: Sequence[Analysis], scale: float) -> list[Member]:
     return [member for judged in members(analyses, scale) for member in judged if member]
 
 
-def _counter(word: str) -> Callable[[tuple[float, list[Member]]], str]:
-    return lambda item: str(sum(member.word == word for member in item[1]))
+def _counter(word: str) -> Callable[[list[Member]], int]:
+    return lambda family: sum(member.word == word for member in family)
 
 
-def _held(family: Sequence[Member], control: str) -> str:
-    return str(sum(member.holds(getattr(member, control)) for member in family))
+def _held(family: Sequence[Member], control: str) -> int:
+    return sum(member.holds(getattr(member, control)) for member in family)
 
 
 def _profiles(analyses: Sequence[Analysis]) -> list[str]:
