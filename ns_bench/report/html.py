@@ -59,6 +59,7 @@ def _environment() -> Environment:
         options=_options,
         numbers=_numbers,
         unbroken=_unbroken,
+        breakable=_breakable,
         cards=_cards,
         forest=_forest,
     )
@@ -68,6 +69,11 @@ def _environment() -> Environment:
 
 _SHORT = 24
 """Letters of a cell that is not wrapped."""
+
+
+def _breakable(name: str) -> str:
+    """Return the name of a field with places where a line may end."""
+    return re.sub(r"([._])(?=\w)", "\\1\u200b", name) if "." in name else name
 
 
 def _cards(table: Table) -> bool:
@@ -98,7 +104,7 @@ def _unbroken(text: str) -> Markup:
     return Markup(_TOGETHER.sub(r'<span class="short">\g<0></span>', str(escape(text))))
 
 
-_BOUND = r"[+\-±]?(\d[\d,]*\.?\d*|\.\d+|∞)"
+_BOUND = r"[+\-±]?(\d[\d,]*\.?\d*(e[+\-]\d+)?|\.\d+|∞)"
 _NUMBER = re.compile(
     rf"<?{_BOUND}( (%|to|of|±) {_BOUND}| [\[(].*[\])])?( %| [a-zA-Z-]+)?|\d+/\d+|\[.*\]|baseline"
 )

@@ -16,7 +16,7 @@ from ns_bench.files import publish
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
 from ns_bench.report import formats, style
-from ns_bench.report.numbers import MISSING, points, signed
+from ns_bench.report.numbers import MISSING, points, rounded, signed
 from ns_bench.report.style import GRID, INK, MEAN, POINT, RULE
 from ns_bench.tuning.sampler import as_study
 from ns_bench.tuning.space import Dimension, changes
@@ -104,8 +104,8 @@ def content(search: Search, standings: Sequence[Standing]) -> b.Page:
     blocks: list[b.Block] = [
         b.Paragraph(
             f"{len(standings)} trials ({states}) by {settings.sampler}, sampler seed "
-            f"{settings.seed}, {hours:.2f} hours of training. Scored by validation top-1 of the "
-            f"averaged weights, mean over tuning seeds 1000 to {999 + settings.seeds}: no test "
+            f"{settings.seed}, {rounded(hours)} hours of training. Scored by validation top-1 of "
+            f"the averaged weights, mean over tuning seeds 1000 to {999 + settings.seeds}: no test "
             "row and no reporting seed was read."
         )
     ]

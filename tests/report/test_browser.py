@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pages import analysis, filled, hostile
 
-from ns_bench.report import compare, scorecard
+from ns_bench.report import blocks, compare, html, scorecard
 from ns_bench.report.page import write
 from ns_bench.verdicts.sources import Source
 
@@ -189,6 +189,27 @@ def test_the_papers_effect_is_seen_without_scrolling_and_a_phone_has_cards(visit
         cell.bounding_box() for cell in phone.query_selector_all(f"{FINDINGS} tr:first-child > *")
     ]
     assert len({round(box["x"]) for box in cells[-5:]}) == 1, "one under the other"
+    boxes = "[...document.querySelectorAll('.scroll')]"
+    wide = phone.evaluate(f"{boxes}.filter(box => box.scrollWidth > box.clientWidth).length")
+    assert wide == 0, "no table of the scorecard is wider than a phone"
+
+
+def test_a_table_of_trials_fits_the_screen(browser, tmp_path):
+    noises = ("randaugment_n", "randaugment_m", "dropout", "stochastic_depth")
+    fields = ["train.lr", "train.ema", "train.weight_decay", "train.label_smoothing"]
+    fields += [f"noise.*.{name}" for name in noises]
+    rows: list[list[blocks.Text]] = [["1", "complete", "90.00", "2/2", *["1.29e-06"] * len(fields)]]
+    header = ["trial", "state", "top-1 (%)", "seeds", *fields]
+    table = blocks.Table("Trials", header, rows, sortable=True)
+    path = tmp_path / "page.html"
+    path.write_text(html.render(blocks.Page("Search", [table]), {}))
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(path.as_uri())
+    assert page.evaluate(
+        "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('.scroll'))"
+    )
+    assert page.get_attribute("td:last-child", "class") == "short number"
+    page.close()
 
 
 def test_the_scorecard_filters(visit):
