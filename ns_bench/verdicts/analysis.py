@@ -285,15 +285,22 @@ def _claims(
     looks = schedule if len(schedule.looks) > 1 else study.schedule or profile.schedule
     tables = {c.metric: _values(arms, names, seeds, c.metric) for c in design.claims}
     found = [by_seed(claim, tables[claim.metric]) for claim in design.claims]
-    testable = [i for i, claim in enumerate(design.claims) if not claim.untestable]
-    family = [evidence_of(design.claims[i], found[i]) for i in testable]
-    decisions = dict(zip(testable, judge(family, schedule), strict=True))
+    evidence = {
+        i: evidence_of(claim, found[i])
+        for i, claim in enumerate(design.claims)
+        if not claim.untestable
+    }
+    family = [*evidence.values()]
+    decisions = dict(zip(evidence, judge(family, schedule), strict=True))
     results = []
     for i, claim in enumerate(design.claims):
         decision = decisions.get(i)
         contrasts = []
         if decision is not None and decision.seeds:
-            contrasts = _judged(family[testable.index(i)], decision, family, schedule)
+            contrasts = [
+                _judged(evidence[i], each, decision, family, schedule)
+                for each in range(len(found[i]))
+            ]
         elif found[i]:
             contrasts = [_interim(claim, values) for values in found[i]]
         said = _verdict(claim, profile, contrasts, decision, schedule)
@@ -302,8 +309,7 @@ def _claims(
         if decision is not None and len(schedule.looks) > 1:
             earlier = [n for n in schedule.looks if n < decision.seeds]
             steps = [replace(decision, seeds=n) for n in earlier]
-            evidence = family[testable.index(i)]
-            path = [_judged(evidence, step, family, schedule)[said.shown] for step in steps]
+            path = [_judged(evidence[i], said.shown, step, family, schedule) for step in steps]
             path += [shown] if shown and decision.seeds else []
         results.append(
             ClaimResult(
@@ -316,7 +322,7 @@ def _claims(
                 verdict=said,
                 decision=decision if contrasts else None,
                 path=path,
-                chance=_chance(family[testable.index(i)], decision, looks)
+                chance=_chance(evidence[i], decision, looks)
                 if decision and profile.verdict
                 else math.nan,
                 paper=_paper(study, claim),
@@ -334,15 +340,17 @@ def evidence_of(claim: Claim, values: list[pd.Series]) -> Evidence:
 
 
 def _judged(
-    evidence: Evidence, decision: Decision, family: list[Evidence], schedule: Schedule
-) -> list[Contrast]:
-    """Return a claim's contrasts at its look, with their repeated intervals."""
-    contrasts = []
-    for i, values in enumerate(evidence.differences):
-        plain = paired_contrast(values[: decision.seeds], evidence.kind, evidence.smallest_effect)
-        low, high = interval(evidence, i, decision, family, schedule)
-        contrasts.append(replace(plain, low=low, high=high))
-    return contrasts
+    evidence: Evidence,
+    contrast: int,
+    decision: Decision,
+    family: list[Evidence],
+    schedule: Schedule,
+) -> Contrast:
+    """Return one of a claim's contrasts at its look, with its repeated interval."""
+    values = evidence.differences[contrast][: decision.seeds]
+    plain = paired_contrast(values, evidence.kind, evidence.smallest_effect)
+    low, high = interval(evidence, contrast, decision, family, schedule)
+    return replace(plain, low=low, high=high)
 
 
 def _chance(evidence: Evidence, decision: Decision, schedule: Schedule) -> float:

@@ -31,8 +31,9 @@ from ns_bench.verdicts.sequential import (
     EXACT,
     Array,
     Walk,
+    lower_bound,
     rejected,
-    repeated_interval,
+    upper_bound,
     walk,
 )
 from ns_bench.verdicts.statistics import Kind, Word
@@ -175,8 +176,10 @@ def interval(
     far = levels[: shares.index(against) + 1]
     if claim.kind == "equivalent":
         near = far = near if decision.word == "reproduced" else far
-    low = repeated_interval(values, schedule, near, claim.shifts)[0]
-    return low, repeated_interval(values, schedule, far, claim.shifts)[1]
+    return (
+        lower_bound(values, schedule, near, claim.shifts),
+        upper_bound(values, schedule, far, claim.shifts),
+    )
 
 
 def _against(claim: Evidence, family: int) -> int:

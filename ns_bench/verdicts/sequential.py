@@ -174,38 +174,37 @@ def rejected(walked: Walk) -> NDArray[np.int8]:
     return up.astype(np.int8) - down.astype(np.int8)
 
 
-def repeated_interval(
+def lower_bound(
     differences: Array,
     schedule: Schedule,
     levels: Sequence[float],
     tested: Sequence[float] = (0.0,),
     exact: int = EXACT,
-) -> tuple[float, float]:
-    """Return the shifts that no complete look has rejected at the last of `levels`.
+) -> float:
+    """Return the lower end of the repeated interval: what `upper_bound` is of opposite signs."""
+    return -upper_bound(-differences, schedule, levels, [-shift for shift in tested], exact)
+
+
+def upper_bound(
+    differences: Array,
+    schedule: Schedule,
+    levels: Sequence[float],
+    tested: Sequence[float] = (0.0,),
+    exact: int = EXACT,
+) -> float:
+    """Return the shift above which all are rejected as too high at the last of `levels`.
+
+    To 1/16000 of the range of the differences.
 
     Args:
         differences: one a seed, as many as the last look that counts has.
         levels: descending, see `rejected`.
-        tested: shifts whose tests the bounds have to agree with. A bound is infinite where so few
-            seeds reject no shift at all.
+        tested: shifts whose tests the bound has to agree with. It is infinite where so few seeds
+            reject no shift at all.
     """
     least, most = differences.min(), differences.max()
     beyond = 1e-6 * (most - least or abs(most) or 1.0)
-    ends = np.array([least - beyond, most + beyond])
-    return (
-        -_bound(-differences, schedule, levels, sorted([*-ends, *(-t for t in tested)]), exact),
-        _bound(differences, schedule, levels, sorted([*ends, *tested]), exact),
-    )
-
-
-def _bound(
-    differences: Array,
-    schedule: Schedule,
-    levels: Sequence[float],
-    shifts: Sequence[float],
-    exact: int,
-) -> float:
-    """Return the shift above which all are rejected as too high, to 1/16000 of their range."""
+    shifts = sorted([least - beyond, most + beyond, *tested])
 
     def last_kept(shifts: Array, levels: Sequence[float] = levels) -> int:
         walked = walk(differences - shifts[:, None], schedule, levels, exact)

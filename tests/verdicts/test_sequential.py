@@ -1,6 +1,7 @@
 """Sign flips over looks: exact where every pattern is there, and intervals that agree with them."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ from hypothesis import strategies as st
 
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
-from ns_bench.verdicts.sequential import rejected, repeated_interval, walk
+from ns_bench.verdicts.sequential import lower_bound, rejected, upper_bound, walk
 from ns_bench.verdicts.statistics import paired_contrast
 
 SHORT = Schedule((6, 8, 11), (0.3, 0.6, 1.0))
 coarse = st.integers(-8, 8).map(lambda x: x / 4)  # full of ties, as accuracies are
+
+
+def repeated_interval(*of: Any) -> tuple[float, float]:
+    return lower_bound(*of), upper_bound(*of)
 
 
 @pytest.mark.parametrize(
