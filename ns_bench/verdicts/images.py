@@ -106,6 +106,9 @@ def _around(plain: Interval, error: float, freedom: float) -> Interval:
     return Interval(plain.n, plain.mean, plain.sd, low, high, confidence=plain.confidence)
 
 
+_COLUMNS = ["seed", "outcomes_of", "outcomes_tested", "outcomes_per_class", "arm", "outcomes_right"]
+
+
 def by_image(
     runs: pd.DataFrame, weights: Mapping[str, float]
 ) -> dict[int, tuple[NDArray[np.int64], Array]]:
@@ -116,23 +119,26 @@ def by_image(
     """
     if "outcomes_right" not in runs:
         return {}
-    known = runs[runs["arm"].isin(list(weights)) & (runs["outcomes_right"] != "")]
+    # Plain rows of the few columns: a table has some hundred, which pandas would copy at each seed.
+    known = runs.loc[runs["arm"].isin(list(weights)) & (runs["outcomes_right"] != ""), _COLUMNS]
+    seeds: dict[int, list[tuple[str, ...]]] = {}
+    for seed, *row in known.itertuples(index=False):
+        seeds.setdefault(int(seed), []).append(tuple(row))
     first: dict[str, int] = {}  # number of the first image by where images are from
     end = 0
     differences: dict[int, tuple[NDArray[np.int64], Array]] = {}
-    for seed, rows in known.groupby("seed"):
-        same = rows[["outcomes_of", "outcomes_tested"]].drop_duplicates()
-        if len(same) > 1 or len(rows) < len(weights):
+    for seed, rows in sorted(seeds.items()):
+        of, tested, per_class, _, _ = rows[0]
+        if len(rows) < len(weights) or any(row[:2] != (of, tested) for row in rows):
             continue
-        right = rows.set_index("arm")["outcomes_right"]
-        count = sum(map(int, rows["outcomes_per_class"].iloc[0].split()))
-        of, tested = same.iloc[0]
+        right = {arm: flagged for *_, arm, flagged in rows}
+        count = sum(map(int, per_class.split()))
         places = np.flatnonzero(flags(tested)) if tested else np.arange(count)
         if of not in first:
             first[of] = end
         end = max(end, first[of] + int(places[-1]) + 1)
         value = sum(100 * weight * flags(right[arm], count) for arm, weight in weights.items())
-        differences[int(str(seed))] = (first[of] + places, np.asarray(value))
+        differences[seed] = (first[of] + places, np.asarray(value))
     return differences
 
 
