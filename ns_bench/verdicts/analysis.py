@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,8 +130,16 @@ class Analysis:
 
     def values(self, metric: str) -> pd.DataFrame:
         """Return a metric of the test rows by seed and arm, a gap where there is none."""
-        names = [arm.name for arm in self.arms]
-        return _values(self.runs[self.runs["arm"] != ""], names, self.seeds, metric)
+        if metric not in self._found:
+            names = [arm.name for arm in self.arms]
+            arms = self.runs[self.runs["arm"] != ""]
+            self._found[metric] = _values(arms, names, self.seeds, metric)
+        return self._found[metric]
+
+    @cached_property
+    def _found(self) -> dict[str, pd.DataFrame]:
+        """What `values` has found so far: a page asks for some metrics by the hundred."""
+        return {}
 
     @property
     def fixed(self) -> bool:
