@@ -3,80 +3,28 @@ the table, write the report."""
 
 import contextlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ns_bench import own_code
 from ns_bench.arguments import parse, words
-from ns_bench.cli.inputs import Setting, check_networks, find_inputs, read_setting
+from ns_bench.cli.inputs import Setting, find_inputs
 from ns_bench.cli.interim import Interim, first_runs
 from ns_bench.cli.options import StudyOptions, report_only
-from ns_bench.data import catalog
-from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
+from ns_bench.cli.request import Request, StudyAtScale, at_scale, plan_of, read
+from ns_bench.design.definition import Design
 from ns_bench.design.profile import Profile
-from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import Corrupt, folder
-from ns_bench.recipe import Recipe, idle_fields
-from ns_bench.robustness import GROUPS, groups, groups_in
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
-    from ns_bench.tuning.tuned_arms import Tuned
     from ns_bench.verdicts.analysis import Analysis
     from ns_bench.verdicts.looks import Standing
-
-
-@dataclass(frozen=True)
-class StudyAtScale:
-    """A study in the chosen profile, with its recipes by arm and seed.
-
-    Attributes:
-        seeds: to which its arms go; with --until-decided to the next look.
-        standing: with --until-decided, where it stands under its schedule.
-    """
-
-    study: Study
-    design: Design
-    recipes: dict[tuple[str, int], Recipe]
-    seeds: int
-    metrics: tuple[str, ...]
-    tuned: "Tuned | None"
-    standing: "Standing | None" = None
-
-    @property
-    def schedule(self) -> Schedule:
-        """When it is looked at."""
-        return self.standing.schedule if self.standing else Schedule.fixed(self.seeds)
-
-    @property
-    def reported(self) -> list[Recipe]:
-        """Recipes of the report: with --tuned those of the study as it is, too."""
-        before = self.tuned.before.recipes(range(self.seeds)) if self.tuned else {}
-        return [*self.recipes.values(), *before.values()]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a study command was asked, with what its options name."""
-
-    options: StudyOptions
-    setting: Setting
-    store: Store
-    studies: list[StudyAtScale]
-
-    @property
-    def title(self) -> str:
-        return f"{self.options.study} · {self.setting.profile.name}"
-
-    def plan(self) -> Plan:
-        """Compare what the studies need with what is on disk now."""
-        return _plan(self.store, self.studies)
 
 
 def reconcile(options: StudyOptions) -> int:
@@ -99,7 +47,7 @@ def reconcile(options: StudyOptions) -> int:
 
 def _reconcile(options: StudyOptions) -> "tuple[int, list[Analysis]]":
     """Do it; returns the exit code, and the results where there are any to show."""
-    request = _read(options)
+    request = read(options)
     plan = request.plan()
     _say_other_code(plan)
     if options.dry_run:
@@ -128,102 +76,6 @@ def _so_far(request: Request) -> "list[Analysis]":
     """Analyse what a cluster is still at work on."""
     plan, setting = request.plan(), request.setting
     return [_analyse(setting, study, plan) for study in request.studies]
-
-
-def _read(options: StudyOptions) -> Request:
-    """Load all that the options name; what contradicts itself is refused."""
-    if options.pilot and options.tuned is not None:
-        raise UserError("--pilot is of the study as it is: --tuned has no place beside it")
-    counts = {"--seeds": options.seeds, "--pilot": options.pilot, "--max-seeds": options.max_seeds}
-    for flag, count in counts.items():
-        if (count or 0) > TUNING_SEEDS:
-            raise UserError(f"{flag} {count}: expected at most {TUNING_SEEDS}")
-    _check_until_decided(options)
-    _check_json(options)
-    setting = read_setting(options, options.recipe)
-    metrics = groups(filter(None, map(str.strip, options.metrics.split(","))))
-    if options.read_only and not options.runs.is_dir():
-        raise UserError(f"store {options.runs}: there is no such folder to read from")
-    assert options.study is not None
-    names = study_names() if options.study == "all" else [options.study]
-    loaded = [load_study(name) for name in names]
-    _check([s.in_profile(setting.profile) for s in loaded], options)
-    store = Store(options.runs, read_only=True)
-    studies = [_at_scale(study, options, setting, store, metrics) for study in loaded]
-    return Request(options, setting, store, studies)
-
-
-SCORES = ("top1", "top5", "loss", "ece")
-"""What is measured of every run on its test rows, and claims may be about."""
-
-
-def _check(designs: Sequence[Design], options: StudyOptions) -> None:
-    """Refuse arms that cannot be, a --set that no run of them uses, a metric that there is not."""
-    for claim in (claim for design in designs for claim in design.claims):
-        if claim.metric not in SCORES and not groups_in([f"test_{claim.metric}"]):
-            known = [*SCORES, *(f"{group}_..." for group in GROUPS)]
-            raise UserError(
-                f"claim {claim.text!r}: metric={claim.metric}: expected one of {', '.join(known)}"
-            )
-    arms = [arm.recipe for design in designs for arm in design.arms]
-    for recipe in arms:
-        catalog.check(recipe)
-    if not options.read_only:
-        check_networks(arms)
-    for name in (text.partition("=")[0].strip() for text in options.assignments):
-        if all(name in idle_fields(run) for recipe in arms for run in recipe.generations):
-            raise UserError(f"--set {name}: no run of {options.study} uses it")
-
-
-def _check_json(options: StudyOptions) -> None:
-    for name in ("dry_run", "pilot", "status", "cancel", "logs"):
-        if options.json and getattr(options, name):
-            raise UserError(f"--json shows results: --{name.replace('_', '-')} has none")
-
-
-def _check_until_decided(options: StudyOptions) -> None:
-    if options.max_seeds and not options.until_decided:
-        raise UserError(f"--max-seeds {options.max_seeds}: only --until-decided stops there")
-    others = {"--seeds": options.seeds, "--pilot": options.pilot, "--tuned": options.tuned}
-    for flag, value in others.items():
-        if options.until_decided and value is not None:
-            raise UserError(f"--until-decided goes by its schedule: {flag} has no place beside it")
-
-
-def _at_scale(
-    study: Study, options: StudyOptions, setting: Setting, store: Store, metrics: tuple[str, ...]
-) -> StudyAtScale:
-    profile = setting.profile
-    design = study.in_profile(profile)
-    seeds = options.seeds or study.seeds.get(profile.name, profile.seeds)
-    asked = range(TUNING_SEEDS, TUNING_SEEDS + options.pilot) if options.pilot else range(seeds)
-    best = None
-    if options.tuned is not None:
-        from ns_bench.tuning.tuned_arms import tuned
-
-        best = tuned(study, profile, design, store, options.tuned)
-        design = best.design
-    measured = groups([*study.metrics, *metrics])
-    if options.until_decided:
-        from ns_bench.verdicts import looks
-
-        changed = setting.changed
-        looks.scheduled(store.root, study, profile, changed)
-        recorded = looks.recorded(store.root, study, profile, changed)
-        looks.require_maximum(recorded, options.max_seeds)
-        standing = looks.follow(study, profile, design, store, measured, options.max_seeds, changed)
-        recipes, seeds = standing.recipes, standing.seeds
-        return StudyAtScale(study, design, recipes, seeds, measured, None, standing)
-    return StudyAtScale(study, design, design.recipes(asked), seeds, measured, best)
-
-
-def _plan(store: Store, studies: Sequence[StudyAtScale]) -> Plan:
-    """Plan the runs of studies; each is measured by what any of them asks for."""
-    wanted: dict[str, tuple[str, ...]] = {}
-    for study in studies:
-        for recipe in study.reported:
-            wanted[recipe.id] = groups([*wanted.get(recipe.id, ()), *study.metrics])
-    return make_plan(store, (recipe for study in studies for recipe in study.reported), wanted)
 
 
 def _priced(request: Request) -> Profile:
@@ -279,7 +131,7 @@ def _most(request: Request, study: StudyAtScale, standing: "Standing") -> str:
 def _next_look(request: Request) -> Request:
     """Judge what is there, put it on record, and see what the looks that follow ask for."""
     setting, store, options = request.setting, request.store, request.options
-    studies = [_at_scale(s.study, options, setting, store, s.metrics) for s in request.studies]
+    studies = [at_scale(s.study, options, setting, store, s.metrics) for s in request.studies]
     request = replace(request, studies=studies)
     _record_looks(request)
     return request
@@ -404,7 +256,7 @@ def _train(request: Request, plan: Plan) -> None:
 
 def _conclude(request: Request, study: StudyAtScale) -> "tuple[int, list[Analysis]]":
     """Show what came of a study and write its report; returns the exit code, and its results."""
-    plan = _plan(request.store, [study])
+    plan = plan_of(request.store, [study])
     analyses = []
     if request.options.pilot:
         _show_pilot(request, study, plan)
