@@ -18,15 +18,8 @@ from ns_bench.cli.options import StudyOptions
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
-from ns_bench.execute.slurm.scheduler import (
-    ALIVE,
-    JobState,
-    Scheduler,
-    Submission,
-    largest_array,
-    plan_arrays,
-    require_slurm,
-)
+from ns_bench.execute.slurm.queue import ALIVE, JobState, endings, largest_array, require_slurm
+from ns_bench.execute.slurm.scheduler import Scheduler, Submission, plan_arrays
 from ns_bench.recipe import Recipe
 from ns_bench.report.numbers import counted, rounded
 from ns_bench.runs.plan import Plan, states_of
@@ -146,11 +139,11 @@ def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again:
         and not (run.path / "result.json").exists()  # damaged since: that is no failed job
         and not (again and run.id.endswith(again))
     ]
-    endings = scheduler.endings([elements[run.id] for run in lost])
+    ended = endings([elements[run.id] for run in lost])
     for run in lost:
         element = elements[run.id]
         known = _ended(states[run.id]) if run.id in states else None
-        how = endings.get(element) or known or "ended without a result"
+        how = ended.get(element) or known or "ended without a result"
         run.fail(f"job {element}: {how}; see --logs {run.id}", "")
 
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from ns_bench.cli.slurm import standing, status_lines, status_table
 from ns_bench.design.profile import Profile
 from ns_bench.execute.slurm.cluster import Cluster
-from ns_bench.execute.slurm.scheduler import JobState, array_name, plan_arrays
+from ns_bench.execute.slurm.queue import JobState
+from ns_bench.execute.slurm.scheduler import array_name, plan_arrays
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Run, Store

@@ -13,27 +13,22 @@ import hashlib
 import io
 import json
 import os
-import re
 import shlex
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.packing import Array, dependency, make_arrays, make_packs
-from ns_bench.files import folder, locked, publish_json, sweep
+from ns_bench.execute.slurm.queue import ALIVE, JobState, ask, hides_jobs, job_states
+from ns_bench.execute.slurm.snapshot import snapshot
+from ns_bench.files import locked, publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs.store import Run, Store
-
-COMMAND_SECONDS = 60
-"""A scheduler that does not answer for this long counts as not answering."""
 
 HIDDEN_SECONDS = 7 * 86_400
 """For how long the job of another user counts as queued where SLURM hides those (PrivateData)."""
@@ -43,77 +38,12 @@ TRIES = 4
 
 
 @dataclass(frozen=True)
-class JobState:
-    """Where SLURM has an array element: its state, why it waits, where it runs, for how long."""
-
-    job: str
-    state: str
-    name: str = ""
-    reason: str = ""
-    node: str = ""
-    elapsed: str = ""
-
-
-@dataclass(frozen=True)
 class Submission:
     """What a call of `submit` did: sbatch calls that went through, and what they carry."""
 
     jobs: dict[str, str]  # array name: job id
     missing: dict[str, str]  # array name: why it could not be submitted
     runs: int = 0  # that were to be submitted
-
-
-def require_slurm() -> None:
-    """Raise UserError if this machine cannot submit."""
-    for tool in ("sbatch", "squeue", "scontrol"):
-        if shutil.which(tool) is None:
-            raise UserError(
-                f"no {tool} on the path: this is not a SLURM login node; use --cluster local, or "
-                "try slurm/local_cluster.sh up"
-            )
-
-
-def ask(*command: str) -> str:
-    """Return what a SLURM command prints; RuntimeError with its last line if it fails."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{command[0]} does not answer") from None
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise RuntimeError(f"{command[0]}: {lines[-1]}")
-    return done.stdout
-
-
-def spread(job: str) -> list[str]:
-    """Return the elements of a job: SLURM lists those that never started as `7_[0-2,5%3]`."""
-    array, bracket, inside = job.partition("_[")
-    if not bracket:
-        return [job]
-    elements = []
-    for part in inside.rstrip("]").partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            elements += [f"{array}_{i}" for i in range(int(first), int(last or first) + 1)]
-    return elements
-
-
-def largest_array() -> int:
-    """Return how many elements the cluster takes in one array (MaxArraySize is one more)."""
-    with contextlib.suppress(RuntimeError):
-        limit = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
-        if limit:
-            return max(int(limit[1]) - 1, 1)
-    return 1000
-
-
-def hides_jobs() -> bool:
-    """Whether SLURM shows nobody the jobs of others (PrivateData)."""
-    with contextlib.suppress(RuntimeError):
-        return bool(re.search(r"PrivateData\s*=.*\bjobs\b", ask("scontrol", "show", "config")))
-    return False
 
 
 def plan_arrays(
@@ -226,26 +156,9 @@ class Scheduler:
         elements = self.elements()
         if not elements:
             return {}
-        queue = self._queue()
+        queue = job_states()
         queue |= self._hidden(set(elements.values()) - queue.keys())
         return {run: queue[element] for run, element in elements.items() if element in queue}
-
-    def _queue(self) -> dict[str, JobState]:
-        try:
-            listing = ask(
-                # others' too: a store may be shared, and what is queued is not to be done twice
-                "squeue", "--noheader", "--array", "--states=all",
-                "--format=%i|%T|%r|%N|%M|%j",
-            )  # fmt: skip
-        except RuntimeError as error:
-            raise UserError(f"SLURM cannot be asked for its jobs: {error}") from None
-        queue = {}
-        for line in listing.splitlines():
-            job, state, reason, node, elapsed, name = line.split("|", 5)
-            if name.startswith("ns_bench-"):
-                for element in spread(job):
-                    queue[element] = JobState(element, state, name, reason, node, elapsed)
-        return queue
 
     def _hidden(self, elements: set[str]) -> dict[str, JobState]:
         """Return those of `elements` that others submitted, where SLURM does not show such."""
@@ -267,75 +180,9 @@ class Scheduler:
         """Return {array name: job id} of what is in the queue or runs."""
         return {
             state.name: state.job.partition("_")[0]
-            for state in self._queue().values()
+            for state in job_states().values()
             if state.state in ALIVE
         }
-
-    def endings(self, jobs: Sequence[str]) -> dict[str, str]:
-        """Return {job element: how it failed} from `sacct`; empty where there is no accounting.
-
-        Accounting lags by seconds: what it says of a job may be a state that is past, or COMPLETED
-        under the name "allocation" before it knows more. Neither says how a job ended.
-        """
-        if not jobs:
-            return {}
-        parents = sorted({job.partition("_")[0] for job in jobs})
-        endings: dict[str, str] = {}
-        with contextlib.suppress(RuntimeError):
-            listing = ask(
-                "sacct", "--noheader", "--parsable2", "--allocations", "--duplicates",
-                "--format=JobID,State,ExitCode", "--jobs", ",".join(parents),
-            )  # fmt: skip
-            for line in listing.splitlines():
-                job, state, code = line.split("|")
-                if state in ALIVE or state == "COMPLETED":
-                    continue
-                how = state + (f" (exit code {code})" if code != "0:0" else "")
-                endings |= dict.fromkeys(spread(job), how)
-        return {job: endings[job] for job in jobs if job in endings}
-
-    def snapshot(self, own: Mapping[str, Path] = MappingProxyType({})) -> Path:
-        """Copy the code once per content, so that editing the checkout changes no waiting job.
-
-        Args:
-            own: {name: file} of code outside the checkout that goes into the folder `own` of it.
-        """
-        package = Path(__file__).resolve().parents[2]
-        rooms = {"ns_bench": package} | {
-            name: folder(name) for name in ("studies", "reports", "slurm") if folder(name).is_dir()
-        }
-        files = [
-            (f"{room}/{path.relative_to(top)}", path)
-            for room, top in rooms.items()
-            for path in sorted(top.rglob("*"))
-            if path.is_file()
-            and path.suffix in (".py", ".toml", ".csv", ".sh", ".j2", ".css", ".js")
-            and not {"_share", "published"} & set(path.relative_to(top).parts)
-        ]
-        files += [(f"own/{name}", path) for name, path in sorted(own.items())]
-        digest = hashlib.sha256()
-        for name, path in files:
-            digest.update(name.encode() + b"\0" + path.read_bytes())
-        target = self.root / "code" / digest.hexdigest()[:16]
-        if not target.is_dir():
-            from ns_bench.execute.provenance import HISTORY, code, commits_of
-
-            sweep(target.parent, "*.tmp")
-            unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-            for name, path in files:
-                copy = unfinished / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-            publish_json(unfinished / "ns_bench" / "snapshot.json", code())
-            studies = {path.name: commits_of(path) for path in folder("studies").glob("*.py")}
-            publish_json(unfinished / "studies" / HISTORY, studies)
-            if own:
-                commits = {name: commits_of(path) for name, path in own.items()}
-                publish_json(unfinished / "own" / HISTORY, commits)
-            with contextlib.suppress(OSError):  # another call was quicker
-                unfinished.rename(target)
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return target
 
     def parameters(
         self, cluster: Cluster, name: str, waits_for: str | None, code: Path
@@ -404,7 +251,7 @@ class Scheduler:
             last: is pickled, and has a `checkpoint` as `job.Pack` has; `own` are its files, where
                 it has such, as `snapshot` takes them.
         """
-        code = self.snapshot(getattr(last, "own", {}))
+        code = snapshot(self.root / "code", getattr(last, "own", {}))
         jobs: dict[str, str] = {}
         missing: dict[str, str] = {}
         queued = self._queued()
@@ -522,7 +369,7 @@ class Scheduler:
         states = self.states()
         elements = {states[r].job for r in runs if r in states and states[r].state in ALIVE}
         together: dict[str, set[str]] = {}
-        for state in self._queue().values():
+        for state in job_states().values():
             if state.state in ALIVE:
                 together.setdefault(state.job.partition("_")[0], set()).add(state.job)
         # SLURM forgets at once an element that is cancelled by itself before it starts; of an
@@ -558,10 +405,3 @@ class Scheduler:
         """Return the log files of the latest job of a run."""
         element = self.elements().get(run_id)
         return sorted((self.root / "logs").glob(f"{element}_*_log.out")) if element else []
-
-
-ALIVE = (
-    "PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD",
-    "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD",
-)  # fmt: skip
-"""States in which a job may still run."""

@@ -63,7 +63,9 @@ from slurm_studies import (
 
 from ns_bench.cli.slurm import settle, standing
 from ns_bench.errors import UserError
+from ns_bench.execute.slurm.queue import endings, job_states
 from ns_bench.execute.slurm.scheduler import Scheduler
+from ns_bench.execute.slurm.snapshot import snapshot
 from ns_bench.files import publish_json
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import make_plan
@@ -451,10 +453,10 @@ def test_without_accounting_a_cancelled_job_has_a_reason(simple, tmp_path, forgo
 def test_early_accounting_is_no_ending(tmp_path, monkeypatch):
     """Within seconds of a job's start `sacct` may say COMPLETED, of a job named "allocation"."""
     listing = "1|COMPLETED|0:0\n2|RUNNING|0:0\n3|FAILED|1:0\n4_[0-1,3%2]|CANCELLED by 0|0:0\n"
-    monkeypatch.setattr("ns_bench.execute.slurm.scheduler.ask", lambda *words: listing)
-    endings = Scheduler(Store(tmp_path)).endings(["1", "2", "3", "4_1", "4_3", "5"])
+    monkeypatch.setattr("ns_bench.execute.slurm.queue.ask", lambda *words: listing)
+    ended = endings(["1", "2", "3", "4_1", "4_3", "5"])
     cancelled = "CANCELLED by 0"
-    assert endings == {"3": "FAILED (exit code 1:0)", "4_1": cancelled, "4_3": cancelled}
+    assert ended == {"3": "FAILED (exit code 1:0)", "4_1": cancelled, "4_3": cancelled}
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "back\\slash", "100%j"])
@@ -485,8 +487,8 @@ def test_the_jobs_of_others_are_seen_in_a_shared_store(tmp_path, monkeypatch):
         asked.extend(words)
         return "7|PENDING|Priority||0:00|ns_bench-0123456789\n"
 
-    monkeypatch.setattr("ns_bench.execute.slurm.scheduler.ask", answer)
-    assert Scheduler(Store(tmp_path))._queue()["7"].state == "PENDING"
+    monkeypatch.setattr("ns_bench.execute.slurm.queue.ask", answer)
+    assert job_states()["7"].state == "PENDING"
     assert not {"--me", "--user", "-u"} & set(asked)
 
 
@@ -502,7 +504,7 @@ def test_jobs_of_others_that_slurm_hides_count_as_queued(
     def answer(*words: str) -> str:
         return f"PrivateData             = {private}\n" if words[0] == "scontrol" else ""
 
-    monkeypatch.setattr("ns_bench.execute.slurm.scheduler.ask", answer)
+    monkeypatch.setattr("ns_bench.execute.slurm.queue.ask", answer)
     scheduler = Scheduler(Store(tmp_path))
     (recipe, *_) = recipes("teacher_size", 4)
     record = {"name": "a", "job": "7", "user": os.getuid() + 1, "time": time.time() - 86_400 * days}
@@ -521,25 +523,25 @@ def test_a_study_of_ones_own_is_submitted_with_its_report(tmp_path):
     """Edited while its jobs wait, it would be reported by other claims than those submitted."""
     mine, net = tmp_path / "mine.py", tmp_path / "net.py"
     mine.write_text("A = 1\n"), net.write_text("B = 1\n")
-    scheduler = Scheduler(Store(tmp_path / "runs"))
-    left = scheduler.root / "code" / "0123456789abcdef.1.tmp"
+    copies = tmp_path / "runs" / "slurm" / "code"
+    left = copies / "0123456789abcdef.1.tmp"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
-    code = scheduler.snapshot({"mine.py": mine, "net.py": net})
+    code = snapshot(copies, {"mine.py": mine, "net.py": net})
     assert (code / "own" / "mine.py").read_text() == "A = 1\n" and not left.exists()
     mine.write_text("A = 2\n")
-    other = scheduler.snapshot({"mine.py": mine, "net.py": net})
+    other = snapshot(copies, {"mine.py": mine, "net.py": net})
     assert other != code and (code / "own" / "mine.py").read_text() == "A = 1\n"
-    assert (other / "own" / "net.py").is_file() and not (scheduler.snapshot() / "own").exists()
+    assert (other / "own" / "net.py").is_file() and not (snapshot(copies) / "own").exists()
 
 
 def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
     (tmp_path / "squeue").write_text("#!/bin/sh\nsleep 60\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("ns_bench.execute.slurm.scheduler.COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr("ns_bench.execute.slurm.queue.COMMAND_SECONDS", 0.2)
     with pytest.raises(UserError, match="cannot be asked for its jobs: squeue does not answer"):
-        Scheduler(Store(tmp_path / "runs"))._queue()
+        job_states()
 
 
 def test_the_labels_of_a_large_pool_are_made_by_jobs(slurm, tmp_path):

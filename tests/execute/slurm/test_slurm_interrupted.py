@@ -34,6 +34,7 @@ from slurm_studies import (
 from ns_bench.execute.slurm import job
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.scheduler import Scheduler
+from ns_bench.execute.slurm.snapshot import snapshot
 from ns_bench.files import publish_json
 from ns_bench.runs.store import Store
 
@@ -218,7 +219,9 @@ def test_a_student_refuses_without_its_teacher(slurm, tmp_path, monkeypatch):
     file = scheduler.root / "arrays" / f"{name}.json"
     file.parent.mkdir(parents=True)
     machine = Cluster("test", gpus=0, cpus=1, mem_gb=1, time_minutes=15, pack_minutes=10)
-    parameters = scheduler.parameters(machine, name, "afterok:4242", scheduler.snapshot())
+    parameters = scheduler.parameters(
+        machine, name, "afterok:4242", snapshot(scheduler.root / "code")
+    )
     publish_json(file, record)
     element = scheduler._sbatch(machine, parameters, [job.Pack(str(file), 0)], print)
     publish_json(file, {**record, "job": element})
