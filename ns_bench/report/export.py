@@ -73,7 +73,7 @@ def tables(analyses: "Sequence[Analysis]") -> "dict[str, pd.DataFrame]":
     """Return the tidy tables by name, each row with its study and profile."""
     import pandas as pd
 
-    from ns_bench.report.scorecard import frame
+    from ns_bench.report.findings import frame
 
     def together(name: str) -> pd.DataFrame:
         parts = []

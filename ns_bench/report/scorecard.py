@@ -2,22 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
-from ns_bench.design.definition import Claim
 from ns_bench.design.schedule import ALPHA, least_seeds
 from ns_bench.files import publish
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
-from ns_bench.report import formats, headlines, side_by_side, style
+from ns_bench.report import forest, formats, headlines, side_by_side
+from ns_bench.report.findings import Finding, findings, frame, profiles_of
 from ns_bench.report.numbers import MISSING, effect, signed
 from ns_bench.report.sections.claims import (
     effect_of,
@@ -27,100 +21,22 @@ from ns_bench.report.sections.claims import (
     tested_against,
     unfinished,
 )
-from ns_bench.report.style import BAND, INK, LINE, PAPER, RULE, SERIES, plain, wrap
-from ns_bench.verdicts.analysis import Analysis, ClaimResult
+from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.family import Member, members
 from ns_bench.verdicts.sources import folder_name
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim of a study with its results in one profile or more.
-
-    Attributes:
-        results: {profile: (analysis, result)}.
-        members: {profile: the claim among all claims}; None where there is no verdict.
-    """
-
-    study: str
-    text: str
-    results: dict[str, tuple[Analysis, ClaimResult]]
-    members: dict[str, Member | None]
-
-    @property
-    def first(self) -> ClaimResult:
-        """The result that has the paper's effect; it is the same in every profile that has it."""
-        results = [result for _, result in self.results.values()]
-        return max(results, key=lambda r: (r.paper is not None, bool(r.claim.note)))
-
-    @property
-    def claim(self) -> Claim:
-        return self.first.claim
-
-
-def findings(analyses: Sequence[Analysis]) -> list[Finding]:
-    """Return one finding a claim, in the studies' order; a claim is known by its text."""
-    by_claim: dict[tuple[str, str, int], Finding] = {}
-    family = list(zip(analyses, members(analyses), strict=True))
-    for name in dict.fromkeys(analysis.study.name for analysis in analyses):
-        for analysis, judged in family:
-            claims = analysis.by_text if analysis.study.name == name else {}
-            for ((text, number), result), member in zip(claims.items(), judged, strict=False):
-                finding = by_claim.setdefault((name, text, number), Finding(name, text, {}, {}))
-                finding.results[analysis.profile.name] = (analysis, result)
-                finding.members[analysis.profile.name] = member
-    return list(by_claim.values())
 
 
 def write(analyses: Sequence[Analysis], folder: Path, *, refresh: int = 0) -> Path:
     """Write scorecard.md, .html, .csv and the figure into `folder`; returns scorecard.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures.write(draw(analyses), folder / "scorecard")
+    figures.write(forest.draw(analyses), folder / "scorecard")
     publish(folder / "scorecard.csv", frame(analyses).to_csv(index=False).encode())
     return formats.write(content(analyses), folder / "scorecard", refresh=refresh)
 
 
-def frame(analyses: Sequence[Analysis]) -> pd.DataFrame:
-    """Return the scorecard as a tidy table: one row a finding and profile."""
-    rows = []
-    for finding in findings(analyses):
-        for profile, (analysis, result) in finding.results.items():
-            contrast, paper = result.contrast, result.paper
-            member = finding.members[profile]
-            rows.append(
-                {
-                    "study": finding.study,
-                    "claim": finding.text,
-                    "kind": result.claim.kind,
-                    "profile": profile,
-                    "unit": result.claim.unit,
-                    "smallest_effect": result.claim.smallest_effect,
-                    "effect": contrast.mean if contrast else math.nan,
-                    "low": contrast.low if contrast else math.nan,
-                    "high": contrast.high if contrast else math.nan,
-                    "n": result.n,
-                    "seeds": analysis.seeds,
-                    "p": result.p,
-                    "p_holm": result.p_holm,
-                    "p_familywise": member.familywise if member else math.nan,
-                    "p_false_discovery": member.discovery if member else math.nan,
-                    "verdict": analysis.word(result),
-                    "reason": result.verdict.reason,
-                    "weakest_contrast": result.label,
-                    "paper_effect": paper.value if paper else math.nan,
-                    "paper_versions": " ".join(paper.versions) if paper else "",
-                    "paper_verified": paper.verified if paper else "",
-                    "paper_note": result.claim.note,
-                    "in_paper": result.claim.in_paper,
-                    "stated": stated(analysis, result.claim) or "before any run",
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def content(analyses: Sequence[Analysis]) -> b.Page:
     """Return the page: every number on it is from the analyses."""
-    profiles = _profiles(analyses)
+    profiles = profiles_of(analyses)
     titles = {analysis.profile.name: analysis.profile.title for analysis in analyses}
     blocks: list[b.Block] = [
         *_notes(analyses),
@@ -248,10 +164,6 @@ def _held(family: Sequence[Member], control: str) -> int:
     return sum(member.holds(getattr(member, control)) for member in family)
 
 
-def _profiles(analyses: Sequence[Analysis]) -> list[str]:
-    return sorted({analysis.profile.name for analysis in analyses})
-
-
 def _report_of(analysis: Analysis) -> str:
     return f"{folder_name(analysis.study, analysis.profile)}/report"
 
@@ -307,105 +219,3 @@ def _notes(analyses: Sequence[Analysis]) -> list[b.Block]:
             foreign = f" {analysis.foreign} runs have another recipe than now."
             notes.append([b.Span(f"{name}:", bold=True), foreign])
     return [b.Notes(notes)] if notes else []
-
-
-_BOLD = ("reproduced", "contradicted")
-_WIDTH, _TOP, _BOTTOM = 11.5, 0.8, 0.6
-"""Inches: width of the figure, and its margins above and below the axes."""
-_LEFT, _RIGHT = 0.40, 0.76
-"""Shares of the width between which the axes are: words stand left and right of them."""
-_GAP, _HEAD = 0.9, 1.7
-"""Lines of text: below each finding, and for the name of a study."""
-
-
-def draw(analyses: Sequence[Analysis]) -> Figure:
-    """Return a forest plot: a block a finding, with a row a profile and one for the paper."""
-    style.theme(top=True)
-    rows = findings(analyses)
-    styles = {p: SERIES[i % len(SERIES)][:2] for i, p in enumerate(_profiles(analyses))}
-    texts = [wrap(_words(finding), 66) for finding in rows]
-    heights = [
-        max(text.count("\n") + 1, len(f.results) + (f.first.paper is not None)) + _GAP
-        for text, f in zip(texts, rows, strict=True)
-    ]
-    studies = len({finding.study for finding in rows})
-    figure, axes = _axes(max(sum(heights) + _HEAD * studies, 3.0))
-    y, study = 0.0, None
-    for finding, text, height in zip(rows, texts, heights, strict=True):
-        if finding.study != study:
-            study = finding.study
-            axes.axhline(y + 0.35, color=RULE, lw=0.6)
-            _write(axes, 0.01, y + 1.0, plain(study), va="center", weight="bold")
-            y += _HEAD
-        _write(axes, 0.01, y, text, va="top")
-        _effects(axes, y + 0.5, finding, styles)
-        y += height
-    axes.axvline(0, color=INK, lw=0.8, zorder=1)
-    figure.legend(
-        handles=_legend(styles), loc="upper right", ncols=len(styles) + 2, frameon=False, fontsize=8
-    )
-    return figure
-
-
-def _axes(total: float) -> tuple[Figure, Axes]:
-    """Return a figure whose axes have room for so many lines of text, counted from the top."""
-    height = LINE * total + _TOP + _BOTTOM
-    figure = Figure(figsize=(_WIDTH, height))
-    axes = figure.add_axes(
-        (_LEFT, _BOTTOM / height, _RIGHT - _LEFT, (height - _TOP - _BOTTOM) / height)
-    )
-    axes.set_ylim(total, 0)
-    axes.set_yticks([])
-    axes.tick_params(top=True, labeltop=True)
-    axes.set_xlabel("effect on test top-1 (points, or points a step where it says so)")
-    axes.spines["left"].set_visible(False)
-    figure.text(0.01, 1 - 0.3 / height, "Scorecard", fontsize=12, weight="bold", color=INK)
-    return figure, axes
-
-
-def _write(axes: Axes, x: float, y: float, text: str, **font: Any) -> None:
-    """Write beside the axes: x is a share of the figure's width, y a line."""
-    axes.annotate(
-        text,
-        (x, y),
-        xycoords=("figure fraction", "data"),
-        fontsize=8,
-        color=INK,
-        annotation_clip=False,
-        **font,
-    )
-
-
-def _effects(
-    axes: Axes, row: float, finding: Finding, styles: Mapping[str, tuple[str, str]]
-) -> None:
-    """Draw a finding's effect in each profile, and the paper's below them."""
-    for profile, (analysis, result) in finding.results.items():
-        word = analysis.word(result)
-        words = f"{profile}: {word}"
-        if not result.claim.untestable:
-            figures.effect(axes, row, result, *styles[profile])
-            words += f", n = {seeds_of(analysis, result)}"
-        weight = "bold" if word in _BOLD else "normal"
-        _write(axes, _RIGHT + 0.01, row, plain(words), va="center", weight=weight)
-        row += 1
-    if (paper := finding.first.paper) is not None:
-        axes.plot(paper.value, row, "D", mfc=PAPER, mec=INK, ms=5, zorder=3)
-        _write(axes, _RIGHT + 0.01, row, f"the paper: {paper}", va="center", style="italic")
-
-
-def _words(finding: Finding) -> str:
-    unit = "" if finding.claim.unit == "points" else f" ({finding.claim.unit})"
-    return f"{finding.text}{unit}"
-
-
-def _legend(styles: Mapping[str, tuple[str, str]]) -> list[Line2D]:
-    profiles = [
-        Line2D([], [], color=color, marker=marker, ms=5, label=plain(profile))
-        for profile, (color, marker) in styles.items()
-    ]
-    return [
-        *profiles,
-        Line2D([], [], color=BAND, lw=7, label="too small to matter"),
-        Line2D([], [], ls="", marker="D", mfc=PAPER, mec=INK, label="the paper, on ImageNet"),
-    ]

@@ -9,7 +9,7 @@ import pytest
 
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile, profile_names
-from ns_bench.report import blocks, headlines, html, latex, scorecard
+from ns_bench.report import blocks, findings, headlines, html, latex, scorecard
 from ns_bench.report import markdown as md
 from ns_bench.report.page import content, markdown, tables
 from ns_bench.report.sections import arms
@@ -62,9 +62,7 @@ def test_the_scorecard_is_what_the_tables_say():
     assert len(analyses) == len(FOLDERS)
     page = scorecard.content(analyses)
     assert md.render(page) == (PUBLISHED / "scorecard.md").read_text()
-    assert (
-        scorecard.frame(analyses).to_csv(index=False) == (PUBLISHED / "scorecard.csv").read_text()
-    )
+    assert findings.frame(analyses).to_csv(index=False) == (PUBLISHED / "scorecard.csv").read_text()
     assert "<h1>Scorecard</h1>" in html.render(page, {})
 
 

@@ -16,7 +16,7 @@ from processes import contents
 
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile
-from ns_bench.report import blocks, markdown, scorecard, side_by_side
+from ns_bench.report import blocks, findings, forest, markdown, scorecard, side_by_side
 from ns_bench.report.__main__ import main
 from ns_bench.runs.store import Store
 from ns_bench.verdicts import statistics
@@ -127,7 +127,7 @@ def test_no_text_of_the_figure_covers_another_or_leaves_it():
             study, scale = definition.load_study(name), load_profile(profile)
             runs = table(name, profile, seeds)
             analyses.append(analyse(study, scale, study.design(scale), runs, pd.DataFrame(), seeds))
-    drawn = scorecard.draw(analyses)
+    drawn = forest.draw(analyses)
     FigureCanvasAgg(drawn).draw()
     (axes,) = drawn.axes
     boxes = [text.get_window_extent() for text in [*axes.texts, *drawn.texts]]
@@ -376,7 +376,7 @@ def test_what_was_not_run_is_not_called_inconclusive(tmp_path):
     """After one study `all` has others, too, whose runs are partly the same."""
     store = filled(tmp_path / "runs", "teacher_size")
     analyses = [analysis(store, name) for name in ("teacher_size", "student_size", "soft_vs_hard")]
-    found = scorecard.frame(analyses)
+    found = findings.frame(analyses)
     none = found[found["n"] == 0]
     assert set(none["verdict"]) == {"not run", "not testable"}
     assert "not run" not in set(found[found["n"] > 0]["verdict"])
