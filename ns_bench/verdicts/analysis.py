@@ -54,6 +54,7 @@ class ClaimResult:
     """A claim with its evidence.
 
     Attributes:
+        evidence: its differences at the seeds that may judge it.
         contrast: the one shown, at the look that its verdict rests on, with its repeated interval;
             of several the weakest, which `label` then names. Before the first look it is interim.
         n: seeds at which every arm of the claim is done.
@@ -66,6 +67,7 @@ class ClaimResult:
     """
 
     claim: Claim
+    evidence: Evidence
     contrast: Contrast | None
     label: str
     n: int
@@ -294,13 +296,10 @@ def _claims(
     looks = schedule if len(schedule.looks) > 1 else study.schedule or profile.schedule
     tables = {c.metric: _values(arms, names, seeds, c.metric) for c in design.claims}
     found = [by_seed(claim, tables[claim.metric]) for claim in design.claims]
-    evidence = {
-        i: evidence_of(claim, found[i])
-        for i, claim in enumerate(design.claims)
-        if not claim.untestable
-    }
-    family = [*evidence.values()]
-    decisions = dict(zip(evidence, judge(family, schedule), strict=True))
+    evidence = [evidence_of(*pair) for pair in zip(design.claims, found, strict=True)]
+    testable = [i for i, claim in enumerate(design.claims) if not claim.untestable]
+    family = [evidence[i] for i in testable]
+    decisions = dict(zip(testable, judge(family, schedule), strict=True))
     results = []
     for i, claim in enumerate(design.claims):
         decision = decisions.get(i)
@@ -323,6 +322,7 @@ def _claims(
         results.append(
             ClaimResult(
                 claim=claim,
+                evidence=evidence[i],
                 contrast=shown,
                 label=label(claim.contrasts[said.shown]) if len(contrasts) > 1 else "",
                 n=len(found[i][0]) if found[i] else 0,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ns_bench.design.schedule import ALPHA
-from ns_bench.verdicts.analysis import Analysis, ClaimResult, by_seed, evidence_of
+from ns_bench.verdicts.analysis import Analysis
 from ns_bench.verdicts.judge import Decision, Evidence, judge
 from ns_bench.verdicts.statistics import Array, Word, holm
 
@@ -87,7 +87,7 @@ def false_discovery(p_values: ArrayLike, *, any_dependence: bool = False) -> Arr
 def _judged(analysis: Analysis, scale: float) -> list[Member | None]:
     if not analysis.profile.verdict:
         return [None] * len(analysis.claims)
-    tests = [None if r.claim.untestable else _evidence(analysis, r, scale) for r in analysis.claims]
+    tests = [None if r.claim.untestable else _scaled(r.evidence, scale) for r in analysis.claims]
     family = [test for test in tests if test]
     decisions = [r.decision for r in analysis.claims if r.decision]
     if scale != 1 or len(decisions) < len(family):
@@ -100,9 +100,8 @@ def _judged(analysis: Analysis, scale: float) -> list[Member | None]:
     ]
 
 
-def _evidence(analysis: Analysis, result: ClaimResult, scale: float) -> Evidence:
-    claim = replace(result.claim, smallest_effect=scale * result.claim.smallest_effect)
-    return evidence_of(claim, by_seed(claim, analysis.values(claim.metric)))
+def _scaled(evidence: Evidence, scale: float) -> Evidence:
+    return replace(evidence, smallest_effect=scale * evidence.smallest_effect)
 
 
 def _member(claim: Evidence, decision: Decision) -> Member:
