@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -27,6 +28,9 @@ HANG_SECONDS = 600.0
 
 AWAY_SECONDS = 5.0
 """Between two looks at the workers; with more this process was suspended, as they may have been."""
+
+LOST = 255
+"""Exit code of a worker, dead or alive, once what it was forked from is gone."""
 
 STILLBORN = 5
 """Workers of one execution that may be killed before they are ready, and are started again."""
@@ -144,6 +148,7 @@ def _inherited(threads: int) -> Iterator[None]:
     so many threads."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    resource_tracker.ensure_running()  # its beginning lets SIGTERM through again
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -379,7 +384,7 @@ class _Pool:
             if hangs:
                 w.process.kill()
                 w.process.join()
-            if not w.closed and (w.process.is_alive() or w.connection.poll()):
+            if not w.closed and (w.process.exitcode in (None, LOST) or w.connection.poll()):
                 continue
             w.process.join(10)
             code = w.process.exitcode or 0

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from ns_bench.execute import local
 from ns_bench.execute.local import Progress, execute
 from ns_bench.execute.run_one import run_one
 from ns_bench.recipe import Recipe
-from ns_bench.runs.lease import Lease
+from ns_bench.runs.lease import Lease, process_started
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import CHECKPOINT, LOGITS, Run, Store
 
@@ -298,6 +299,23 @@ def test_what_workers_are_forked_from_is_killed_and_begins_again(tmp_path: Path)
     killer.start()
     assert execute(planned(tmp_path, supervised(0)), seconds, workers=1).done == 1
     killer.join()
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_does_not_mind_a_signal_to_what_its_worker_is_forked_from(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    """As a signal to the whole group reaches it, or one who looks for what takes memory."""
+    server: Any = vars(multiprocessing.forkserver)["_forkserver"]
+    server._stop()
+    vars(multiprocessing.resource_tracker)["_resource_tracker"]._stop()
+    runs = planned(tmp_path, supervised(0, **dotless(LONG)), supervised(1))
+    send = Once(runs[0], lambda _: os.kill(server._forkserver_pid, sent))
+    progress = execute(runs, seconds, workers=1, show=send)
+    assert send.done
+    assert (progress.failed, progress.done) == ({}, 2)
+    assert (process_started(server._forkserver_pid) is None) == (sent == signal.SIGKILL)
 
 
 # Teachers with damaged logits
