@@ -237,6 +237,7 @@ class _Pool:
                 process.start()
         except (EOFError, ConnectionError):
             self._stillborn("what it is forked from was killed")
+            time.sleep(0.2 * self.stillborn)  # it takes a while to be gone, and then begins again
             return self._start(slot)
         theirs.close()
         return _Worker(process, ours, slot)
