@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from processes import here
+
 from ns_bench.design.definition import load_study
 from ns_bench.design.profile import load_profile
 from ns_bench.recipe import Recipe
@@ -55,6 +57,12 @@ def command(env: Env, *words: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def study(env: Env, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process: what it does is the scheduler's from there on."""
+    return here(*words, cwd=cwd, environment={**env, "OMP_NUM_THREADS": "1"})
+
+
+def apart(env: Env, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, which imports what `env` leads it to."""
     process = command(env, *words, cwd=cwd)
     out, err = process.communicate(timeout=240)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -7,12 +7,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from processes import TINY, contents, study
+from processes import TINY, contents, here, study
 
 from ns_bench.execute.provenance import NUMERICS
 from ns_bench.files import sealed_json, unsealed_json
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def finished(tmp_path_factory) -> Path:
     """A folder in which `teacher_size` has been run once, tiny, through the command."""
     folder = tmp_path_factory.mktemp("finished")
-    done = study("teacher_size", *TINY, cwd=folder)
+    done = here("teacher_size", *TINY, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report: runs/reports/teacher_size-smoke/report.md" in done.stdout
     return folder
@@ -39,19 +38,6 @@ def store(finished, tmp_path) -> Path:
     """A copy of it that a test may damage."""
     shutil.copytree(finished, tmp_path / "copy")
     return tmp_path / "copy"
-
-
-@pytest.fixture
-def here(monkeypatch, capsys) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """As `study`, but in this process, which has imported pandas: five seconds less a command."""
-
-    def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(cwd)
-        capsys.readouterr()
-        code = main(list(words))
-        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
-
-    return run
 
 
 def test_the_main_job_trains_and_reports(finished):
@@ -83,6 +69,7 @@ def test_the_main_job_trains_and_reports(finished):
 
 
 def test_a_second_call_trains_nothing_and_writes_the_same_bytes(finished):
+    """Nor does another process, in which names are hashed otherwise."""
     before = contents(finished)
     again = study("teacher_size", *TINY, cwd=finished)
     assert again.returncode == 0 and "planned" not in again.stdout
@@ -114,7 +101,7 @@ def test_outcomes_by_image_are_those_of_the_result(finished):
     assert "re-splits of the same 1,797 images" in page and "confusions" in page
 
 
-def test_results_of_other_code_are_not_taken_in_silence(store, here):
+def test_results_of_other_code_are_not_taken_in_silence(store):
     quiet = here("teacher_size", "--dry-run", *TINY, cwd=store)
     assert "6 done" in quiet.stdout and "finished runs" not in quiet.stdout
     path = next((store / "runs").glob("*/result.json"))
@@ -132,7 +119,7 @@ def test_results_of_other_code_are_not_taken_in_silence(store, here):
         )
 
 
-def test_a_claim_about_what_is_not_measured_is_refused(tmp_path, here):
+def test_a_claim_about_what_is_not_measured_is_refused(tmp_path):
     claim = "difference('Better.', 'a', 'b', 1.0, metric='top2')"
     arms = "[Arm('a', p.supervised('small')), Arm('b', p.supervised('large'))]"
     (tmp_path / "mine.py").write_text(
@@ -146,7 +133,7 @@ def test_a_claim_about_what_is_not_measured_is_refused(tmp_path, here):
     assert expected in refused.stderr and len(refused.stderr.splitlines()) == 1
 
 
-def test_dry_run_names_runs_teachers_and_cost(store, here):
+def test_dry_run_names_runs_teachers_and_cost(store):
     shown = here("teacher_size", "--dry-run", *TINY, "--seeds", "2", cwd=store)
     assert shown.returncode == 0
     assert shown.stdout.count("\ndone ") + shown.stdout.startswith("done ") == 6
@@ -202,14 +189,14 @@ def test_dry_run_says_why_a_claim_is_not_testable(tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, expected, tmp_path):
-    refused = study(*words, cwd=tmp_path)
+    refused = here(*words, cwd=tmp_path)
     assert refused.returncode == 2, refused.stdout
     last = refused.stderr.strip().splitlines()[-1]
     assert expected in last and "Traceback" not in refused.stderr
     assert refused.stdout == "" and not list(tmp_path.iterdir())
 
 
-def test_truncated_logits_are_noticed_redone_and_said(store, here):
+def test_truncated_logits_are_noticed_redone_and_said(store):
     teacher = next((store / "runs").glob("digits-micro-b0-sup-*"))
     logits = teacher / "logits.safetensors"
     whole = logits.read_bytes()
@@ -224,7 +211,7 @@ def test_truncated_logits_are_noticed_redone_and_said(store, here):
     assert student.read_bytes() == before, "same logits again: its student stays as it is"
 
 
-def test_verify_finds_bytes_that_changed_and_does_their_runs_again(store, here):
+def test_verify_finds_bytes_that_changed_and_does_their_runs_again(store):
     students = sorted((store / "runs").glob("*gen1*"))
     for run, name in zip(
         students, ["model.safetensors", "metrics.jsonl", "result.json"], strict=True
@@ -246,7 +233,7 @@ def test_verify_finds_bytes_that_changed_and_does_their_runs_again(store, here):
     assert "Every file of what was done held against its checksum at 2" in page.read_text()
 
 
-def test_force_does_one_run_again(store, here):
+def test_force_does_one_run_again(store):
     before = {p: p.read_bytes() for p in (store / "runs").glob("*/result.json")}
     run = next(p.parent.name for p in before if "gen1-of-micro-b4" in p.parent.name)
     forced = here("teacher_size", *TINY, "--force", run[-12:], cwd=store)
@@ -255,7 +242,7 @@ def test_force_does_one_run_again(store, here):
     assert changed == {run}
 
 
-def test_a_newer_store_is_refused_and_left_alone(store, here):
+def test_a_newer_store_is_refused_and_left_alone(store):
     marker = store / "runs/store.json"
     marker.write_text('{"schema": 99}')
     before = contents(store)
@@ -264,7 +251,7 @@ def test_a_newer_store_is_refused_and_left_alone(store, here):
     assert contents(store) == before
 
 
-def test_read_only_reports_a_partial_store_without_touching_it(store, here):
+def test_read_only_reports_a_partial_store_without_touching_it(store):
     shutil.rmtree(next((store / "runs").glob("digits-micro-b0-gen1-of-micro-b4-*")))
     before = contents(store)
     looked = here("teacher_size", *TINY, "--read-only", cwd=store)
@@ -272,7 +259,7 @@ def test_read_only_reports_a_partial_store_without_touching_it(store, here):
     assert contents(store) == before
 
 
-def test_failures_are_loud_and_only_retried_on_demand(tmp_path, here):
+def test_failures_are_loud_and_only_retried_on_demand(tmp_path):
     words = ["teacher_size", *TINY, "--set", "pseudo.threshold=0.999"]
     first = here(*words, cwd=tmp_path)
     assert first.returncode == 1
@@ -293,7 +280,7 @@ def test_failures_are_loud_and_only_retried_on_demand(tmp_path, here):
     assert unasked.returncode == 1 and contents(tmp_path) == before, "not tried again unasked"
 
 
-def test_a_failed_teacher_blocks_its_students_only(tmp_path, here):
+def test_a_failed_teacher_blocks_its_students_only(tmp_path):
     diverging = ["--set", "train.optimizer=sgd", "--set", "train.lr=1000"]
     failed = here("teacher_size", *TINY, *diverging, "--set", "train.warmup_epochs=0", cwd=tmp_path)
     assert failed.returncode == 1
@@ -326,7 +313,7 @@ def test_studies_of_every_kind_run_to_their_report(name, words, runs, tmp_path):
     assert (report / f"{name}.png").stat().st_size > 10_000
 
 
-def test_all_shares_half_of_its_trainings_or_more(tmp_path, here):
+def test_all_shares_half_of_its_trainings_or_more(tmp_path):
     done = here("all", "--dry-run", "--list-runs", cwd=tmp_path)
     assert done.returncode == 0
     found = re.search(r"(\d+) trainings planned, (\d+) without sharing, ratio", done.stdout)
@@ -342,7 +329,7 @@ def test_all_shares_half_of_its_trainings_or_more(tmp_path, here):
     assert "\n".join(table) in done.stdout, "the runs come before it"
 
 
-def test_an_own_study_is_one_file(tmp_path, here):
+def test_an_own_study_is_one_file(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from ns_bench.design.definition import Arm, Design, Study, difference\n"
         "def design(p):\n"

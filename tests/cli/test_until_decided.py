@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import contents
-from processes import study
+from processes import here
 from until_decided import ALL, FIRST, WORDS, folder, looks, results
 
 from ns_bench.recipe import Recipe
@@ -49,10 +49,10 @@ def untimed(page: str) -> dict[str, str]:
 
 def test_killed_three_times_it_ends_as_one_that_was_not(tmp_path):
     straight, disturbed = folder(tmp_path / "straight"), folder(tmp_path / "disturbed")
-    done = study(*WORDS, "--workers", "1", cwd=straight)
+    done = here(*WORDS, "--workers", "1", cwd=straight)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    asked = study(*WORDS, "--dry-run", cwd=disturbed).stdout
+    asked = here(*WORDS, "--dry-run", cwd=disturbed).stdout
     assert f"to do: {FIRST} runs" in asked
     most = "made_up: these lead to the look at {} seeds; with those of later looks, to 8 seeds, at "
     assert f"{most.format(7)}most {3 * 8} runs" in asked
@@ -64,12 +64,12 @@ def test_killed_three_times_it_ends_as_one_that_was_not(tmp_path):
         now = results(disturbed)
         assert now == now | before, "what was done is not done again"
         before = now
-    asked = study(*WORDS, "--dry-run", cwd=disturbed).stdout
+    asked = here(*WORDS, "--dry-run", cwd=disturbed).stdout
     missing = ALL - len(before)
     assert f"to do: {missing} runs" in asked
     assert f"{most.format(8)}most {missing} runs" in asked
 
-    end = study(*WORDS, "--workers", "1", cwd=disturbed)
+    end = here(*WORDS, "--workers", "1", cwd=disturbed)
     assert end.returncode == 0, end.stdout + end.stderr
     now = results(disturbed)
     assert now == now | before and len(now) == ALL

@@ -1,12 +1,12 @@
 """Data of one's own: a folder, the profile that describes it, and the command."""
 
 import json
-import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import processes
 import pytest
 from builders import in_memory
 from photos import (
@@ -17,6 +17,7 @@ from photos import (
     tree,
 )
 from PIL import Image
+from processes import here
 
 from ns_bench import search, study
 from ns_bench.data import split
@@ -154,21 +155,8 @@ def test_a_folder_of_images_end_to_end(tmp_path):
     (place / "extra" / "copy.png").write_bytes(copy.read_bytes())
     (tmp_path / "mine.toml").write_text(MINE)
     (tmp_path / "colours.py").write_text(STUDY)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     words = [*("colours.py", "--profile", "mine.toml", "--seeds", "1", "--workers", "2")]
-
-    def command(*more: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "ns_bench.study", *words, *more],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    done = command()
+    done = here(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [json.loads(p.read_bytes()) for p in (tmp_path / "runs").glob("*/result.json")]
     assert sorted(result["recipe"]["data"]["name"] for result in results) == ["photos"] * 2
@@ -181,7 +169,7 @@ def test_a_folder_of_images_end_to_end(tmp_path):
     assert "--profile mine.toml" in page
     before = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
     place.rename(tmp_path / "elsewhere")  # what is done needs no data
-    again = command()
+    again = processes.study(*words, cwd=tmp_path)  # in a process that has not seen them
     assert again.returncode == 0, again.stdout + again.stderr
     assert {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()} == before
 
@@ -220,9 +208,7 @@ def test_ten_classes_that_are_somewhere_else(tmp_path):
     (tmp_path / "ten.toml").write_text(TEN)
     (tmp_path / "which.py").write_text(STUDY)
     words = ["which.py", "--profile", "ten.toml", "--seeds", "1", "--data", "numbers=elsewhere"]
-    command = [sys.executable, "-m", "ns_bench.study", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = here(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [json.loads(p.read_bytes()) for p in (tmp_path / "runs").glob("*/result.json")]
     assert len(results) == 2 and all(result["test"]["top1"] > 30 for result in results)

@@ -10,7 +10,7 @@ from builders import present, seeing
 from fakes import fake_result, fake_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import TINY, contents, study
+from processes import TINY, contents, here
 from sklearn.metrics import roc_auc_score
 
 from ns_bench import study as study_command
@@ -417,7 +417,7 @@ def test_a_finished_study_is_measured_without_training(tmp_path):
         "STUDY = Study('mine', 'Safer?', 'labels', design, 'none')\n"
     )
     words = ["mine.py", *TINY, "--set", "data.test=40"]
-    first = study(*words, cwd=tmp_path)
+    first = here(*words, cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     trained = {p: p.read_bytes() for p in (tmp_path / "runs").glob("*/result.json")}
     assert len(trained) == 2
@@ -425,13 +425,13 @@ def test_a_finished_study_is_measured_without_training(tmp_path):
     assert not any("adversarial" in str(c) for c in pd.read_csv(report / "runs.csv"))
 
     wish = [*words, "--metrics", "out_of_domain,adversarial"]
-    planned = study(*wish, "--dry-run", cwd=tmp_path)
+    planned = here(*wish, "--dry-run", cwd=tmp_path)
     assert "2 unmeasured" in planned.stdout and "to do: 0 runs" in planned.stdout
     assert (
         "to measure: adversarial of 2 runs, out_of_domain of 2 runs; the hours above are without it"
     ) in planned.stdout
 
-    done = study(*wish, cwd=tmp_path)
+    done = here(*wish, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(path.read_bytes() == before for path, before in trained.items())
     runs = pd.read_csv(report / "runs.csv")

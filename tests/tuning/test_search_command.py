@@ -68,7 +68,7 @@ def command(root: Path, *words: str) -> list[str]:
     space.write_text(TINY)
     study.write_text(TWO_ARMS)
     return [
-        *(sys.executable, "-m", "ns_bench.search", str(study), "--profile", "smoke"),
+        *(str(study), "--profile", "smoke"),
         *("--space", str(space), "--runs", str(root), "--set", "train.epochs=4"),
         *("--set", "pseudo.threshold=0", "--tuning-seeds", "2", "--batch", "4", *words),
     ]
@@ -138,15 +138,15 @@ def test_a_search_a_tuned_study_and_a_recipe_from_the_command_line(tmp_path, cap
     root = tmp_path / "runs"
     words = ["--trials", "2", "--tuning-seeds", "1", "--per-arm"]
     words += ["--storage", f"sqlite:///{tmp_path}/s.db", "--json"]
-    found = subprocess.run(command(root, *words), cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    searches = json.loads(found.stdout)["searches"]
+    assert main(command(root, *words)) == 0
+    out, err = capsys.readouterr()
+    searches = json.loads(out)["searches"]
     assert [each["arm"] for each in searches] == ["supervised", "student"]
     for each in searches:
         best = each["trials"][each["best"]]
         assert best["score"] == max(trial["score"] for trial in each["trials"])
         assert each["recipe"].keys() >= {"train.lr"} and each["seconds"] > 0
-    pages = [Path(line.removeprefix("report: ")) for line in found.stderr.splitlines()]
+    pages = [Path(line.removeprefix("report: ")) for line in err.splitlines()]
     pages = [page for page in pages if page.name == "search.md"]
     assert len(pages) == 2
     for page in pages:

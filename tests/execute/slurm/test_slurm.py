@@ -46,6 +46,7 @@ from slurm_studies import (
     TOGETHER,
     TWO_STUDENTS,
     Env,
+    apart,
     arrays,
     ask,
     closed,
@@ -230,7 +231,7 @@ def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
     ask(slurm, "scontrol", "update", "PartitionName=debug", "State=DOWN")
     try:
         # from inside the checkout: `python -m` finds its working folder before PYTHONPATH
-        assert study(env, *words, cwd=copy).returncode == 0
+        assert apart(env, *words, cwd=copy).returncode == 0
         train = copy / "ns_bench/selftrain/train.py"
         code = train.read_text()
         train.write_text("raise RuntimeError('half edited')\n")
@@ -244,7 +245,7 @@ def test_waiting_jobs_run_the_code_that_was_submitted(slurm, tmp_path):
     assert list(copy.glob("runs/reports/*/report.md")), "by the study as it was submitted"
     train.write_text(code)
     mine.rename(copy / "mine.py"), one.rename(copy / "one.py")
-    assert study(env, *words, cwd=copy).returncode == 0
+    assert apart(env, *words, cwd=copy).returncode == 0
     assert json.loads(result)["provenance"]["packages"]["ns_bench"]
 
 
@@ -556,7 +557,7 @@ def test_the_labels_of_a_large_pool_are_made_by_jobs(slurm, tmp_path):
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     env = {**slurm, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     (tmp_path / "two.py").write_text(TWO_STUDENTS)
-    done = study(env, "two.py", *TINY, *cluster_file(tmp_path, SPLIT), cwd=tmp_path)
+    done = apart(env, "two.py", *TINY, *cluster_file(tmp_path, SPLIT), cwd=tmp_path)
     assert "3 runs in 2 sbatch calls" in done.stdout, done.stderr
     until(idle(slurm))
     assert len(written(tmp_path, "result.json")) == 3
@@ -575,5 +576,5 @@ def test_the_labels_of_a_large_pool_are_made_by_jobs(slurm, tmp_path):
     assert said.count("all 58 shards of labels are there") == 3, said
     assert said.count(" labeled\n") == 53
     assert [shard.read_bytes() for shard in shards] == made
-    again = study(env, "two.py", *TINY, *cluster_file(tmp_path, SPLIT), cwd=tmp_path)
+    again = apart(env, "two.py", *TINY, *cluster_file(tmp_path, SPLIT), cwd=tmp_path)
     assert again.returncode == 0 and "submitted" not in again.stdout

@@ -13,6 +13,7 @@ import torch
 from builders import present, rows_of, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import here
 from torch import Tensor, nn
 
 from ns_bench.data import split
@@ -258,7 +259,8 @@ def test_the_command(tmp_path: Path) -> None:
     bad = study(*common, "--accumulate", 0)
     assert bad.returncode == 2 and "'0': expected a whole number from 1 to 1000000" in bad.stderr
     assert not runs.exists()
-    assert study(*common, "--accumulate", 2, "--workers", 1).returncode == 0
+    words = [*map(str, common), "--accumulate", "2", "--workers", "1"]
+    assert here(*words, cwd=tmp_path).returncode == 0
     results = [json.loads(path.read_bytes()) for path in runs.glob("*/result.json")]
     assert [result["provenance"]["parts"] for result in results] == [2]
     reports = [path.read_text() for path in runs.glob("reports/*/report.md")]
