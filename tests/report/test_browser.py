@@ -42,10 +42,9 @@ def reports(tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def visit(browser, reports):
-    """Open a page at a width; at the end nothing may have gone wrong or been asked for outside."""
-    contexts, troubles = [], []
+def watched(page) -> list[str]:
+    """Return what will have gone wrong on a page, or been asked for outside, by then."""
+    troubles: list[str] = []
 
     def dismissed(dialog) -> None:
         troubles.append(dialog.message)
@@ -55,30 +54,60 @@ def visit(browser, reports):
         if not request.url.startswith(("file:", "data:")):
             troubles.append(f"request: {request.url}")
 
+    page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", dismissed)
+    page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+    page.on("request", asked)
+    return troubles
+
+
+@pytest.fixture
+def visit(browser, reports):
+    """Open a page at a width; at the end nothing may have gone wrong or been asked for outside."""
+    contexts, troubles = [], []
+
     def visit(name: str, width: int = 1440, scheme: str = "light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", dismissed)
-        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
-        page.on("request", asked)
+        troubles.append(watched(page))
         page.goto((reports / name).as_uri())
         return page
 
     yield visit
     for context in contexts:
         context.close()
-    assert troubles == []
+    assert not any(troubles), troubles
+
+
+@pytest.fixture(scope="module")
+def unfolded(browser, reports):
+    """Show a page at a width with all unfolded that folds; each is opened once, on a phone."""
+    pages = {}
+
+    def unfolded(name: str, width: int, scheme: str = "light"):
+        if name not in pages:
+            page = browser.new_context(viewport={"width": 390, "height": 900}).new_page()
+            pages[name] = page, watched(page)
+            page.goto((reports / name).as_uri())
+            for details in page.query_selector_all("details"):
+                details.query_selector("summary").click()
+        page, _ = pages[name]
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        return page
+
+    yield unfolded
+    for page, troubles in pages.values():
+        page.context.close()
+        assert troubles == []
 
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_is_no_wider_than_the_screen(visit, name, width):
-    page = visit(name, width)
-    for details in page.query_selector_all("details"):
-        details.query_selector("summary").click()
+def test_the_page_is_no_wider_than_the_screen(unfolded, name, width):
+    page = unfolded(name, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     right = "Math.max(...[...document.querySelectorAll('h1, h2, h3, p, li, svg.plot')].map("
     assert page.evaluate(right + "e => e.getBoundingClientRect().right))") <= width
@@ -87,12 +116,9 @@ def test_the_page_is_no_wider_than_the_screen(visit, name, width):
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_axe_finds_no_serious_fault(visit, name, scheme, width):
+def test_axe_finds_no_serious_fault(unfolded, name, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = visit(name, width, scheme)
-    for details in page.query_selector_all("details"):
-        details.query_selector("summary").click()
-    found = axe.Axe().run(page).response["violations"]
+    found = axe.Axe().run(unfolded(name, width, scheme)).response["violations"]
     serious = [
         (v["id"], [node["html"] for node in v["nodes"]][:3])
         for v in found
