@@ -45,8 +45,8 @@ SCHEDULES = {"fixed": Schedule.fixed(8), "looks": Schedule((8, 9, 10), (0.4, 0.7
 PROFILE = load_profile("digits")
 
 
-def study_of(family):
-    """A study whose arms are a baseline and one for each contrast."""
+def study_of(family, schedule):
+    """A study whose arms are a baseline and one for each contrast; it ends with its schedule."""
     arms, claims = [Arm("baseline", Recipe())], []
     for i, (kind, means) in enumerate(family):
         names = [f"arm {i}.{j}" for j in range(len(means))]
@@ -54,7 +54,7 @@ def study_of(family):
         contrasts = tuple(minus(name, "baseline") for name in names)
         claims.append(Claim(f"claim {i}", contrasts, SMALLEST, kind))
     design = Design(arms, "baseline", claims)
-    return Study("made_up", "", "", lambda _: design, ""), design
+    return Study("made_up", "", "", lambda _: design, "", schedule=schedule), design
 
 
 def drawn(family, draw, schedule):
@@ -79,7 +79,7 @@ def words(family, studies, schedule):
 
 def words_of_tables(family, top1, schedule):
     """The same, the whole way from a table of runs."""
-    study, design = study_of(family)
+    study, design = study_of(family, schedule)
     runs = [
         {
             "arm": arm.name,
