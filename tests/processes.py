@@ -54,7 +54,7 @@ def here(
         try:
             code = main(words)
         except SystemExit as refused:  # argparse's
-            code = refused.code
+            code = int(refused.code or 0)
     return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 
