@@ -100,7 +100,7 @@ def _verdicts(changes: Sequence[Change]) -> b.Table:
         ("in B", lambda change: b.Span(change.words[1] or MISSING, verdict=True)),
         ("effect in A", lambda change: effect(change.effects and change.effects[0])),
         ("effect in B", lambda change: effect(change.effects and change.effects[1])),
-        ("B - A, 95 % interval", lambda change: effect(change.difference, change.how)),
+        ("B - A", lambda change: effect(change.difference, change.how)),
     )
     filters = {
         "study": [{change.study} for change in changes],
