@@ -88,7 +88,9 @@ class StudyOptions(RunOptions):
         "run K tuning seeds: how many do claims need?", type=whole_number, metavar="K"
     )
     metrics: str = option(
-        f"measure the networks of all arms, too: {','.join(GROUPS)}", default="", metavar="GROUPS"
+        f"measure the networks of all arms, too: {','.join(GROUPS)},mine.py:NAME",
+        default="",
+        metavar="GROUPS",
     )
     recipe: Path | None = option(
         "fields from a TOML file, as --set would", type=path, metavar="FILE"

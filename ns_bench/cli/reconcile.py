@@ -208,6 +208,9 @@ def _do_missing(request: Request) -> int | None:
     plan, setting = request.plan(), request.setting
     if plan.missing:
         find_inputs([run.recipe for run in plan.missing], request.options.runs, setting.paths)
+    own_code.keep(
+        (group for study in request.studies for group in study.metrics), request.store.root
+    )
     if setting.cluster is not None:
         from ns_bench.cli import slurm
 

@@ -102,7 +102,7 @@ def _check(designs: Sequence[Design], options: StudyOptions) -> None:
     """Refuse arms that cannot be, a --set that no run of them uses, a metric that there is not."""
     for claim in (claim for design in designs for claim in design.claims):
         if claim.metric not in SCORES and not groups_in([f"test_{claim.metric}"]):
-            known = [*SCORES, *(f"{group}_..." for group in GROUPS)]
+            known = [*SCORES, *(f"{group}_..." for group in GROUPS), "PATH/mine.py:NAME"]
             raise UserError(
                 f"claim {claim.text!r}: metric={claim.metric}: expected one of {', '.join(known)}"
             )

@@ -85,6 +85,7 @@ class Claim:
     seen: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        vars(self)["metric"] = own_code.reference(self.metric)
         for field_, expected, holds in (
             ("kind", "one of greater, not worse, equivalent", self.kind in get_args(Kind)),
             ("smallest_effect", "a number above 0", 0 < self.smallest_effect < math.inf),
@@ -184,7 +185,7 @@ class Study:
         seeds: {profile: seeds}, where a pilot's spread says that the claims need more than the
             profile's own number.
         looked_at: {profile: seeds that had been looked at before `seeds` said how many there are}.
-        metrics: groups of `ns_bench.robustness` that are measured of every arm.
+        metrics: groups of `ns_bench.robustness`, or `mine.py:NAME`, that are measured of every arm.
         schedule: when it is looked at if it runs until it is decided; by default the profile's.
         file: that it was loaded from.
     """

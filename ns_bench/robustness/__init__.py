@@ -7,6 +7,7 @@ so that a command can look at names without waiting for it.
 
 from collections.abc import Iterable
 
+from ns_bench import own_code
 from ns_bench.errors import unknown
 
 GROUPS = {"corruption": 1, "perturbation": 1, "adversarial": 1, "out_of_domain": 1}
@@ -53,17 +54,31 @@ PGD_EPSILONS = (2, 8, 16)
 def groups(names: Iterable[str]) -> tuple[str, ...]:
     """Return the groups that `names` ask for, each once and in the order of `GROUPS`.
 
+    A metric of one's own, `mine.py:NAME`, is a group by itself, called as `own_code` has it.
+
     Raises:
-        UserError: there is no such group; the nearest is named.
+        UserError: there is no such group (the nearest is named), or no such code.
     """
-    asked = set(names)
-    for name in sorted(asked):
+    asked = {own_code.reference(name) for name in names}
+    own = sorted(filter(own_code.is_reference, asked))
+    for name in sorted(asked.difference(own)):
         if name not in GROUPS:
             raise unknown("group of metrics", name, GROUPS)
-    return tuple(name for name in GROUPS if name in asked)
+    return (*(name for name in GROUPS if name in asked), *own)
+
+
+def version(group: str) -> int:
+    """Return the version of what a group measures; one's own code has it in its name."""
+    return GROUPS.get(group, 1)
+
+
+def metric_name(group: str, name: str) -> str:
+    """Return what a value is called: `GROUP_NAME`, or as its group where it is all of it."""
+    return f"{group}_{name}" if name else group
 
 
 def groups_in(columns: Iterable[str]) -> tuple[str, ...]:
     """Return the groups that a table of runs has columns of, `test_GROUP_...`."""
     names = tuple(columns)
-    return tuple(g for g in GROUPS if any(name.startswith(f"test_{g}_") for name in names))
+    own = sorted(filter(own_code.is_reference, (name.removeprefix("test_") for name in names)))
+    return (*(g for g in GROUPS if any(n.startswith(f"test_{g}_") for n in names)), *own)

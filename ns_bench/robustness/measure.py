@@ -4,14 +4,17 @@ Every draw is from a stream of the seed that knows nothing of the arm, so that a
 the same corrupted images.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ns_bench import own_code
 from ns_bench.data import glyphs
 from ns_bench.data.split import Dataset
 from ns_bench.data.streams import stream
+from ns_bench.errors import UserError
 from ns_bench.robustness import (
     CORRUPTIONS,
     EPSILONS,
@@ -37,15 +40,24 @@ Tick = Callable[[], None]
 def measure(
     group: str, net: nn.Module, dataset: Dataset, seed: int, tick: Tick
 ) -> dict[str, float]:
-    """Return the metrics of a group of `ns_bench.robustness.GROUPS` on the test images.
+    """Return the metrics of a group of `ns_bench.robustness.GROUPS` on the test images, or the one
+    of one's own that is called "".
 
     Args:
         net: with the weights to measure, on any device; it is left in eval mode and channels-last,
             which takes two thirds of the time on a CPU.
         dataset: the seed's split.
         tick: is called after every few predictions.
+
+    Raises:
+        UserError: one's own is not to be found, or is no finite number.
     """
     net.eval().to(memory_format=torch.channels_last)
+    if own_code.is_reference(group):
+        value = float(own_code.load(group)(predict(net, dataset.test.images), dataset.test.labels))
+        if not math.isfinite(value):
+            raise UserError(f"{group}: {value}: expected a finite number")
+        return {"": value}
     return _MEASURES[group](net, dataset, seed, tick)
 
 

@@ -34,7 +34,7 @@ from ns_bench.errors import UserError, unknown
 from ns_bench.fields import build, convert, interval
 from ns_bench.files import Corrupt, publish, publish_json, sealed_json, unsealed_json
 from ns_bench.recipe import Recipe
-from ns_bench.robustness import GROUPS
+from ns_bench.robustness import version
 from ns_bench.runs.lease import Lease
 
 SCHEMA = 1
@@ -220,7 +220,7 @@ class Run:
             if result is None or entry["model"] != result.artifacts[MODEL]["sha256"]:
                 return None
             values = {str(name): float(value) for name, value in entry["values"].items()}
-            whole = entry["version"] == GROUPS[group] and all(map(math.isfinite, values.values()))
+            whole = entry["version"] == version(group) and all(map(math.isfinite, values.values()))
             return Measured(values, float(entry["seconds"])) if whole and values else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, Corrupt):
             return None
@@ -230,7 +230,7 @@ class Run:
         result = self._recorded()
         assert result is not None
         model = result.artifacts[MODEL]["sha256"]
-        entry = {"version": GROUPS[group], "model": model, **asdict(measured)}
+        entry = {"version": version(group), "model": model, **asdict(measured)}
         publish_json(self.path / f"measured-{group}.json", sealed_json(entry))
 
     def discard(self) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ns_bench.design.definition import Claim, Design
 from ns_bench.recipe import Recipe
+from ns_bench.robustness import metric_name
 from ns_bench.runs.plan import Plan
 from ns_bench.runs.store import Run
 from ns_bench.verdicts.analysis import by_seed, label
@@ -94,7 +95,7 @@ def _value(run: Run, metric: str) -> float:
     values = dict(result.test) if result else {}
     for group in run.wanted:
         if (measured := run.measured(group)) is not None:
-            values |= {f"{group}_{name}": value for name, value in measured.values.items()}
+            values |= {metric_name(group, name): value for name, value in measured.values.items()}
     return values.get(metric, math.nan)
 
 

@@ -16,6 +16,7 @@ from ns_bench.design.definition import TUNING_SEEDS, Design
 from ns_bench.errors import UserError, located
 from ns_bench.fields import convert, interval
 from ns_bench.files import Corrupt
+from ns_bench.robustness import metric_name
 from ns_bench.runs import outcomes
 from ns_bench.runs.plan import Plan
 from ns_bench.runs.store import OUTCOMES, Result, Run, State
@@ -202,7 +203,8 @@ def _measured(run: Run) -> dict[str, float]:
     columns: dict[str, float] = {}
     for group in run.wanted:
         if (measured := run.measured(group)) is not None:
-            columns |= {f"test_{group}_{name}": value for name, value in measured.values.items()}
+            values = measured.values.items()
+            columns |= {f"test_{metric_name(group, name)}": value for name, value in values}
             columns[f"{group}_seconds"] = measured.seconds
     return columns
 

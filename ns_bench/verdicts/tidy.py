@@ -8,7 +8,6 @@ import pandas as pd
 from ns_bench.errors import UserError
 from ns_bench.files import Corrupt
 from ns_bench.recipe import HISTORICAL_DEFAULTS
-from ns_bench.robustness import GROUPS
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import Run, Store, run_in
 from ns_bench.verdicts.table import row
@@ -17,7 +16,7 @@ from ns_bench.verdicts.table import row
 def runs_of(folder: Path) -> pd.DataFrame:
     """Return a row a run, in the order of ids; see `ns_bench.read_runs`."""
     found = _finished(folder)
-    measured = {run.id: tuple(g for g in GROUPS if run.measured(g)) for run in found}
+    measured = {run.id: _groups(run) for run in found}
     plan = make_plan(Store(folder, read_only=True), [run.recipe for run in found], measured)
     rows = []
     for run in found:
@@ -36,6 +35,11 @@ def curves_of(folder: Path) -> pd.DataFrame:
         if "loss" in record
     ]
     return pd.DataFrame(records)
+
+
+def _groups(run: Run) -> tuple[str, ...]:
+    names = (path.stem.removeprefix("measured-") for path in run.path.glob("measured-*.json"))
+    return tuple(sorted(group for group in names if run.measured(group)))
 
 
 def _finished(folder: Path) -> list[Run]:

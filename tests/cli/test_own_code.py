@@ -1,16 +1,21 @@
 """Code of one's own, from the file that a study names to workers that never saw it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from builders import seeded
 
 from ns_bench import own_code
+from ns_bench.data.split import load
 from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe
+from ns_bench.robustness import groups
+from ns_bench.robustness.measure import measure
 from ns_bench.selftrain.scale.row_random import draws_of
 
 pytestmark = pytest.mark.slow
@@ -44,6 +49,14 @@ def focal(logits, targets):
 
 def inverted(images, draws):
     return torch.where(draws.uniform()[:, None, None, None] < 0.5, 255 - images, images)
+
+
+def spread(logits, labels):
+    return logits.std() + len(labels) / 0.5
+
+
+def nothing(logits, labels):
+    return float("nan")
 '''
 
 STUDY = """
@@ -57,11 +70,14 @@ def design(profile):
         "small", teacher, **mine, noise__unlabeled__custom="mine.py:inverted", pseudo__threshold=0.0
     )
     alone = profile.supervised("small", consistency__method="mine.py:Gap", train__epochs=2)
-    claim = difference("It helps.", "student", minus="method", smallest_effect=1.0)
+    claim = difference(
+        "It helps.", "student", minus="method", smallest_effect=1.0, metric="mine.py:spread"
+    )
     return Design([Arm("student", noised), Arm("method", alone)], "method", [claim])
 
 
-STUDY = Study("own", "Does code of my own work?", "code", design, "nowhere")
+metrics = ("mine.py:spread",)
+STUDY = Study("own", "Does code of my own work?", "code", design, "nowhere", metrics=metrics)
 """
 
 
@@ -89,6 +105,12 @@ def test_a_study_of_ones_own_code(folder: Path, tmp_path: Path) -> None:
     assert len(runs) == 3 and len([run for run in runs if "mine.net" in run]) == 2
     copies = list((tmp_path / "runs" / "code").glob("*.py"))
     assert [copy.read_text() for copy in copies] == [CODE]
+    page = (tmp_path / "runs/reports/own-smoke/report.md").read_text()
+    assert re.search(r"\| arm \| n \| mine.spread \|\n.*\n\| student \| 1/1 \| 100\d\.\d\d ", page)
+    table = pd.read_csv(tmp_path / "runs/reports/own-smoke/runs.csv").set_index("arm")
+    (column,) = (name for name in table if name.startswith("test_mine.spread@"))
+    effect = table.loc["student", column] - table.loc["method", column]
+    assert f"| It helps. | **no verdict** | {effect:+.2f} " in page
     again = study(*words, "--dry-run", cwd=tmp_path)
     assert ": 3 done" in again.stdout
     (folder / "mine.py").write_text(CODE.replace("gamma 2", "gamma two"))
@@ -144,17 +166,25 @@ def test_a_damaged_copy_is_not_run(tmp_path: Path) -> None:
         own_code.load("mine.net@0123456789ab")
 
 
+def test_a_metric_that_is_no_number_is_said(folder: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    (nothing,) = groups([f"{folder}/mine.py:nothing"])
+    with pytest.raises(UserError, match=r"mine.nothing@\w+: nan: expected a finite number"):
+        measure(nothing, net, load(Recipe().data, 0), 0, lambda: None)
+
+
 def test_the_code_in_the_docs_is_code(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/own-code.md").read_text()
     code = page.split("```python")[1].split("```")[0]
     (tmp_path / "mine.py").write_text(code)
-    net, focal, inverted, gap = (
+    net, focal, inverted, gap, worst_class = (
         own_code.load(own_code.reference(f"{tmp_path}/mine.py:{name}"))
-        for name in ("net", "focal", "inverted", "Gap")
+        for name in ("net", "focal", "inverted", "Gap", "worst_class")
     )
     images = torch.randint(0, 256, (3, 1, 8, 8)).byte()
     logits = net(1, 10)(inverted(images, draws_of(seeded(), images)).float())
     assert focal(logits, logits.softmax(1)).shape == (3,)
+    assert worst_class(torch.eye(3), torch.tensor([0, 1, 1])) == 50
     recipe = Recipe.of({"consistency.method": f"{tmp_path}/mine.py:Gap"})
     assert gap(recipe).unlabeled_loss(logits, logits).abs().max() == 0
 

@@ -8,6 +8,7 @@ from ns_bench.design.definition import study_names
 from ns_bench.report import blocks as b
 from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, points
+from ns_bench.robustness import groups
 from ns_bench.verdicts.analysis import Analysis
 
 
@@ -117,7 +118,7 @@ def _commands(analysis: Analysis) -> list[b.Block]:
     if study not in study_names():
         study = Path(analysis.study.file).name or study
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
-    more = [group for group in analysis.metrics if group not in analysis.study.metrics]
+    more = [group for group in analysis.metrics if group not in groups(analysis.study.metrics)]
     changed += f" --metrics {','.join(more)}" if more else ""
     again: list[b.Block] = [
         b.Paragraph("Write this report again from its tables, in the folder above this one:"),
