@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ns_bench.arguments import assigned
 from ns_bench.cli.inputs import Setting, check_networks, read_setting
 from ns_bench.cli.options import StudyOptions
 from ns_bench.data import catalog
@@ -111,7 +112,7 @@ def _check(designs: Sequence[Design], options: StudyOptions) -> None:
         catalog.check(recipe)
     if not options.read_only:
         check_networks(arms)
-    for name in (text.partition("=")[0].strip() for text in options.assignments):
+    for name in assigned(options.assignments):
         if all(name in idle_fields(run) for recipe in arms for run in recipe.generations):
             raise UserError(f"--set {name}: no run of {options.study} uses it")
 
