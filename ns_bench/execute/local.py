@@ -390,6 +390,8 @@ class _Pool:
             w.process.join(10)
             code = w.process.exitcode or 0
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            if code == LOST:
+                how = "ended, and so did what it was forked from, which would know how"
             reason = f"no sign of life for {self.hang_seconds:.0f} s" if hangs else f"worker {how}"
             self.ended = True
             if w.run is None and not w.ready:

@@ -318,6 +318,24 @@ def test_a_run_does_not_mind_a_signal_to_what_its_worker_is_forked_from(
     assert (process_started(server._forkserver_pid) is None) == (sent == signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_worker_killed_with_what_it_was_forked_from_costs_its_run(tmp_path: Path) -> None:
+    """Its parent is not there to say which signal it was."""
+    server: Any = vars(multiprocessing.forkserver)["_forkserver"]
+    victim, other = supervised(0, **dotless(LONG)), supervised(1)
+
+    def act(pid: int) -> None:
+        for killed in (server._forkserver_pid, pid):
+            os.kill(killed, signal.SIGKILL)
+
+    runs = planned(tmp_path, victim, other)
+    progress = execute(runs, seconds, workers=1, show=Once(runs[0], act))
+    assert progress.done == 1
+    assert progress.failed == {
+        victim.id: "worker ended, and so did what it was forked from, which would know how"
+    }
+
+
 # Teachers with damaged logits
 
 

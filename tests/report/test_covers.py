@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -202,3 +203,15 @@ def test_arms_at_chance_and_arms_with_the_same_networks_are_named() -> None:
     assert suspicions(pd.DataFrame(arm("d", 26, 0.75) + other)) == [
         "'d' is at chance (25.0 %): it has not learned"
     ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_test_images_has_no_share(store) -> None:
+    """Its row is 0 of 0, as in a small part of a data set with many classes."""
+    analysis = analysis_of(store)
+    runs = analysis.runs.assign(outcomes_per_class="60 0 40", outcomes_confused="2>0:20")
+    page = markdown(replace(analysis, runs=runs))
+    rows = page[page.index("confusions</summary>") :].splitlines()
+    assert "| supervised | 100.00 | – | 50.00 |" in rows
+    assert any(row.startswith("| 2 | 0 | 50.00 |") for row in rows)
+    assert not any(row.startswith("| 1 |") for row in rows)

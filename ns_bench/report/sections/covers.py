@@ -147,7 +147,7 @@ def _by_class(analysis: Analysis) -> list[b.Block]:
     arms = {name: _confusion(runs) for name, runs in analysis.by_arm(known).items()}
     if not arms:
         return []
-    shares = {name: 100 * table / table.sum(axis=1, keepdims=True) for name, table in arms.items()}
+    shares = {name: _shares(table) for name, table in arms.items()}
     total = sum(shares.values(), np.zeros(1))
     worst = np.sort(np.argsort(np.diag(total), kind="stable")[:MOST])
     pairs = np.dstack(np.unravel_index(np.argsort(-total, axis=None, kind="stable"), total.shape))
@@ -184,6 +184,12 @@ def _confusion(runs: pd.DataFrame) -> Array:
             table[label, label] -= count
             table[label, said] += count
     return table
+
+
+def _shares(table: Array) -> Array:
+    """Return counts as percent of their row; nan in that of a class without test images."""
+    images = table.sum(axis=1, keepdims=True)
+    return 100 * table / np.where(images, images, np.nan)
 
 
 def _by_image(rows: Iterable[_Row]) -> list[b.Block]:
