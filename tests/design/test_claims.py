@@ -132,5 +132,30 @@ def test_the_effect_on_a_logarithm_is_a_share():
 def test_claims_stated_after_runs_name_profiles():
     for name in study_names():
         for each in design(name).claims:
-            assert set(each.seen) <= {"digits", "glyphs"}
+            assert set(each.seen) <= set(profile_names())
             assert all(seeds > 0 for seeds in each.seen.values())
+
+
+def test_noise_by_size_goes_on_where_noise_ends():
+    """At the foot it has the runs of `noise`; up the ladder it adds those without noise alone."""
+    found = {arm.name: arm.recipe for arm in design("noise_by_size", "fashion").arms}
+    noise = {arm.name: arm.recipe for arm in design("noise", "fashion").arms}
+    assert found["small student"] == noise["all noise"]
+    assert found["small student, no noise"] == noise["no noise"]
+    there = {arm.recipe.id for arm in design("student_size", "fashion").arms}
+    assert [name for name, recipe in found.items() if recipe.id not in there] == [
+        f"{rung} student, no noise" for rung in ("small", "medium", "large")
+    ]
+
+
+def test_a_size_that_gains_a_point_more_of_noise_than_the_last_has_a_slope_of_one():
+    """Noise worth -1, 0 and 1 points from foot to top."""
+    values = pd.DataFrame(
+        {
+            f"{rung} student{end}": [70.0 + 5 * i + worth]
+            for i, rung in enumerate(("small", "medium", "large"))
+            for end, worth in (("", i - 1), (", no noise", 0))
+        }
+    )
+    (series,) = by_seed(claim("noise_by_size", "the more noise"), values)
+    assert series.to_list() == pytest.approx([1])
