@@ -14,6 +14,7 @@ IMAGES = torch.randint(0, 256, (32, 3, 8, 8), generator=torch.Generator().manual
 BOTH, POOL = ("labeled", "unlabeled"), ("unlabeled",)
 SAYS: dict[str, dict[str, tuple[str, ...]]] = {
     "noise": {"no noise": POOL, "no noise on labeled rows either": BOTH},
+    "noise_by_size": {f"{rung} student, no noise": POOL for rung in ("small", "medium", "large")},
     "robustness": {"supervised, no noise": ("labeled",), "student, no noise": BOTH},
     "related_methods": dict.fromkeys(
         ["pseudo-labels", "pseudo-labels, iterated", "knowledge distillation, all",
