@@ -11,6 +11,7 @@ from fakes import fake_outcomes, fake_result, fake_runs
 
 from ns_bench.design.definition import load_study
 from ns_bench.design.profile import load_profile
+from ns_bench.report.numbers import MISSING
 from ns_bench.report.page import markdown, write
 from ns_bench.report.sections.covers import over
 from ns_bench.runs.plan import make_plan
@@ -212,6 +213,6 @@ def test_a_class_without_test_images_has_no_share(store) -> None:
     runs = analysis.runs.assign(outcomes_per_class="60 0 40", outcomes_confused="2>0:20")
     page = markdown(replace(analysis, runs=runs))
     rows = page[page.index("confusions</summary>") :].splitlines()
-    assert "| supervised | 100.00 | – | 50.00 |" in rows
+    assert f"| supervised | 100.00 | {MISSING} | 50.00 |" in rows
     assert any(row.startswith("| 2 | 0 | 50.00 |") for row in rows)
     assert not any(row.startswith("| 1 |") for row in rows)
