@@ -35,6 +35,9 @@ TOLERANCE = 0.15
 of what else the machine does cancels: two runs differed by 0 to 9 % where one core works, by 12 to
 17 % where both do (see reports/published/performance.md)."""
 
+LARGE = 0.04
+"""A kernel with this share of a network's step has a row on the page."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -168,9 +171,11 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
                 "date": content["datetime"][:10],
                 "commit": content["commit_info"].get("id", "unknown")[:12],
                 "rows": rows,
-                "shares": _shares(content),
+                "shares": _noting(content, "peak"),
+                "kernels": _kernels(content),
                 "steps": _steps(content),
-                "peers": _peers(content),
+                "gets": _noting(content, "user_gets"),
+                "peers": _noting(content, "peer_top1"),
             }
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,13 +189,27 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
     path.write_text(template.render(machines=machines, scaling=plot))
 
 
-def _shares(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the shares of the rate of a matrix product, for each benchmark that notes them."""
+def _noting(content: Mapping[str, Any], note: str) -> list[dict[str, Any]]:
+    """Return what those benchmarks noted that noted this."""
     return [
         {"name": short(entry["fullname"]), **entry["extra_info"]}
         for entry in content["benchmarks"]
-        if "peak" in entry["extra_info"]
+        if note in entry["extra_info"]
     ]
+
+
+def _kernels(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kernels that take a share of `LARGE` somewhere, {name: its share by network}."""
+    steps = _noting(content, "kernels")
+    largest: dict[str, float] = {}
+    for step in steps:
+        for kernel, share in step["kernels"].items():
+            largest[kernel] = max(share, largest.get(kernel, 0))
+    names = sorted((k for k in largest if largest[k] >= LARGE), key=lambda k: -largest[k])
+    shares = {name: [step["kernels"].get(name, 0.0) for step in steps] for name in names}
+    rest = [1 - sum(column) for column in zip(*shares.values(), strict=True)]
+    networks = [step["name"].partition("[")[2].rstrip("]") for step in steps]
+    return {"networks": networks, "shares": {**shares, "the rest": rest} if names else {}}
 
 
 def _steps(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -200,12 +219,6 @@ def _steps(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         for entry in content["benchmarks"]
         if "parts_ms" in entry["extra_info"]
     ]
-
-
-def _peers(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what both sides reach, for each benchmark that notes it."""
-    infos = (entry["extra_info"] for entry in content["benchmarks"])
-    return [info for info in infos if "peer_top1" in info]
 
 
 def _aim(m: Measured) -> str:

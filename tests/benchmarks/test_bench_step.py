@@ -5,6 +5,7 @@ network (weights, batch, optimiser) without any code of ours, in the better of i
 formats. The sides take turns, some steps each, the first of which only warms the cache. Seconds are
 of the processor; ratios are medians over turns. `peak_stock` and `peak` are the shares of the rate
 of a large matrix product, measured between the turns: forward and backward count as three forwards.
+`kernels` are the shares of torch's kernels in our step, by its profiler, which slows small ones.
 """
 
 import copy
@@ -116,6 +117,16 @@ def compare(name: str, rows: int, side: int, flops: int, **sides: Callable[[], o
     }
 
 
+def kernels(step: Callable[[], None]) -> dict[str, float]:
+    """Return the share of each kernel in the processor's time of a step."""
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(STEPS):
+            step()
+    spent = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    return {name: round(time / sum(spent.values()), 4) for name, time in spent.items()}
+
+
 @pytest.mark.parametrize(("name", "rows", "side"), SHAPES)
 def test_a_training_step(benchmark, name: str, rows: int, side: int) -> None:
     x, net = images(rows, side), network(name)
@@ -129,6 +140,7 @@ def test_a_training_step(benchmark, name: str, rows: int, side: int) -> None:
     found = benchmark.pedantic(lambda: compare(name, rows, side, 3, **sides), rounds=1)
     aim = {} if name in ("micro-b2", "small-b0") else {"aim": 1.5}
     benchmark.extra_info |= {**found, **aim, "peer": "a step of stock torch, one thread"}
+    benchmark.extra_info["kernels"] = kernels(sides["ours"])
 
 
 @pytest.mark.parametrize(("name", "rows", "side"), SHAPES)

@@ -119,6 +119,9 @@ def test_the_page_has_every_ratio_its_machine_and_the_figure(baseline, tmp_path)
     now = {
         "a": {"ratio": 10.04, "aim": 5, "peer": "timm", "scaling": [panel]},
         "b[1]": {"ratio": 0.948, "aim": 0.95, "peer": "a bare step"},
+        "step[b0]": {"kernels": {"aten::mm": 0.7, "aten::add": 0.25, "aten::mul": 0.03}},
+        "step[b4]": {"kernels": {"aten::mm": 0.9, "aten::add": 0.02, "aten::mul": 0.03}},
+        "study": {"user_gets": "a study", "runs_an_hour": 360.4, "seeds_an_hour": 60.1},
         "c": {"ratio": 1.0, "parts_ms": {"bare": 9.0, "noise": 1.0}},
         "d": {
             "peer": "another",
@@ -139,6 +142,9 @@ def test_the_page_has_every_ratio_its_machine_and_the_figure(baseline, tmp_path)
     assert "| x::b[1] | 0.948 | 0.95: not met | a bare step |" in text
     assert "| x::c | 1 | none |" in text
     assert "| bare | 9.00 (90.0 %) |\n| noise | 1.00 (10.0 %) |\n" in text
+    assert "| kernel | b0 | b4 |\n|---|---:|---:|\n| aten::mm | 70.0 % | 90.0 % |\n" in text
+    assert "| aten::add | 25.0 % | 2.0 % |\n| the rest | 5.0 % | 8.0 % |\n" in text
+    assert "| a study | 360 | 60 |" in text
     assert "| another | 300 | 200 | 1.25 | 95.0 | 94.0 | threads 1 | workers 2 |" in text
     for word in ("A CPU", "A GPU", "2 cores", "23 GiB", "Python 3.11.7", "torch 2.6.0"):
         assert word in text, word
