@@ -27,6 +27,7 @@ from ns_bench.data.streams import stream
 from ns_bench.design.cost import network as priced
 from ns_bench.design.cost import shape_of
 from ns_bench.design.profile import Profile, load_profile
+from ns_bench.execute.memory import keep_memory
 from ns_bench.execute.local import cores, execute
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import make_plan
@@ -47,9 +48,10 @@ STEPS, BLOCKS = 20, 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def as_in_a_worker() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as a worker has
+    torch.set_num_threads(1)
+    keep_memory()  # without it, a step depends on what else is in memory
     yield
     torch.set_num_threads(threads)
 
