@@ -27,8 +27,8 @@ from ns_bench.data.streams import stream
 from ns_bench.design.cost import network as priced
 from ns_bench.design.cost import shape_of
 from ns_bench.design.profile import Profile, load_profile
-from ns_bench.execute.memory import keep_memory
 from ns_bench.execute.local import cores, execute
+from ns_bench.execute.memory import keep_memory
 from ns_bench.recipe import Recipe
 from ns_bench.runs.plan import make_plan
 from ns_bench.runs.store import LOGITS, MODEL, Store, _parse
