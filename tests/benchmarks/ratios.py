@@ -32,8 +32,8 @@ BASELINE = Path(__file__).with_name("baseline.json")
 
 TOLERANCE = 0.15
 """A ratio may be lower than its baseline by this share. Both sides are measured in one run, so most
-of what else the machine does cancels: two runs differed by 0 to 9 % where one core works, by 12 to
-17 % where both do (see reports/published/performance.md)."""
+of what else the machine does cancels: two runs half an hour apart differed by 0 to 9 % where one
+core works, by 12 to 17 % where both do."""
 
 LARGE = 0.04
 """A kernel with this share of a network's step has a row on the page."""
