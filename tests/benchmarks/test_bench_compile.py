@@ -2,8 +2,8 @@
 
 Run with: pytest tests/benchmarks/test_bench_compile.py --benchmark-only -n 0. Ratios are the
 seconds of a training step without it, as `selftrain/fast_cpu.py` does it, over those with it; both
-are made in turn. `compile_s` is the
-first step, with nothing kept from before; `again_s` that of another process, which finds it kept.
+are made in turn. `compile_s` is the first step, with nothing kept from before; `again_s` that of
+another process, which finds it kept.
 """
 
 import json
