@@ -76,8 +76,8 @@ class Field:
         """Return a value as the field has it; see `convert`."""
         plain = type(value) in self._simple
         plain = plain and (value is None or self._values is None or value in self._values)
-        if plain and (value or type(value) is not float):  # -0.0 is to be 0.0
-            return value  # the way that plans of thousands of recipes take
+        if plain and (type(value) is not float or math.copysign(1, value) > 0 or value):
+            return value  # the way that thousands of recipes take; -0.0, which is to be 0.0, not
         return convert(value, self.type, f"{prefix}{self.name}", self.within, text=text)
 
     @cached_property

@@ -400,8 +400,8 @@ class Recipe:
         recipe: Self = build(cls, values)
         return recipe
 
-    @classmethod
-    def of(cls, fields: Mapping[str, Any], teacher: "Recipe | None" = None) -> Self:
+    @staticmethod
+    def of(fields: Mapping[str, Any], teacher: "Recipe | None" = None) -> "Recipe":
         """Build a recipe from dotted fields, e.g. `{"train.lr": "0.1"}`, and else the defaults.
 
         Text is read as the field's type.
@@ -409,7 +409,7 @@ class Recipe:
         Raises:
             UserError: unknown field (names the nearest), or a value of the wrong type or range.
         """
-        start, values = cls(), {**_NEW_DEFAULTS, **read_fields(fields)}
+        start, values = _plain(), {**_NEW_DEFAULTS, **read_fields(fields)}
         return dataclasses.replace(start, **replaced(start, values), teacher=teacher)
 
     def set(self, fields: Mapping[str, Any]) -> Self:
@@ -469,6 +469,11 @@ class Recipe:
             **without_noise("labeled"),
         }
         return dataclasses.replace(self, teacher=self).set(fields)
+
+
+@cache
+def _plain() -> Recipe:
+    return Recipe()
 
 
 _FIELDS = {name: field for name, field in declared(Recipe).items() if name != "seed"}

@@ -213,6 +213,14 @@ def test_a_recipe_is_checked_however_it_is_made(make):
         make()
 
 
+def test_what_is_read_as_it_is_stays_what_it_is():
+    recipe = Recipe.of({"train.lr": 0.5, "noise.labeled.dropout": 0.0})
+    copy = dataclasses.replace(recipe)
+    for part in ("data", "noise", "pseudo", "train", "distillation", "consistency"):
+        assert getattr(copy, part) is getattr(recipe, part)
+    assert str(Recipe.of({"noise.labeled.dropout": -0.0}).noise.labeled.dropout) == "0.0"
+
+
 @pytest.mark.parametrize(
     ("part", "name"),
     [
