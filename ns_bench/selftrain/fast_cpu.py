@@ -56,7 +56,9 @@ class FastEfficientNet(EfficientNet):
         if not self.training or x.requires_grad:
             plain: Tensor = super().forward_features(x)
             return plain
-        return run(_chain(self), x)
+        with torch.no_grad():  # views of weights without a graph, which `run` makes
+            chain = _chain(self)
+        return run(chain, x)
 
 
 def folded(net: nn.Module) -> nn.Module:
@@ -118,7 +120,7 @@ class Widen(Part):
     def __init__(self, conv: Any, norm: Any, kernel: int | None = 1) -> None:
         self.norm = _trained(norm, nn.SiLU)
         self.weights = [_square(conv, kernel).weight, norm.weight, norm.bias]
-        self.matrix, self.scale, self.shift = (w.detach() for w in self.weights)
+        self.matrix, self.scale, self.shift = self.weights
         self.matrix = self.matrix.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,7 +176,7 @@ class Pointwise(Part):
 
     def __init__(self, conv: Any) -> None:
         self.weights = [_square(conv, kernel=1).weight]
-        self.matrix = conv.weight.detach().flatten(1)
+        self.matrix = conv.weight.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         self.rows = x.view(-1, x.shape[3])
@@ -194,12 +196,12 @@ class Depthwise(Part):
         self.stride, self.padding = conv.stride[0], conv.padding[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        self.x, weight = x.permute(0, 3, 1, 2), self.weights[0].detach()
+        self.x, weight = x.permute(0, 3, 1, 2), self.weights[0]
         y = F.conv2d(self.x, weight, None, self.stride, self.padding, groups=len(weight))
         return y.permute(0, 2, 3, 1).contiguous()
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
-        g, x, weight = gradient.permute(0, 3, 1, 2), self.x, self.weights[0].detach()
+        g, x, weight = gradient.permute(0, 3, 1, 2), self.x, self.weights[0]
         s, p, groups = self.stride, self.padding, len(weight)
         padded, left = (F.pad(x, (p,) * 4), 0) if min(x.shape[2:]) < weight.shape[2] else (x, p)
         self.gradients = [conv2d_weight(padded, weight.shape, g, s, left, groups=groups)]
@@ -222,7 +224,7 @@ class Norm(Part):
     def forward(self, x: Tensor) -> Tensor:
         norm = self.norm
         norm.num_batches_tracked.add_(1)
-        self.x, (weight, bias) = x.permute(0, 3, 1, 2), (w.detach() for w in self.weights)
+        self.x, (weight, bias) = x.permute(0, 3, 1, 2), self.weights
         y, self.mean, self.deviation = torch.native_batch_norm(
             self.x, weight, bias, norm.running_mean, norm.running_var,
             True, norm.momentum, norm.eps,
@@ -236,7 +238,7 @@ class Norm(Part):
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
         g = _before_silu(gradient, self.y, self.sigmoid) if self.silu else gradient
         dx, *self.gradients = _aten.native_batch_norm_backward(
-            g.permute(0, 3, 1, 2), self.x, self.weights[0].detach(), None, None, self.mean,
+            g.permute(0, 3, 1, 2), self.x, self.weights[0], None, None, self.mean,
             self.deviation, True, self.norm.eps, [True] * 3,
         )  # fmt: skip
         out: Tensor = dx.permute(0, 2, 3, 1)
@@ -251,15 +253,15 @@ class Excite(Part):
         _check((type(se.act1), type(se.gate)) == (nn.SiLU, nn.Sigmoid))
         reduce, expand = se.conv_reduce, se.conv_expand
         self.weights = [reduce.weight, reduce.bias, expand.weight, expand.bias]
-        self.matrices = [w.detach().flatten(1) for w in (reduce.weight, expand.weight)]
+        self.matrices = [w.flatten(1) for w in (reduce.weight, expand.weight)]
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x.view(len(x), -1, x.shape[3])
         reduce, expand = self.matrices
         self.mean = self.x.mean(1)
-        self.reduced = torch.addmm(self.weights[1].detach(), self.mean, reduce.t())
+        self.reduced = torch.addmm(self.weights[1], self.mean, reduce.t())
         self.active = F.silu(self.reduced)
-        self.gate = torch.addmm(self.weights[3].detach(), self.active, expand.t()).sigmoid_()
+        self.gate = torch.addmm(self.weights[3], self.active, expand.t()).sigmoid_()
         return (self.x * self.gate[:, None]).view(x.shape)
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
