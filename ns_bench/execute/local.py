@@ -47,7 +47,6 @@ class Progress:
     `images` counts what this call trained; `left` is in seconds, None before there is a measure.
     """
 
-    planned: int
     done: int = 0
     running: dict[str, float] = field(default_factory=dict)  # run id: share done
     elsewhere: set[str] = field(default_factory=set)
@@ -183,7 +182,7 @@ class _Pool:
         self.workers: list[_Worker] = []
         self.look_again: dict[str, float] = {}
         self.redone: set[str] = set()
-        self.progress = Progress(len(runs))
+        self.progress = Progress()
         self.began = self.looked = time.monotonic()
         self.stillborn = 0
         self.work_total = sum(map(seconds, (run.recipe for run in runs)))
@@ -221,7 +220,6 @@ class _Pool:
         for task in fresh:
             self.pending[task.run.id] = task.run
             self.until[task.run.id] = task.until
-            self.progress.planned += 1
             self.work_total += self.seconds(task.run.recipe)
         self.turns = turns(self.pending.values(), self.seconds)
 
@@ -352,7 +350,6 @@ class _Pool:
         self.progress.notes.append(f"{reason}: the teacher is done again")
         teacher.discard()
         self.pending = {teacher.id: teacher, student.id: student, **self.pending}
-        self.progress.planned += 1
 
     def _look_elsewhere(self) -> None:
         now = time.monotonic()
