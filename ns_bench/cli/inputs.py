@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ns_bench import own_code, pretrained
 from ns_bench.arguments import assigned
 from ns_bench.cli.options import RunOptions
 from ns_bench.data.catalog import describe
@@ -14,7 +13,7 @@ from ns_bench.design.profile import Profile, load_profile
 from ns_bench.errors import UserError, unknown
 from ns_bench.execute.slurm.cluster import Cluster, load_cluster
 from ns_bench.files import read_toml
-from ns_bench.recipe import NO_FILES, Recipe, dotted
+from ns_bench.recipe import NO_FILES, Recipe, dotted, own_code, pretrained
 
 FEWEST_STAGES = 4
 """That every network that was counted has before its last."""

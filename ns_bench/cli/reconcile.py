@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ns_bench import own_code
 from ns_bench.arguments import parse, words
 from ns_bench.cli.inputs import Setting, find_inputs
 from ns_bench.cli.interim import Interim, first_runs
@@ -17,6 +16,7 @@ from ns_bench.design.definition import Design
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError, exit_code
 from ns_bench.files import Corrupt, folder
+from ns_bench.recipe import own_code
 from ns_bench.runs.plan import Plan, make_plan
 from ns_bench.runs.store import Store
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ns_bench import own_code
 from ns_bench.design.profile import Profile
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError, unknown
 from ns_bench.files import folder
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, own_code
 
 TUNING_SEEDS = 1000
 """Seeds from here on tune and pilot; none of them is reported."""

@@ -20,7 +20,6 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ns_bench import own_code
 from ns_bench.arguments import parse, positional
 from ns_bench.data import split
 from ns_bench.design.cost import sparse_labels
@@ -32,7 +31,7 @@ from ns_bench.execute.provenance import provenance
 from ns_bench.execute.teacher import StoredTeacher, TeacherUnfit
 from ns_bench.execute.trained import dataset_of, network_of
 from ns_bench.files import Corrupt, publish, publish_json
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, own_code
 from ns_bench.runs import outcomes
 from ns_bench.runs.lease import Held, Lease
 from ns_bench.runs.store import (

@@ -7,8 +7,8 @@ so that a command can look at names without waiting for it.
 
 from collections.abc import Iterable
 
-from ns_bench import own_code
 from ns_bench.errors import unknown
+from ns_bench.recipe import own_code
 
 GROUPS = {"corruption": 1, "perturbation": 1, "adversarial": 1, "out_of_domain": 1}
 """Groups of metrics by name, with the version of what they measure: a new one measures again."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ns_bench import own_code
 from ns_bench.data import glyphs
 from ns_bench.data.split import Dataset
 from ns_bench.data.streams import stream
 from ns_bench.errors import UserError
+from ns_bench.recipe import own_code
 from ns_bench.robustness import (
     CORRUPTIONS,
     EPSILONS,

@@ -29,11 +29,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ns_bench import own_code
 from ns_bench.errors import UserError, unknown
 from ns_bench.fields import build, convert, interval
 from ns_bench.files import Corrupt, publish, publish_json, sealed_json, unsealed_json
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, own_code
 from ns_bench.robustness import version
 from ns_bench.runs.lease import Lease
 

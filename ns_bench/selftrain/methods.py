@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ns_bench import own_code
 from ns_bench.data.split import Dataset
-from ns_bench.recipe import Recipe, RowNoise
+from ns_bench.recipe import Recipe, RowNoise, own_code
 from ns_bench.selftrain.loss import criterion_of, distilled_loss
 from ns_bench.selftrain.models import Normalise, build
 from ns_bench.selftrain.noise import weak

@@ -14,10 +14,10 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from ns_bench import own_code
-from ns_bench import pretrained as weights_before
 from ns_bench.data.streams import stream_seed
 from ns_bench.errors import UserError, unknown
+from ns_bench.recipe import own_code
+from ns_bench.recipe import pretrained as weights_before
 
 MICRO = {
     "micro-b0": (1.0, 1.0),
@@ -195,14 +195,14 @@ def build(
     Args:
         name: one of `MICRO`, `NANO`, `SMALL` or `RESNET`, any name that `timm.create_model`
             takes (never pretrained), or a function of your own that takes channels and classes
-            (`ns_bench.own_code`).
+            (`ns_bench.recipe.own_code`).
         channels: of the input images.
         classes: of the output.
         generation: keeps a student's initial weights apart from its teacher's.
         more: names that keep one of several networks of a run apart from the first.
         side: of the images in pixels, for networks that are built for one size (vision
             transformers, mixers); 0 is the size that timm gives them.
-        pretrained: a reference of `ns_bench.pretrained` to the first weights of all but the
+        pretrained: a reference of `ns_bench.recipe.pretrained` to the first weights of all but the
             classifier, of a network that timm knows.
 
     Raises:

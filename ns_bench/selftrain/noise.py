@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ns_bench import own_code
-from ns_bench.recipe import NO_NOISE, RowNoise
+from ns_bench.recipe import NO_NOISE, RowNoise, own_code
 from ns_bench.selftrain.randaugment import cutout, randaugment
 from ns_bench.selftrain.scale.row_random import Draws, draws_of
 

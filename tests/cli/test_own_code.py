@@ -10,10 +10,9 @@ import pytest
 import torch
 from builders import seeded
 
-from ns_bench import own_code
 from ns_bench.data.split import load
 from ns_bench.errors import UserError
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, own_code
 from ns_bench.robustness import groups
 from ns_bench.robustness.measure import measure
 from ns_bench.selftrain.scale.row_random import draws_of

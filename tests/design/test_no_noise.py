@@ -5,8 +5,8 @@ import torch
 
 from ns_bench.design.definition import Arm, load_study, study_names
 from ns_bench.design.profile import load_profile, profile_names
-from ns_bench.own_code import reference
 from ns_bench.recipe import NO_NOISE, Recipe, RowNoise, without_noise
+from ns_bench.recipe.own_code import reference
 from ns_bench.selftrain.noise import augment
 
 IMAGES = torch.randint(0, 256, (32, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()

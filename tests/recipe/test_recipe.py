@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recipes import FILES, GLYPHS, HISTORY, IDLE, ONLINE, OTHER, STUDENT, SUPERVISED, full, leaves
 
-from ns_bench import recipe as recipe_module
+from ns_bench import recipe as recipe_room
 from ns_bench.errors import UserError
 from ns_bench.recipe import (
     HISTORICAL_DEFAULTS,
@@ -68,8 +68,14 @@ GOLDEN: dict[str, dict[str, Any]] = {
 
 
 def future(monkeypatch: pytest.MonkeyPatch, edit: Callable[[ast.Module], None]) -> Any:
-    """Return recipe.py as a later version of it would be: with an edit of its syntax tree."""
-    tree = ast.parse(Path(recipe_module.__file__).read_text())
+    """Return tables.py and recipe.py, in one module, as a later version of them would be: with an
+    edit of their syntax tree."""
+    room = Path(recipe_room.__file__).parent
+    tree, rest = (ast.parse((room / name).read_text()) for name in ("tables.py", "recipe.py"))
+    its_own = "ns_bench.recipe.tables"
+    tree.body += [
+        n for n in rest.body if not (isinstance(n, ast.ImportFrom) and n.module == its_own)
+    ]
     edit(tree)
     source = ast.unparse(ast.fix_missing_locations(tree))
     module = types.ModuleType("recipe_of_the_future")

@@ -9,11 +9,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ns_bench import pretrained
 from ns_bench.data.split import load
 from ns_bench.errors import UserError
 from ns_bench.execute import run_one as executed
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, pretrained
 from ns_bench.runs.store import MODEL, Store
 from ns_bench.selftrain.methods import network
 from ns_bench.selftrain.models import build

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from ns_bench import own_code
 from ns_bench.errors import UserError
 from ns_bench.files import publish
+from ns_bench.recipe import own_code
 
 REFERENCE = re.compile(r"[^\"]+@([0-9a-f]{12})")
 _IN_JSON = re.compile(rf'"pretrained": "{REFERENCE.pattern}"')
