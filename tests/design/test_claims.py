@@ -1,6 +1,7 @@
 """Claims of the shipped studies: each says what the paper says, in the direction it says it."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -159,3 +160,27 @@ def test_a_size_that_gains_a_point_more_of_noise_than_the_last_has_a_slope_of_on
     )
     (series,) = by_seed(claim("noise_by_size", "the more noise"), values)
     assert series.to_list() == pytest.approx([1])
+
+
+def test_ratio_by_teacher_has_the_runs_of_batch_ratio_and_those_of_another_teacher():
+    found = {arm.name: arm.recipe for arm in design("ratio_by_teacher", "fashion").arms}
+    ratios = {arm.name: arm.recipe for arm in design("batch_ratio", "fashion").arms}
+    for ratio in (1, 3, 7):
+        of_small, of_own = (found[f"of {rung} {ratio}:1"] for rung in ("small", "large"))
+        assert of_small == ratios[f"large {ratio}:1"]
+        assert of_own.teacher == found["large supervised"]
+        assert of_own == replace(of_small, teacher=of_own.teacher)
+
+
+def test_a_ratio_that_costs_a_point_more_of_the_small_teacher_has_a_slope_of_one():
+    values = pd.DataFrame(
+        {
+            f"of {rung} {ratio}:1": [80.0 - step * costs]
+            for rung, costs in (("small", 1.5), ("large", 0.5))
+            for step, ratio in enumerate((1, 3, 7))
+        }
+    )
+    (series,) = by_seed(claim("ratio_by_teacher", "worth more"), values)
+    assert series.to_list() == pytest.approx([1])
+    (harm,) = by_seed(claim("ratio_by_teacher", "no harm"), values)
+    assert harm.to_list() == pytest.approx([-0.5])
