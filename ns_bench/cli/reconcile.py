@@ -3,6 +3,7 @@ the table, write the report."""
 
 import contextlib
 import sys
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,11 +58,11 @@ def _reconcile(options: StudyOptions) -> "tuple[int, list[Analysis]]":
         from ns_bench.cli import slurm
 
         return slurm.ask(options, request.store, plan, request.title), []
-    damaged = _verify(request, plan) if options.verify else False
+    damaged = _verify(request, plan) if options.verify else set()
     if not options.read_only:
-        _take_back(options, request.store, plan)
+        again = damaged | _take_back(options, request.store, plan)
         _record_looks(request)
-        while (queued := _do_missing(request)) is None and options.until_decided:
+        while (queued := _do_missing(request, again)) is None and options.until_decided:
             request = _next_look(request)
             if not request.plan().missing:
                 break
@@ -147,8 +148,11 @@ def _record_looks(request: Request) -> None:
             looks.record(request.store.root, study.standing.path, code()["git"])
 
 
-def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:
-    """Say what is damaged, and take back what is to be done again; only here a store is made."""
+def _take_back(options: StudyOptions, store: Store, plan: Plan) -> set[str]:
+    """Say what is damaged, and take back what is to be done again; only here a store is made.
+
+    Returns the finished runs that were taken back.
+    """
     forced = store.find(options.force, list(plan.runs.values())) if options.force else None
     Store(store.root)
     for run in plan.runs.values():
@@ -163,6 +167,7 @@ def _take_back(options: StudyOptions, store: Store, plan: Plan) -> None:
         for run_id, state in plan.states.items():
             if state == "failed":
                 plan.runs[run_id].forgive()
+    return {forced.id} if forced else set()
 
 
 def _say_other_code(plan: Plan) -> None:
@@ -175,8 +180,8 @@ def _say_other_code(plan: Plan) -> None:
         print(f"ns_bench: of {len(results)} finished runs some are of {'; '.join(differs)}")
 
 
-def _verify(request: Request, plan: Plan) -> bool:
-    """Hold every file of what is done against its checksum; returns whether one is damaged.
+def _verify(request: Request, plan: Plan) -> set[str]:
+    """Hold every file of what is done against its checksum; returns the runs that are damaged.
 
     But for --read-only, a damaged run is to be done again, and that all held is noted in the store.
     """
@@ -200,11 +205,14 @@ def _verify(request: Request, plan: Plan) -> bool:
             run.discard()
         for study in request.studies if files and not damaged else ():
             note_verified(request.store, study.study, request.setting.profile)
-    return bool(damaged)
+    return {run.id for run in damaged}
 
 
-def _do_missing(request: Request) -> int | None:
-    """Do what is missing, or hand it to the cluster: then the exit code while it is at work."""
+def _do_missing(request: Request, again: Set[str]) -> int | None:
+    """Do what is missing, or hand it to the cluster: then the exit code while it is at work.
+
+    Runs `again` were done, and were taken back.
+    """
     plan, setting = request.plan(), request.setting
     if plan.missing:
         find_inputs([run.recipe for run in plan.missing], request.options.runs, setting.paths)
@@ -218,7 +226,7 @@ def _do_missing(request: Request) -> int | None:
         own = {study.name: study, **own_code.found()} if study.suffix == ".py" else {}
         report = WriteReport(words(report_only(request.options)), own)
         return slurm.submit(
-            request.options, request.store, request.plan, setting, request.title, report
+            request.options, request.store, request.plan, setting, request.title, report, again
         )
     if plan.missing:
         _train(request, plan)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -36,12 +36,14 @@ def submit(
     setting: Setting,
     title: str,
     report: Callable[[], Any],
+    again: Set[str],
 ) -> int | None:
     """Submit what is missing and return the exit code; None when nothing runs any more.
 
     Args:
         look: compares what is asked for with what is on disk now.
         report: what the job calls that comes after all others.
+        again: runs that were done and have been taken back: their last jobs ended well.
 
     Raises:
         UserError: no SLURM here, or it does not answer: then nothing is submitted.
@@ -53,7 +55,7 @@ def submit(
         setting.profile.estimate,
         setting.cluster,
         settled=not options.retry_failed,
-        again=options.force or "",
+        again=again,
         report=report,
     )
     if submission is not None:
@@ -77,7 +79,7 @@ def dispatch(
     cluster: Cluster,
     *,
     settled: bool = True,
-    again: str = "",
+    again: Set[str] = frozenset(),
     report: Callable[[], Any] | None = None,
 ) -> tuple[Plan, Submission | None]:
     """Submit what is missing and not queued; returns the plan, and what was submitted, if anything.
@@ -88,7 +90,7 @@ def dispatch(
         look: compares what is asked for with what is on disk now.
         seconds: estimated for a recipe.
         settled: first record as failed what ended without a result; see `settle`.
-        again: the run that --force does again.
+        again: see `submit`.
         report: what a job calls that comes after all others.
 
     Raises:
@@ -118,11 +120,13 @@ def dispatch(
     return plan, replace(submission, runs=len(todo))
 
 
-def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again: str = "") -> None:
+def settle(
+    scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again: Set[str] = frozenset()
+) -> None:
     """Record as failed what was submitted and has ended without a result, with SLURM's reason.
 
     Args:
-        again: the run that --force does again: its last job ended well.
+        again: see `submit`.
     """
     full, latest = scheduler.out_of_space(), scheduler.elements()
     if stopped := [run.id for run in plan.missing if latest.get(run.id) in full]:
@@ -137,7 +141,7 @@ def settle(scheduler: Scheduler, plan: Plan, states: dict[str, JobState], again:
         and (run.teacher is None or plan.states[run.teacher.id] == "done")
         and run.state() in ("missing", "partial")  # it may have ended well a moment ago
         and not (run.path / "result.json").exists()  # damaged since: that is no failed job
-        and not (again and run.id.endswith(again))
+        and run.id not in again
     ]
     ended = endings([elements[run.id] for run in lost])
     for run in lost:

@@ -83,7 +83,8 @@ def table(analysis: Analysis, *, interim: bool = False) -> None:
     for column in ("n", "top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
         arms.add_column(column, justify="right", no_wrap=True)
     for arm in analysis.arms:
-        missing = arm.n < analysis.seeds and not interim
+        planned = analysis.planned(arm.name)
+        missing = arm.n < planned and not interim
         own, difference = interval(arm.interval), interval(arm.difference, sign=True)
         if interim and arm.n == 1:
             own = f"{interval(_over_images(analysis, {arm.name: 1}))}*"
@@ -91,7 +92,7 @@ def table(analysis: Analysis, *, interim: bool = False) -> None:
             difference = f"{interval(_over_images(analysis, contrast), sign=True)}*"
         arms.add_row(
             Text(arm.name),
-            Text(f"{arm.n}/{analysis.seeds}", style="bold red" if missing else ""),
+            Text(f"{arm.n}/{planned}", style="bold red" if missing else ""),
             f"{points(mean_of(arm.interval))} {own}",
             "baseline" if arm.is_baseline else f"{signed(mean_of(arm.difference))} {difference}",
         )

@@ -176,6 +176,15 @@ class Analysis:
         """Groups of metrics that were asked for beside the results."""
         return groups_in(self.runs.columns)
 
+    def planned(self, arm: str) -> int:
+        """Return at how many seeds an arm is to run: until the last of its claims is decided."""
+        return int((self.runs["arm"] == arm).sum())
+
+    def asked(self, claim: ClaimResult) -> int:
+        """Return how many seeds a verdict is of: those of its look, and all while it is open."""
+        decided = claim.decision is not None and claim.decision.word != "inconclusive"
+        return claim.decision.seeds if claim.decision and decided else self.seeds
+
     def word(self, claim: ClaimResult) -> str:
         """Return the verdict in a word; a trial run has none."""
         return claim.verdict.word if self.profile.verdict else "no verdict"

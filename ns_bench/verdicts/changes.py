@@ -156,7 +156,7 @@ def _claims(
 
 
 def _word(analysis: "Analysis", result: "ClaimResult") -> str:
-    missing = result.claim.contrasts and result.n < analysis.seeds
+    missing = result.claim.contrasts and result.n < analysis.asked(result)
     return INCOMPLETE if missing else analysis.word(result)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from ns_bench.verdicts.statistics import unpaired_difference
 
 pytestmark = pytest.mark.slow
 
+PUBLISHED = Path(definition.__file__).parents[2] / "reports/published"
 SMALL = "The noisy student of the small teacher beats the supervised student."
 PAIR = [("digits", "digits")]
 DIGITS = ["--profile", "digits"]
@@ -119,6 +121,14 @@ def test_a_verdict_that_is_gone_is_a_change_and_a_new_one_is_not(tmp_path):
     assert [only.study for only in found.only] == ["noise_schedule"]
     assert len(found.only[0].runs[0]) == 16 and found.only[0].runs[1] == []  # the rest are shared
     assert {c.words[1] for c in found.changes if c.study == "noise_schedule"} == {"incomplete"}
+
+
+def test_a_claim_that_was_decided_before_others_has_its_verdict():
+    """Of 24 seeds, three of four claims needed 12."""
+    fashion = [("fashion", "fashion")]
+    found = compare(Source(PUBLISHED), Source(PUBLISHED), ["teacher_size"], fashion)
+    words = [change.words for change in found.changes]
+    assert words == [(word, word) for word in ("reproduced", "equivalent", *["reproduced"] * 2)]
 
 
 def test_runs_that_only_one_has(tmp_path):

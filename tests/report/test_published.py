@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ns_bench.cli import terminal
 from ns_bench.design import definition
 from ns_bench.design.profile import load_profile, profile_names
 from ns_bench.report import blocks, findings, headlines, html, latex, scorecard
@@ -64,6 +65,12 @@ def test_the_scorecard_is_what_the_tables_say():
     assert md.render(page) == (PUBLISHED / "scorecard.md").read_text()
     assert findings.frame(analyses).to_csv(index=False) == (PUBLISHED / "scorecard.csv").read_text()
     assert "<h1>Scorecard</h1>" in html.render(page, {})
+
+
+def test_arms_that_stopped_when_their_claims_were_decided_lack_nothing(capsys):
+    terminal.table(analysis_of("teacher_size-fashion"))
+    shown = capsys.readouterr().out
+    assert "24/24" in shown and "12/12" in shown and "12/24" not in shown
 
 
 def test_the_readme_shows_the_ten_findings_as_they_are_published():

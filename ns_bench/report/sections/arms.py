@@ -48,7 +48,7 @@ def table(analysis: Analysis) -> b.Table:
         "Arms",
         analysis.arms,
         ("arm", lambda arm: arm.name),
-        ("n", lambda arm: f"{arm.n}/{analysis.seeds}"),
+        ("n", lambda arm: f"{arm.n}/{analysis.planned(arm.name)}"),
         ("top-1 (%)", lambda arm: points(mean_of(arm.interval))),
         ("95 % t-interval", lambda arm: interval(arm.interval)),
         ("vs baseline", difference),

@@ -101,8 +101,9 @@ def tested_against(result: ClaimResult) -> str:
 
 
 def seeds_of(analysis: Analysis, result: ClaimResult) -> str:
-    """Return how many seeds a claim has, of how many, or a dash where it has no data at all."""
-    return MISSING if result.claim.untestable else f"{result.n}/{analysis.seeds}"
+    """Return how many seeds a verdict is of, and was to be of; a dash where it can have no data."""
+    asked = analysis.asked(result)
+    return MISSING if result.claim.untestable else f"{min(result.n, asked)}/{asked}"
 
 
 def paper_effect(result: ClaimResult) -> str:

@@ -139,8 +139,14 @@ def test_cancelled_jobs_are_shown_and_resumed_on_demand(slurm, tmp_path):
     assert study(slurm, *words, cwd=tmp_path).returncode == 0
     assert json.loads((run / "result.json").read_bytes())["resumed"] >= 1
 
-    forced = study(slurm, *words, "--force", run_id, cwd=tmp_path)
-    assert "submitted 1 run in" in forced.stdout, "an old job that ended is no failure"
+    weights = run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    verified = study(slurm, *words, "--verify", cwd=tmp_path)
+    assert "1 runs damaged" in verified.stdout
+    assert "submitted 1 run in" in verified.stdout, "an old job that ended is no failure"
+    until(idle(slurm))
+    forced = study(slurm, *words, "--force", run_id[:-1], cwd=tmp_path)
+    assert "submitted 1 run in" in forced.stdout
     assert "cancelled 1 jobs" in study(slurm, *words, "--cancel", cwd=tmp_path).stdout
     until(idle(slurm))
 
