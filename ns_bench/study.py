@@ -1,7 +1,8 @@
 """`python -m ns_bench.study NAME`: plan, do what is missing, show the table, write the report.
 
-Calling it twice costs nothing; killing it loses seconds. Exit codes: 0 all runs done, 1 a run
-failed (or is below a failed one), 2 bad input or an unusable store, 130 stopped by Ctrl-C.
+Calling it twice costs nothing; killing it loses seconds. Exit codes: 0 all runs done (or submitted,
+or only looked at), 1 a run failed (or is below a failed one), 2 bad input or an unusable store, 130
+stopped by Ctrl-C.
 """
 
 import sys

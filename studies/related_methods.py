@@ -8,6 +8,7 @@ table of budgets has both.
 
 from typing import Any
 
+from ns_bench.design.cost import sparse_labels
 from ns_bench.design.definition import Arm, Claim, Design, Study, difference, interaction, minus
 from ns_bench.design.profile import Profile
 from ns_bench.recipe import Recipe, without_noise
@@ -46,10 +47,11 @@ def design(profile: Profile) -> Design:
             small, expert, train__rows="labeled", **DISTILLATION
         ),
         "knowledge distillation, all": profile.student(small, expert, **DISTILLATION, **clean),
-        "data distillation": profile.student(
-            small, supervised, pseudo__kind="hard", pseudo__views=VIEWS, **clean
-        ),
     }
+    if not sparse_labels(supervised.data):  # a large pool is labeled once for all students
+        noiseless["data distillation"] = profile.student(
+            small, supervised, pseudo__kind="hard", pseudo__views=VIEWS, **clean
+        )
 
     def labels_itself(name: str, **fields: Any) -> Recipe:
         method = {f"consistency__{key}": value for key, value in ONLINE[name].items()}

@@ -39,7 +39,7 @@ STUDENT = "soft, whole pool"
 
 def search(root: Path, arm: str = "supervised", **changes) -> Search:
     given = Settings("soft_vs_hard", "smoke", fingerprint(DESIGN), SPACE, seeds=4, batch=4)
-    found = search_of(replace(given, **changes), DESIGN, arm, Store(root), PROFILE)
+    found = search_of(replace(given, **changes), STUDY, DESIGN, arm, Store(root), PROFILE)
     assert found is not None
     return found
 

@@ -1,6 +1,7 @@
 """`study --init FOLDER`: look at a folder of images, and write a profile that describes it."""
 
 import io
+import re
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ns_bench.files import publish
 
 LABELED = ("train", "training", "labeled")
 TEST = ("test", "testing", "valid", "validation", "val")
+POOL = ("unlabeled", "unlabelled", "extra")
 LARGEST = 32
 """Pixels of a side: more are for a GPU, and a recipe of one's own."""
 
@@ -133,11 +135,17 @@ def _splits(folder: Path) -> list[str]:
         if names := [split for split in ("train", "test") if found(folder, split)]:
             return names
     if shards := [file.stem for kind in ("parquet", "tar") for file in folder.rglob(f"*.{kind}")]:
-        return sorted({stem.partition("-")[0] for stem in shards})
+        return sorted({_split_in(stem) for stem in shards})
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     if any(entry.is_dir() for sub in inside for entry in sub.iterdir()):
         return [entry.name for entry in inside]
     return ["."] if inside else []
+
+
+def _split_in(stem: str) -> str:
+    """Return the split that a shard is of: hub copies have train-00000, others SET-train."""
+    words = re.split("[._-]", stem)
+    return next((word for word in words if word in LABELED + TEST + POOL), words[0])
 
 
 def _look(origin: Origin, name: str) -> Split:

@@ -8,6 +8,7 @@ from ns_bench.arguments import assigned
 from ns_bench.cli.inputs import Setting, check_networks, read_setting
 from ns_bench.cli.options import StudyOptions
 from ns_bench.data import catalog
+from ns_bench.design.cost import check_labels
 from ns_bench.design.definition import TUNING_SEEDS, Design, Study, load_study, study_names
 from ns_bench.design.schedule import Schedule
 from ns_bench.errors import UserError
@@ -110,6 +111,7 @@ def _check(designs: Sequence[Design], options: StudyOptions) -> None:
     arms = [arm.recipe for design in designs for arm in design.arms]
     for recipe in arms:
         catalog.check(recipe)
+        check_labels(recipe)
     if not options.read_only:
         check_networks(arms)
     for name in assigned(options.assignments):

@@ -19,7 +19,7 @@ from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.execute.slurm.queue import ALIVE, JobState, endings, largest_array, require_slurm
-from ns_bench.execute.slurm.scheduler import Scheduler, Submission, plan_arrays
+from ns_bench.execute.slurm.scheduler import REPORT, Scheduler, Submission, plan_arrays
 from ns_bench.recipe import Recipe
 from ns_bench.report.numbers import counted, rounded
 from ns_bench.runs.plan import Plan, states_of
@@ -59,9 +59,10 @@ def submit(
         report=report,
     )
     if submission is not None:
+        report_too = "" if REPORT in submission.missing else " (and one for the report)"
         print(
             f"{title}: submitted {counted(submission.runs, 'run')} in "
-            f"{counted(len(submission.jobs), 'sbatch call')} (and one for the report); "
+            f"{counted(len(submission.jobs), 'sbatch call')}{report_too}; "
             "the same command shows where they stand"
         )
     rows = standing(plan, Scheduler(store).states())

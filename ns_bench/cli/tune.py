@@ -3,18 +3,19 @@
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ns_bench.cli.inputs import Setting, check_networks, find_inputs, read_setting
 from ns_bench.cli.options import OBJECTIVES, TRIALS, SearchOptions
 from ns_bench.data import catalog
+from ns_bench.design.cost import check_labels
 from ns_bench.design.definition import TUNING_SEEDS, load_study, study_names
 from ns_bench.design.profile import Profile
 from ns_bench.errors import UserError
 from ns_bench.execute.slurm.cluster import Cluster
 from ns_bench.report.numbers import counted
-from ns_bench.runs.plan import make_plan
+from ns_bench.runs.plan import Task, make_plan
 from ns_bench.runs.store import Store
 from ns_bench.tuning.driver import Budget, Driver
 from ns_bench.tuning.space import load_space, read_space
@@ -59,13 +60,20 @@ def _tune(options: SearchOptions) -> tuple[int, list[tuple[Search, list[Standing
     if options.retry_failed:
         for search in searches:
             search.forgive()
-    tasks = driver.advance()
-    find_inputs([task.run.recipe for task in tasks], options.runs, setting.paths)
+    seen: set[str] = set()
+
+    def advance() -> list[Task]:
+        tasks = driver.advance()
+        new = [task.run for task in tasks if task.run.id not in seen]
+        find_inputs([run.recipe for run in new], options.runs, setting.paths)
+        seen.update(run.id for run in new)
+        return tasks
+
     title = f"search {options.study} · {setting.profile.name}"
     if setting.cluster is not None:
-        _on_cluster(title, store, setting.profile, setting.cluster, driver)
-    elif tasks:
-        _locally(options, title, setting, driver)
+        _on_cluster(title, store, setting.profile, setting.cluster, driver, advance)
+    elif advance():
+        _locally(options, title, setting, driver, advance)
     return _finish(options, driver)
 
 
@@ -99,11 +107,14 @@ def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Se
     names = [arm.name for arm in design.arms]
     searches = []
     for name in names if options.per_arm else [options.arm or design.baseline]:
-        search = search_of(settings, design, name, store, profile)
+        search = search_of(settings, study, design, name, store, profile)
         if search is None:
             print(f"ns_bench: '{name}' uses nothing of the space that the study does not vary")
         else:
             catalog.check(search.recipe)
+            check_labels(search.recipe)
+            if not search.recipe.data.validation:
+                raise UserError("data.validation=0: a search tells its trials apart by such rows")
             check_networks([search.recipe])
             searches.append(search)
     if not searches:
@@ -139,7 +150,13 @@ def _driver(options: SearchOptions, searches: Sequence[Search], budget: Budget) 
     return Driver(searches, budget, Mirror(options.storage, searches).show)
 
 
-def _locally(options: SearchOptions, title: str, setting: Setting, driver: Driver) -> None:
+def _locally(
+    options: SearchOptions,
+    title: str,
+    setting: Setting,
+    driver: Driver,
+    advance: Callable[[], list[Task]],
+) -> None:
     from rich.text import Text
 
     from ns_bench.cli.terminal import live
@@ -157,12 +174,17 @@ def _locally(options: SearchOptions, title: str, setting: Setting, driver: Drive
             execution=options.execution,
             hang_seconds=options.hang_seconds,
             show=show,
-            more=driver.advance,
+            more=advance,
         )
 
 
 def _on_cluster(
-    title: str, store: Store, profile: Profile, cluster: Cluster, driver: Driver
+    title: str,
+    store: Store,
+    profile: Profile,
+    cluster: Cluster,
+    driver: Driver,
+    advance: Callable[[], list[Task]],
 ) -> None:
     """Submit what is due, wait, and go on. Stopped, it leaves its jobs in the queue.
 
@@ -171,7 +193,7 @@ def _on_cluster(
     from ns_bench.cli.slurm import dispatch
 
     shown = ""
-    while tasks := driver.advance():
+    while tasks := advance():
         recipes = [task.run.recipe for task in tasks]
         look = partial(make_plan, store, recipes)
         _, submission = dispatch(store, look, profile.estimate, cluster)

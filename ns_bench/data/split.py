@@ -170,7 +170,7 @@ def hidden_labels(spec: recipe.Data, seed: int, store: Path = Path("runs")) -> T
     An image out of domain has -1; None is a pool of which nothing is known. Nothing that trains may
     call this; tests permute what it returns and expect the same student.
     """
-    truth = _full_split(spec, seed, store).unlabeled.labels
+    truth = _full_split(spec, seed, store, pixels=False).unlabeled.labels
     return truth if (truth >= 0).any() else None
 
 
@@ -191,7 +191,9 @@ def _pixels(part: Labeled) -> Tensor:
     return part.images
 
 
-def _full_split(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
+def _full_split(spec: recipe.Data, seed: int, store: Path, pixels: bool = True) -> _FullSplit:
+    """Return a seed's split; of a set in files without `pixels`, which may be more than memory
+    holds twice, where labels are all that is asked for."""
     known = describe(spec)
     if spec.name == "glyphs":
         return _drawn(spec, seed, store)
@@ -205,7 +207,18 @@ def _full_split(spec: recipe.Data, seed: int, store: Path) -> _FullSplit:
         if spec.out_of_domain:
             return _mixed(_split(whole, spec, seed), other, spec.out_of_domain, seed)
         whole = replace(whole, unlabeled=other)
+    if not pixels:
+        whole = replace(
+            whole,
+            labeled=_blank(whole.labeled),
+            test=whole.test and _blank(whole.test),
+            unlabeled=whole.unlabeled and _blank(whole.unlabeled),
+        )
     return _split(whole, spec, seed)
+
+
+def _blank(part: SplitArrays) -> SplitArrays:
+    return replace(part, images=part.images[:, :0])
 
 
 def _mixed(parts: _FullSplit, strangers: SplitArrays, share: float, seed: int) -> _FullSplit:

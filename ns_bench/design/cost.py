@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ns_bench.data.catalog import describe
+from ns_bench.errors import UserError
 from ns_bench.recipe import EVALUATIONS, Data, Recipe
 
 TABLE = Path(__file__).parent / "flops.csv"
@@ -134,3 +135,15 @@ def sparse_labels(data: Data) -> bool:
     """Whether a pool is so large that of its labels the top classes are stored, in shards."""
     known = describe(data)
     return 2.0 * known.pool * known.classes > WHOLE_LOGITS
+
+
+def check_labels(recipe: Recipe) -> None:
+    """Raise UserError if a student of `recipe` has labels of its own of too large a pool."""
+    for run in recipe.generations:
+        own = {"noised_teacher": run.pseudo.noised_teacher, "views": run.pseudo.views > 1}
+        for name in (name for name, asked in own.items() if asked and sparse_labels(run.data)):
+            value = str(getattr(run.pseudo, name)).lower()
+            raise UserError(
+                f"pseudo.{name}={value}: a pool of {describe(run.data).pool:,} images is too large "
+                "to be labeled for each student"
+            )

@@ -217,6 +217,11 @@ class Study:
                 raise UserError(f"design returns {design!r:.80}: expected a Design")
         return design
 
+    def words(self, profile: Profile) -> str:
+        """Return how a command names the study in a profile; files of one's own by their path."""
+        own = self.name not in study_names() and Path(self.file).name
+        return f"{own or self.name} --profile {profile.file or profile.name}"
+
 
 @contextlib.contextmanager
 def _in_file(file: str) -> Iterator[None]:

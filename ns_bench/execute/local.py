@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -323,6 +323,8 @@ class _Pool:
 
     def _failed(self, run: Run, reason: str) -> None:
         self.progress.failed[run.id] = reason
+        if replace(run, wanted=()).state() == "done":  # of which only a measurement failed
+            return
         for other in list(self.pending.values()):
             link = other.teacher
             while link is not None and link.id != run.id:

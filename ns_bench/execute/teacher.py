@@ -9,7 +9,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ns_bench.data.split import Dataset, Images
-from ns_bench.errors import UserError
+from ns_bench.design.cost import check_labels
 from ns_bench.execute.label import pool_labels
 from ns_bench.execute.trained import network_of
 from ns_bench.files import Corrupt, publish, seal, unseal
@@ -66,12 +66,8 @@ class StoredTeacher(Teacher):
         return pool_labels(self.run, pool, classes, lambda: self.network, self.alive)
 
     def logits_for(self, student: Recipe, pool: Images) -> Tensor | Sparse:
+        check_labels(student)
         spec = student.pseudo
-        if "logits" not in safetensors.torch.load(self._logits):
-            for name, usual in (("noised_teacher", False), ("views", 1), ("limit", 0)):
-                if (value := getattr(spec, name)) != usual:
-                    asked = f"pseudo.{name}={str(value).lower()}"
-                    raise UserError(f"{asked}: the pool is too large for it")
         label = partial(super().logits_for, student, pool)
         return self._kept(label) if spec.noised_teacher or spec.views > 1 else label()
 

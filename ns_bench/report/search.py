@@ -160,9 +160,7 @@ def _place(standings: Sequence[Standing], best: Standing) -> str:
 def _command(search: Search, best: Standing) -> str:
     fields = changes(search.space, best.trial.params)
     sets = " \\\n".join(f"  --set {name}={value}" for name, value in sorted(fields.items()))
-    settings = search.settings
-    command = f"python -m ns_bench.study {settings.study} --profile {settings.profile}"
-    return f"{command} \\\n{sets}"
+    return f"python -m ns_bench.study {search.words} \\\n{sets}"
 
 
 def _front(search: Search, standings: Sequence[Standing]) -> list[b.Block]:

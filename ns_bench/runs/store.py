@@ -212,8 +212,8 @@ class Run:
 
         None if nothing was, or by another version, or of other weights, or the file is damaged.
         """
-        result = self._recorded()
         try:
+            result = self._recorded()
             entry = json.loads((self.path / f"measured-{group}.json").read_bytes())
             entry = unsealed_json(entry) if "sha256" in entry else entry
             if result is None or entry["model"] != result.artifacts[MODEL]["sha256"]:
@@ -298,8 +298,10 @@ class Run:
             records = [record for line in lines for record in _record(line)]
         by_step: dict[int, dict[str, Any]] = {}
         for record in records:
-            with contextlib.suppress(KeyError, TypeError):
-                by_step[record["step"]] = record
+            with contextlib.suppress(KeyError, TypeError, AttributeError):
+                looked = "loss" in by_step.get(record["step"], {})
+                if "loss" in record or not looked:  # no event in place of what was measured
+                    by_step[record["step"]] = record
         return [by_step[step] for step in sorted(by_step)]
 
 

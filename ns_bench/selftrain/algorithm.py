@@ -34,15 +34,11 @@ def self_train(recipe: Recipe, data: Dataset, machine: Machine = CPU) -> nn.Modu
         Diverged, UserError: see `train` and `pseudo_label`.
     """
     first, *students = recipe.generations
-    network = train(
-        first, data.resized(first.train.resolution), machine=machine
-    )  # 1. learn from labeled images
+    network = train(first, data, machine=machine)  # 1. learn from labeled images
     teacher = Teacher(first, network)
     for student in students:
         lesson = teach(student, teacher, data)  # 2. label the unlabeled images, clean
-        network = train(
-            student, data.resized(student.train.resolution), lesson, machine
-        )  # 3. learn from both, noised
+        network = train(student, data, lesson, machine)  # 3. learn from both, noised
         teacher = Teacher(student, network)  # 4. the student is the next teacher
     return network
 

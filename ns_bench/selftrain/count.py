@@ -1,4 +1,4 @@
-"""Count what networks cost: `python -m ns_bench.selftrain.count` writes `ns_bench/flops.csv`.
+"""Count what networks cost: `python -m ns_bench.selftrain.count` writes `design/flops.csv`.
 
 A plan is priced from that file, so that it needs no torch. It has every model that a profile names,
 at the size of the images that the profile gives it.

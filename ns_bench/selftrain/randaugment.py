@@ -94,19 +94,6 @@ def cutout_side(level: float, height: int, width: int) -> int:
     return 2 * int(level / 10 * (side // 8 if side <= 64 else 40))
 
 
-def apply_operation(images: Tensor, name: str, level: float, sign: int = 1) -> Tensor:
-    """Apply the operation `name` of magnitude `level` to every image.
-
-    `sign`, 1 or -1, is the direction of Rotate, the shears and the translations. Images, result and
-    errors are those of `randaugment`.
-    """
-    _check(images, level)
-    if name not in OPERATIONS or sign not in (1, -1):
-        raise ValueError(f"there is no operation {name!r} of sign {sign}")
-    code = 2 * _BY_FAMILY.index(name) + (sign > 0)
-    return _apply(images, torch.full((len(images),), code), level)
-
-
 def cutout(images: Tensor, size: int, source: torch.Generator | Draws) -> Tensor:
     """Fill a square of each image with `FILL` (Cutout, arXiv 1708.04552; official `cutout`).
 

@@ -66,7 +66,7 @@ def own_values(search: Search) -> dict[str, Any]:
     params: dict[str, Any] = {}
     for dimension in search.space:
         if applies(dimension, params, search.recipe):
-            params[dimension.name] = search.recipe.field(dimension.fields[0])
+            params[dimension.name] = search.own(dimension)
     return params
 
 

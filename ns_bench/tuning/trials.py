@@ -22,7 +22,7 @@ from ns_bench.design.definition import TUNING_SEEDS
 from ns_bench.errors import UserError, located
 from ns_bench.fields import build
 from ns_bench.files import Corrupt, publish_json, sealed_json, unsealed_json
-from ns_bench.recipe import Recipe
+from ns_bench.recipe import Recipe, idle_fields
 from ns_bench.runs.plan import Task
 from ns_bench.runs.store import Run, Store
 from ns_bench.tuning import Objective, Pruning, Sampler
@@ -126,6 +126,7 @@ class Search:
         recipe: the arm's; trial 0 is this recipe as it is.
         space: what the arm is tuned over.
         estimate: seconds of training by a recipe, as the profile estimates them.
+        words: that name the study and the profile in a command.
     """
 
     store: Store
@@ -134,6 +135,7 @@ class Search:
     recipe: Recipe
     space: tuple[Dimension, ...]
     estimate: Callable[[Recipe], float]
+    words: str
     _seen: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
     _over: dict[int, list[Standing]] = field(default_factory=dict, compare=False)
 
@@ -154,6 +156,12 @@ class Search:
     @property
     def identity(self) -> dict[str, Any]:
         return {"arm": self.arm, **self.settings.identity}
+
+    def own(self, dimension: Dimension) -> Any:
+        """Return the arm's own value, of the first field of a dimension that it uses."""
+        idle = idle_fields(self.recipe)
+        used = [field for field in dimension.fields if field not in idle]
+        return self.recipe.field((used or dimension.fields)[0])
 
     def trials(self) -> list[Trial]:
         """Return what has been asked for so far. UserError: the file is not this search's."""
@@ -186,7 +194,7 @@ class Search:
                     raise UserError(f"params={sorted(trial.params)}: expected {sorted(names)}")
                 for dimension in (d for d in self.space if d.name in names):
                     value = trial.params[dimension.name]
-                    own = number == 0 and value == self.recipe.field(dimension.fields[0])
+                    own = number == 0 and value == self.own(dimension)
                     if not own and value not in dimension:
                         raise UserError(f"{dimension.name}={value!r}: it is not in the space")
             batch = trial.batch

@@ -51,7 +51,7 @@ def fingerprint(design: Design) -> str:
 
 
 def search_of(
-    settings: Settings, design: Design, name: str, store: Store, profile: Profile
+    settings: Settings, study: Study, design: Design, name: str, store: Store, profile: Profile
 ) -> Search | None:
     """Return the search of one arm, over what it uses of the space and the study does not vary.
 
@@ -68,7 +68,8 @@ def search_of(
     if not space:
         return None
     check(settings.sampler, space, len(settings.objectives))
-    return Search(store, settings, name, recipe, tuple(space), profile.estimate)
+    words = study.words(profile)
+    return Search(store, settings, name, recipe, tuple(space), profile.estimate, words)
 
 
 def tuned(study: Study, profile: Profile, design: Design, store: Store, wanted: str = "") -> Tuned:
@@ -86,10 +87,11 @@ def tuned(study: Study, profile: Profile, design: Design, store: Store, wanted: 
             raise unknown("search", wanted, stored)
         raise UserError(
             f"--tuned: store {store.root} has no search of {study.name} in profile "
-            f"'{profile.name}' as it is; python -m ns_bench.search {study.name} --per-arm makes one"
+            f"'{profile.name}' as it is; "
+            f"python -m ns_bench.search {study.words(profile)} --per-arm makes one"
         )
     searches = {
-        name: [search_of(settings, design, arm.name, store, profile) for arm in design.arms]
+        name: [search_of(settings, study, design, arm.name, store, profile) for arm in design.arms]
         for name, settings in stored.items()
     }
     whole = [name for name, of in searches.items() if all(s is None or s.trials() for s in of)]

@@ -30,17 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ns_bench.design.schedule import Schedule
-
-Array = NDArray[np.float64]
+from ns_bench.verdicts.statistics import TIE, Array
 
 EXACT = 14
 """All 2^EXACT patterns of the first EXACT + 1 signs are there, up to a change of every sign."""
 
 BATCH = 2**17
 """Flipped paths that are walked at a time: their arrays stay in a processor's cache."""
-
-TIE = 1e-9
-"""Sums closer than this share of the largest are equal, see `ns_bench.verdicts.statistics`."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,14 @@ def shards(folder: Path) -> Path:
     return parquet(folder, {split: found[split] for split in ("train", "test")})
 
 
+def named_shards(folder: Path) -> Path:
+    """As converters name them: once both were read as one split."""
+    folder.mkdir()
+    for split, rows in photos({"train": 90, "test": 24}).items():
+        rows.to_parquet(folder / f"photos-{split}.parquet")
+    return folder
+
+
 def idx_files(folder: Path) -> Path:
     folder.mkdir()
     for stem, count in (("train", 90), ("t10k", 24)):
@@ -60,7 +68,7 @@ def batches(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("made", [classes, splits, shards, idx_files, batches])
+@pytest.mark.parametrize("made", [classes, splits, shards, named_shards, idx_files, batches])
 def test_the_profile_of_a_folder_is_one_that_loads(
     made: Callable[[Path], Path],
     tmp_path: Path,

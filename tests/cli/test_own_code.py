@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from builders import seeded
+from processes import TINY
 
 from ns_bench.data.split import load
 from ns_bench.errors import UserError
@@ -171,6 +172,17 @@ def test_a_metric_that_is_no_number_is_said(folder: Path, monkeypatch: pytest.Mo
     (nothing,) = groups([f"{folder}/mine.py:nothing"])
     with pytest.raises(UserError, match=r"mine.nothing@\w+: nan: expected a finite number"):
         measure(nothing, torch.nn.Identity(), load(Recipe().data, 0), 0, lambda: None)
+
+
+def test_students_of_a_network_that_cannot_be_measured_are_trained(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ["teacher_size", *TINY, "--metrics", f"{folder}/mine.py:nothing"]
+    ended = study(*words, cwd=tmp_path)
+    assert ended.returncode == 1 and "nan: expected a finite number" in ended.stdout
+    trained = {path.parent.name for path in (tmp_path / "runs").glob("*/result.json")}
+    failed = {path.parent.name for path in (tmp_path / "runs").glob("*/failure.json")}
+    assert failed <= trained and sum("-of-" in name for name in failed) == 3
 
 
 def test_the_code_in_the_docs_is_code(tmp_path: Path) -> None:

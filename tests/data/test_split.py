@@ -17,7 +17,16 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ns_bench.data.catalog import PACKAGED, PackagedSet, check, describe
-from ns_bench.data.split import LOADERS, Dataset, Images, Labeled, Unlabeled, hidden_labels, load
+from ns_bench.data.split import (
+    LOADERS,
+    Dataset,
+    Images,
+    Labeled,
+    Unlabeled,
+    _take,
+    hidden_labels,
+    load,
+)
 from ns_bench.data.streams import stream, stream_seed
 from ns_bench.errors import UserError
 from ns_bench.recipe import Data, Recipe
@@ -280,6 +289,19 @@ def test_a_dataset_cannot_be_given_labels_later():
     for name in ("labels", "images"):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(pool, name, torch.zeros(1147))
+
+
+def test_hidden_labels_take_no_images(monkeypatch):
+    """They are read while the run holds its own, which may be most of the memory."""
+    take, sizes = _take, []
+
+    def watched(source, *rows, **how):
+        sizes.append(source.images.size)
+        return take(source, *rows, **how)
+
+    monkeypatch.setattr("ns_bench.data.split._take", watched)
+    hidden_labels(DIGITS, 6)
+    assert sizes == [0] * 4
 
 
 def test_hidden_labels_are_those_of_the_pool():

@@ -162,6 +162,14 @@ def test_a_size_that_gains_a_point_more_of_noise_than_the_last_has_a_slope_of_on
     assert series.to_list() == pytest.approx([1])
 
 
+def test_a_pool_too_large_to_be_labeled_anew_has_no_noised_teacher():
+    large = claim("noise", "noised teacher", "imagenet")
+    assert large.untestable.startswith("the pool is too large")
+    assert not claim("noise", "noised teacher", "imagenet-mini").untestable
+    arms = [{arm.name for arm in design("noise", name).arms} for name in ("imagenet", "digits")]
+    assert arms[1] - arms[0] == {"noised teacher"}
+
+
 def test_ratio_by_teacher_has_the_runs_of_batch_ratio_and_those_of_another_teacher():
     found = {arm.name: arm.recipe for arm in design("ratio_by_teacher", "fashion").arms}
     ratios = {arm.name: arm.recipe for arm in design("batch_ratio", "fashion").arms}

@@ -11,6 +11,7 @@ from refusals import refusal
 
 from ns_bench.data import catalog
 from ns_bench.design import definition
+from ns_bench.design.cost import check_labels
 from ns_bench.design.definition import (
     Arm,
     Claim,
@@ -65,9 +66,19 @@ def test_every_study_can_be_planned_in_every_profile(name, profile):
     assert len(tested) * 2 / 2**8 <= 0.05
     for arm in design.arms:
         catalog.check(arm.recipe)
+        check_labels(arm.recipe)
     recipes = design.recipes(range(3))
     assert len(recipes) == 3 * len(design.arms)
     assert len({recipe.id for recipe in recipes.values()}) == len(recipes)
+
+
+def test_a_command_names_files_of_ones_own_by_their_path(tmp_path):
+    (tmp_path / "mine.py").write_text(STUDY_FILE)
+    (tmp_path / "own.toml").write_text("extends = 'digits'\n")
+    profile = load_profile(f"{tmp_path}/own.toml")
+    own, shipped = load_study(f"{tmp_path}/mine.py"), load_study("teacher_size")
+    assert own.words(profile) == f"mine.py --profile {tmp_path}/own.toml"
+    assert shipped.words(load_profile("digits")) == "teacher_size --profile digits"
 
 
 def test_teacher_size():

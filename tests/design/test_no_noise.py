@@ -45,7 +45,11 @@ def arms(study: str, profile: str) -> list[Arm]:
 @pytest.mark.parametrize("study", SAYS)
 def test_an_arm_that_says_so_has_no_noise(study, profile):
     recipes = {arm.name: arm.recipe for arm in arms(study, profile)}
+    too_large = {"data distillation"} if profile == "imagenet" else set()  # of a pool to label anew
+    assert SAYS[study].keys() - recipes.keys() <= too_large
     for name, rows in SAYS[study].items():
+        if name not in recipes:
+            continue
         noise = rows_of(recipes[name])
         assert not [(kind, noises(noise[kind])) for kind in rows if noises(noise[kind])]
 

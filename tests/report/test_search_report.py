@@ -73,6 +73,7 @@ def test_fields_that_are_left_alone_are_named(tmp_path):
     extra = load_space({"pseudo.threshold": {"low": 0.0, "high": 0.9}}, "here")
     found = search(tmp_path, space=(*SPACE, *extra), seeds=1)
     text = markdown.render(content(found, finish(found, 4)))
+    assert "python -m ns_bench.study soft_vs_hard --profile smoke \\" in text
     assert "Left as they are" in text
     assert "pseudo.threshold" in text
 

@@ -172,6 +172,15 @@ def test_a_damaged_measurement_counts_as_none(damage, tmp_path):
     assert run.measured("corruption") is None and run.state() == "unmeasured"
 
 
+def test_measurements_of_a_damaged_result_count_as_none(tmp_path):
+    run = Store(tmp_path / "runs").run(tiny(), ("corruption",))
+    fake_result(run)
+    kept(run)
+    (run.path / "result.json").write_text("{")
+    assert run.measured("corruption") is None and run.unmeasured == ["corruption"]
+    assert run.state() == "partial"
+
+
 def test_a_plan_wants_measurements_of_arms_and_not_of_their_teachers(tmp_path):
     store = Store(tmp_path / "runs")
     teacher = tiny()

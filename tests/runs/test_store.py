@@ -513,6 +513,16 @@ def test_resumed_steps_count_once(run):
     ]
 
 
+def test_an_event_does_not_replace_what_was_measured_at_its_step(run):
+    """As where memory runs out on the step after a look."""
+    look, event = {"step": 20, "loss": 0.9}, {"step": 20, "event": "out of memory"}
+    for record in (look, event, {"step": 25, "event": "out of memory"}):
+        run.log(record)
+    assert run.metrics() == [look, {"step": 25, "event": "out of memory"}]
+    run.log({"step": 20, "loss": 0.8})
+    assert run.metrics()[0] == {"step": 20, "loss": 0.8}
+
+
 def test_lines_that_are_no_records_are_skipped(run):
     lines = [b'{"step": 5}', b"", b"null", b"[1]", b'"x"', b"7", b'{"loss": 1}', b"\xff", b"{}"]
     (run.path / "metrics.jsonl").write_bytes(b"\n".join([*lines, b'{"step": 2}', b""]))

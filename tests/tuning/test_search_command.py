@@ -93,7 +93,7 @@ def tiny(root: Path) -> Search:
     profile = load_profile("smoke", {"train.epochs": "6", "pseudo.threshold": "0"})
     design = STUDY.design(profile)
     given = Settings("soft_vs_hard", "smoke", fingerprint(design), SPACE, seeds=2, batch=3)
-    found = search_of(given, design, STUDENT, Store(root), profile)
+    found = search_of(given, STUDY, design, STUDENT, Store(root), profile)
     assert found is not None
     return found
 

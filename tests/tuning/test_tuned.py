@@ -6,11 +6,15 @@ import pytest
 from builders import present
 from searches import DESIGN, PROFILE, STUDENT, STUDY, budget, finish, search
 
+from ns_bench.design.definition import load_study, study_names
+from ns_bench.design.profile import load_profile
 from ns_bench.errors import UserError
 from ns_bench.runs.store import Store
 from ns_bench.tuning.driver import Driver
-from ns_bench.tuning.trials import Search, best_of
-from ns_bench.tuning.tuned_arms import tuned
+from ns_bench.tuning.sampler import own_values
+from ns_bench.tuning.space import changes, load_space
+from ns_bench.tuning.trials import Search, Settings, best_of
+from ns_bench.tuning.tuned_arms import fingerprint, search_of, tuned
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +41,22 @@ def test_a_tuned_design_has_each_arms_best_recipe_and_its_teachers_as_they_were(
         assert best_arm.recipe.teacher == before.recipe.teacher
         assert found.choices[best_arm.name].trials == 8
     assert found.before is DESIGN
+
+
+@pytest.mark.parametrize("scale", ["digits", "fashion", "glyphs"])
+def test_trial_0_of_every_arm_is_its_own_recipe(scale):
+    """Also of those that see no labeled rows, whose noise is then of no use."""
+    profile, store = load_profile(scale), Store(Path("runs"), read_only=True)
+    space = tuple(load_space(profile.space, "here"))
+    for name in study_names():
+        study = load_study(name)
+        design = study.design(profile)
+        settings = Settings(name, scale, fingerprint(design), space)
+        for arm in design.arms:
+            found = search_of(settings, study, design, arm.name, store, profile)
+            if found is not None:
+                recipe = arm.recipe.set(changes(found.space, own_values(found)))
+                assert recipe == arm.recipe, (name, arm.name)
 
 
 def test_arms_without_the_same_chance_are_refused(tmp_path):

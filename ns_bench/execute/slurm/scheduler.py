@@ -34,6 +34,7 @@ HIDDEN_SECONDS = 7 * 86_400
 """For how long the job of another user counts as queued where SLURM hides those (PrivateData)."""
 
 TRIES = 4
+REPORT = "the report"
 """How often a refused or unanswered submission is tried, waiting 1, 2, 4 s between."""
 
 
@@ -42,7 +43,7 @@ class Submission:
     """What a call of `submit` did: sbatch calls that went through, and what they carry."""
 
     jobs: dict[str, str]  # array name: job id
-    missing: dict[str, str]  # array name: why it could not be submitted
+    missing: dict[str, str]  # array name, or `REPORT`: why it could not be submitted
     runs: int = 0  # that were to be submitted
 
 
@@ -280,8 +281,10 @@ class Scheduler:
             for key in ("gpus_per_node", "ntasks_per_node"):
                 parameters.pop(key, None)
             parameters |= {"cpus_per_task": 1, "time": 15}
-            with contextlib.suppress(RuntimeError):
+            try:
                 self._sbatch(cluster, parameters, [last], say)
+            except RuntimeError as error:
+                missing[REPORT] = str(error)
         return Submission(jobs, missing)
 
     def _queued(self) -> dict[str, str]:

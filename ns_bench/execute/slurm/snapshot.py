@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -32,7 +33,13 @@ def snapshot(root: Path, own: Mapping[str, Path] = MappingProxyType({})) -> Path
         and not {"_share", "published"} & set(path.relative_to(top).parts)
     ]
     files += [(f"own/{name}", path) for name, path in sorted(own.items())]
-    digest = hashlib.sha256()
+    notes = {
+        "ns_bench/snapshot.json": code(),
+        f"studies/{HISTORY}": {p.name: commits_of(p) for p in folder("studies").glob("*.py")},
+    }
+    if own:
+        notes[f"own/{HISTORY}"] = {name: commits_of(path) for name, path in own.items()}
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
     for name, path in files:
         digest.update(name.encode() + b"\0" + path.read_bytes())
     target = root / digest.hexdigest()[:16]
@@ -43,12 +50,8 @@ def snapshot(root: Path, own: Mapping[str, Path] = MappingProxyType({})) -> Path
             copy = unfinished / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        publish_json(unfinished / "ns_bench" / "snapshot.json", code())
-        studies = {path.name: commits_of(path) for path in folder("studies").glob("*.py")}
-        publish_json(unfinished / "studies" / HISTORY, studies)
-        if own:
-            commits = {name: commits_of(path) for name, path in own.items()}
-            publish_json(unfinished / "own" / HISTORY, commits)
+        for name, note in notes.items():
+            publish_json(unfinished / name, note)
         with contextlib.suppress(OSError):  # another call was quicker
             unfinished.rename(target)
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,10 +1,7 @@
 """What the runs share, every run by name, where they were made, and the commands to make them."""
 
-from pathlib import Path
-
 import pandas as pd
 
-from ns_bench.design.definition import study_names
 from ns_bench.report import blocks as b
 from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, points
@@ -114,15 +111,13 @@ def _provenance(runs: pd.DataFrame) -> str:
 
 
 def _commands(analysis: Analysis) -> list[b.Block]:
-    study, profile = analysis.study.name, analysis.profile.file or analysis.profile.name
-    if study not in study_names():
-        study = Path(analysis.study.file).name or study
+    words = analysis.study.words(analysis.profile)
     changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
     more = [group for group in analysis.metrics if group not in groups(analysis.study.metrics)]
     changed += f" --metrics {','.join(more)}" if more else ""
     again: list[b.Block] = [
         b.Paragraph("Write this report again from its tables, in the folder above this one:"),
-        b.Code(f"python -m ns_bench.report {study} --profile {profile} --from ."),
+        b.Code(f"python -m ns_bench.report {words} --from ."),
     ]
     if analysis.tuning:
         changed, again = f"{changed} --tuned {analysis.tuning.tuned.search}", []
@@ -134,7 +129,7 @@ def _commands(analysis: Analysis) -> list[b.Block]:
     links = [part for file in files for part in (", ", b.Span(file, file=file))]
     return [
         b.Paragraph("Train what is missing, and write this report:"),
-        b.Code(f"python -m ns_bench.study {study} --profile {profile} {seeds}{changed}"),
+        b.Code(f"python -m ns_bench.study {words} {seeds}{changed}"),
         *again,
         b.Paragraph(["Beside this page: ", *links[1:], "."]),
     ]

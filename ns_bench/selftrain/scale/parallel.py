@@ -15,6 +15,7 @@ srun --kill-on-bad-exit) or by NCCL's own watchdog. What process 0 alone does is
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,8 +42,10 @@ def joined() -> Iterator[str]:
     if device == gpu:
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        # gloo carries what the processes agree on, so that no GPU has to be waited for.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == gpu else "gloo")
+        # gloo carries what the processes agree on, so that no GPU has to be waited for; the others
+        # wait for process 0 while it labels or measures, which may take hours.
+        backend = "cpu:gloo,cuda:nccl" if device == gpu else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(days=1))
     yield device
     if world() > 1:  # after an error the end of the process is what the others notice
         dist.destroy_process_group()

@@ -74,14 +74,17 @@ def select(
     above that bin; the rows in it, and those of classes of which some are repeated once more, have
     to be ranked exactly: 16 bytes each, and at most 2 x `per_class` of a class at any time.
 
+    A limit takes one more pass, and the pool's random order: 8 bytes an image.
+
     Raises:
-        UserError: no row has a confidence between threshold and ceiling; or a limit, which needs
-            the pool's random order in memory.
+        UserError: no row has a confidence between threshold and ceiling.
     """
+    most = rows
     if spec.limit:
-        raise UserError(f"pseudo.limit={spec.limit}: expected 0 where labels are in shards")
+        shards, most = _limited(shards, rows, spec, generator), min(rows, spec.limit)
     if spec.balance:
-        copies = _balanced(shards, rows, classes, spec, generator)
+        per_class = spec.per_class or max(most // classes, 1)
+        copies = _balanced(shards, rows, classes, per_class, spec, generator)
     else:
         copies = np.zeros(rows, np.int32)
         for row, _, _ in _passing(shards, spec):
@@ -94,15 +97,36 @@ def select(
     return copies
 
 
+def _limited(shards: Shards, rows: int, spec: PseudoLabels, generator: torch.Generator) -> Shards:
+    """Return the pool with confidence for `spec.limit` of its passing rows alone, at random."""
+    rank = torch.randperm(rows, generator=generator).numpy()
+    passing = np.concatenate([rank[row] for row, _, _ in _passing(shards, spec)])
+    last = (
+        np.partition(passing, spec.limit - 1)[spec.limit - 1] if len(passing) > spec.limit else rows
+    )
+
+    def limited() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        start = 0
+        for sure, label in shards():
+            yield np.where(rank[start : start + len(sure)] <= last, sure, -1), label
+            start += len(sure)
+
+    return limited
+
+
 def _balanced(
-    shards: Shards, rows: int, classes: int, spec: PseudoLabels, generator: torch.Generator
+    shards: Shards,
+    rows: int,
+    classes: int,
+    per_class: int,
+    spec: PseudoLabels,
+    generator: torch.Generator,
 ) -> np.ndarray:
     counts = np.zeros((classes, len(_EDGES) + 1), np.int64)
     for _, sure, label in _passing(shards, spec):
         where = label * counts.shape[1] + _bins(sure)
         counts += np.bincount(where, minlength=counts.size).reshape(counts.shape)
     total = counts.sum(1)
-    per_class = spec.per_class or max(rows // classes, 1)
     scarce = total <= per_class
     whole, rest = np.divmod(per_class, np.maximum(total, 1))
     # rows in this bin and above, and above it

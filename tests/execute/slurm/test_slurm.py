@@ -520,7 +520,7 @@ def test_jobs_of_others_that_slurm_hides_count_as_queued(
     assert job is None or job.reason == f"unseen: a job of user {os.getuid() + 1}"
 
 
-def test_a_study_of_ones_own_is_submitted_with_its_report(tmp_path):
+def test_a_study_of_ones_own_is_submitted_with_its_report(tmp_path, monkeypatch):
     """Edited while its jobs wait, it would be reported by other claims than those submitted."""
     mine, net = tmp_path / "mine.py", tmp_path / "net.py"
     mine.write_text("A = 1\n"), net.write_text("B = 1\n")
@@ -534,6 +534,11 @@ def test_a_study_of_ones_own_is_submitted_with_its_report(tmp_path):
     other = snapshot(copies, {"mine.py": mine, "net.py": net})
     assert other != code and (code / "own" / "mine.py").read_text() == "A = 1\n"
     assert (other / "own" / "net.py").is_file() and not (snapshot(copies) / "own").exists()
+    commit = {"git": "0123abc", "dirty": False}  # of the same files: results say of which
+    monkeypatch.setattr("ns_bench.execute.slurm.snapshot.code", lambda: commit)
+    committed = snapshot(copies, {"mine.py": mine, "net.py": net})
+    assert committed != other
+    assert json.loads((committed / "ns_bench/snapshot.json").read_bytes()) == commit
 
 
 def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
