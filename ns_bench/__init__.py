@@ -89,4 +89,7 @@ def run_study(name: str, *options: str) -> int:
     """
     from ns_bench.study import main
 
-    return main([name, *options])
+    try:
+        return main([name, *options])
+    except SystemExit as end:  # of options that cannot be read
+        return int(end.code or 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import io
 import os
 import select
 import sys
@@ -28,9 +29,12 @@ def exit_code(command: Callable[[], int], stopped: str) -> int:
     Args:
         stopped: what is said on Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that a terminal has not are no error
+            stream.reconfigure(errors="replace")
     try:
         code = command()
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():

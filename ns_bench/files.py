@@ -62,8 +62,10 @@ def publish(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names none
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -67,6 +67,10 @@ def test_a_study_is_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert ns_bench.run_study("teacher_size", *options) == 0
     assert "to do: " in capsys.readouterr().out
     assert ns_bench.run_study("teacher_sise") == 2
+    assert ns_bench.run_study("teacher_size", "--bogus") == 2
+    (tmp_path / "file").touch()
+    assert ns_bench.run_study("teacher_size", *options, "--out", str(tmp_path / "file")) == 2
+    assert "it is there, and no folder" in capsys.readouterr().err
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

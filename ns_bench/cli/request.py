@@ -91,6 +91,8 @@ def read(options: StudyOptions) -> Request:
     names = study_names() if options.study == "all" else [options.study]
     loaded = [load_study(name) for name in names]
     _check([s.in_profile(setting.profile) for s in loaded], options)
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out}: it is there, and no folder")
     store = Store(options.runs, read_only=True)
     studies = [at_scale(study, options, setting, store, metrics) for study in loaded]
     return Request(options, setting, store, studies)

@@ -79,9 +79,10 @@ def table(analysis: Analysis, *, interim: bool = False) -> None:
     if interim:
         console.print(Text("interim, runs are still on their way:", style="bold yellow"))
     arms = Table(title=Text(analysis.title), title_justify="left")
-    arms.add_column("arm", no_wrap=True)
-    for column in ("n", "top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
-        arms.add_column(column, justify="right", no_wrap=True)
+    arms.add_column("arm", overflow="fold")
+    arms.add_column("n", justify="right", no_wrap=True)
+    for column in ("top-1 (%), 95 % interval", "vs baseline, 95 % interval"):
+        arms.add_column(column, justify="right", overflow="fold")
     for arm in analysis.arms:
         planned = analysis.planned(arm.name)
         missing = arm.n < planned and not interim

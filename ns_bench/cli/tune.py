@@ -49,7 +49,7 @@ def tune(options: SearchOptions) -> int:
 def _tune(options: SearchOptions) -> tuple[int, list[tuple[Search, list[Standing]]]]:
     setting = read_setting(options)
     store = Store(options.runs, read_only=True)
-    searches = _searches(options, store, setting.profile)
+    searches = _searches(options, store, setting)
     limits = (options.hours, options.gpu_hours)
     trials = options.trials or (None if any(limits) else TRIALS)
     if options.dry_run:
@@ -77,7 +77,7 @@ def _tune(options: SearchOptions) -> tuple[int, list[tuple[Search, list[Standing
     return _finish(options, driver)
 
 
-def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Search]:
+def _searches(options: SearchOptions, store: Store, setting: Setting) -> list[Search]:
     """Return the searches that the options ask for, one an arm.
 
     Raises:
@@ -87,7 +87,7 @@ def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Se
         raise UserError(f"a search is of one study: one of {', '.join(study_names())}")
     if options.tuning_seeds > TUNING_SEEDS:
         raise UserError(f"--tuning-seeds {options.tuning_seeds}: expected at most {TUNING_SEEDS}")
-    study = load_study(options.study)
+    study, profile = load_study(options.study), setting.profile
     design = study.in_profile(profile)
     source = f"profile '{profile.name}'"
     space = read_space(options.space) if options.space else load_space(profile.space, source)
@@ -107,7 +107,7 @@ def _searches(options: SearchOptions, store: Store, profile: Profile) -> list[Se
     names = [arm.name for arm in design.arms]
     searches = []
     for name in names if options.per_arm else [options.arm or design.baseline]:
-        search = search_of(settings, study, design, name, store, profile)
+        search = search_of(settings, study, design, name, store, profile, setting.changed)
         if search is None:
             print(f"ns_bench: '{name}' uses nothing of the space that the study does not vary")
         else:

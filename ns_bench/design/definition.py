@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import math
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -219,8 +220,9 @@ class Study:
 
     def words(self, profile: Profile) -> str:
         """Return how a command names the study in a profile; files of one's own by their path."""
-        own = self.name not in study_names() and Path(self.file).name
-        return f"{own or self.name} --profile {profile.file or profile.name}"
+        file = Path(self.file)
+        own = file.name if file.resolve().parent != folder("studies").resolve() else ""
+        return shlex.join([own or self.name, "--profile", profile.file or profile.name])
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ LOST = 255
 STILLBORN = 5
 """Workers of one execution that may be killed before they are ready, and are started again."""
 
-SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}
 """Signals that may reach a whole group and are this process's to act on: SIGUSR2 is SLURM's notice
 of a time limit. What workers are forked from never hears them, a worker once it can handle them."""
 

@@ -42,7 +42,7 @@ def load(run: Path | str, store: Path | str = "runs") -> Trained:
     """Return what a finished run trained, with what it takes to predict by it.
 
     Args:
-        run: its folder, or its id in `store`.
+        run: its folder, or its id in `store`, or the 12 digits that end it.
 
     Raises:
         UserError: there is no such run, it is not done, or its data set is not to be found (mean
@@ -51,6 +51,11 @@ def load(run: Path | str, store: Path | str = "runs") -> Trained:
     from timm.data import create_transform
 
     path = Path(run) if Path(run).is_dir() else Path(store) / run
+    if not path.is_dir():
+        ended = [each for each in Path(store).glob(f"*-{path.name}") if each.is_dir()]
+        if len(ended) != 1:
+            raise UserError(f"run {run}: there is no such folder, nor such a run in {store}")
+        path = ended[0]
     found = run_in(path.resolve())
     if (result := found.result()) is None:
         raise UserError(f"{path}: the run is not done")

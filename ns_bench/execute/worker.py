@@ -104,7 +104,8 @@ def _do(run: Run, send: Callable[[Message], None], **options: Any) -> None:
         if storage_full(error):
             send(Message("full", str(error)))
             return
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        text = " ".join(f"{kind}{error}".split())  # a line
         try:
             run.fail(text, traceback.format_exc())
         except OSError as unwritable:

@@ -78,6 +78,12 @@ def reference(text: str) -> str:
     return f"{path.stem}.{name}@{digits}"
 
 
+def written(text: str) -> str:
+    """Return `mine.py:NAME` for a reference, as a command takes it; other text as it is."""
+    stem, _, name = text.partition("@")[0].partition(".")
+    return f"{stem}.py:{name}" if is_reference(text) else text
+
+
 def keep(recipes: Iterable[str], store: Path) -> None:
     """Copy into a store the code that recipes name, given as their canonical JSON."""
     for digits in {name[-12:] for recipe in recipes for name in REFERENCE.findall(recipe)}:

@@ -1,6 +1,7 @@
 """The report of one arm's search: what was tried, what it scored, and the best recipe to take."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ns_bench.files import publish
+from ns_bench.recipe import own_code
 from ns_bench.report import blocks as b
 from ns_bench.report import figure as figures
 from ns_bench.report import formats, style
@@ -72,7 +74,7 @@ def recipe_toml(search: Search, best: Standing) -> str:
         f"# search {search.settings.id}, trial {best.trial.number}: "
         f"validation top-1 {points(best.score)} %",
     ]
-    fields = changes(search.space, best.trial.params)
+    fields = _fields(search, best)
     return "\n".join([*lines, *(f"{n} = {_toml(v)}" for n, v in sorted(fields.items()))]) + "\n"
 
 
@@ -157,9 +159,14 @@ def _place(standings: Sequence[Standing], best: Standing) -> str:
     )
 
 
+def _fields(search: Search, best: Standing) -> dict[str, Any]:
+    """Return what a study has to be given to run as the trial did."""
+    return {**search.changed, **changes(search.space, best.trial.params)}
+
+
 def _command(search: Search, best: Standing) -> str:
-    fields = changes(search.space, best.trial.params)
-    sets = " \\\n".join(f"  --set {name}={value}" for name, value in sorted(fields.items()))
+    fields = [(n, own_code.written(str(v))) for n, v in sorted(_fields(search, best).items())]
+    sets = " \\\n".join(f"  --set {shlex.quote(f'{name}={value}')}" for name, value in fields)
     return f"python -m ns_bench.study {search.words} \\\n{sets}"
 
 

@@ -54,7 +54,11 @@ def measure(
     """
     net.eval().to(memory_format=torch.channels_last)
     if own_code.is_reference(group):
-        value = float(own_code.load(group)(predict(net, dataset.test.images), dataset.test.labels))
+        metric, logits = own_code.load(group), predict(net, dataset.test.images)
+        try:
+            value = float(metric(logits, dataset.test.labels))
+        except Exception as error:  # whatever it is, of somebody else's code
+            raise UserError(f"{group}: {type(error).__name__}: {error}") from error
         if not math.isfinite(value):
             raise UserError(f"{group}: {value}: expected a finite number")
         return {"": value}

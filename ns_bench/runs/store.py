@@ -252,7 +252,16 @@ class Run:
         """Record a failure. Nothing of the run's state is removed."""
         self.path.mkdir(parents=True, exist_ok=True)
         entry = {"error": error, "traceback": traceback, "time": time.time()}
+        with contextlib.suppress(Corrupt):
+            if self._recorded() is not None and self.unmeasured:
+                entry["group"] = self.unmeasured[0]  # they are measured in their order
         publish_json(self.path / "failure.json", {**entry, "host": socket.gethostname()})
+
+    def _is_over(self, failure: Path) -> bool:
+        """Whether a trained run failed before that, or at a measurement that is not asked for."""
+        group = (self.failure() or {}).get("group")
+        asked = group is None or group in self.unmeasured
+        return not asked or _older(failure, self.path / "result.json")
 
     def forgive(self) -> None:
         """Let a failed run be tried again; the old failure is kept aside."""
@@ -270,7 +279,7 @@ class Run:
         if Lease(self.path).holder() is not None:
             return "running"
         failure = self.path / "failure.json"
-        if failure.exists() and not (trained and _older(failure, self.path / "result.json")):
+        if failure.exists() and not (trained and self._is_over(failure)):
             return "failed"
         if trained:
             return "unmeasured"

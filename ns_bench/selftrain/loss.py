@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ns_bench.errors import UserError
 from ns_bench.recipe import own_code
 
 
@@ -26,9 +27,25 @@ CRITERIA: dict[str, Criterion] = {"cross-entropy": cross_entropy}
 
 
 def criterion_of(name: str) -> Criterion:
-    """Return the loss that `train.criterion` names. UserError: your own cannot be loaded."""
-    criterion: Criterion = CRITERIA.get(name) or own_code.load(name)
-    return criterion
+    """Return the loss that `train.criterion` names.
+
+    Raises:
+        UserError: your own cannot be loaded; or, when it is called, it is not one of rows.
+    """
+    if name in CRITERIA:
+        return CRITERIA[name]
+    own = own_code.load(name)
+
+    def of_rows(logits: Tensor, targets: Tensor) -> Tensor:
+        losses: Tensor = own(logits, targets)
+        if losses.shape != logits.shape[:-1]:  # a mean would be taken for that of every row
+            raise UserError(
+                f"train.criterion={name}: it returns a tensor of {list(losses.shape)}, expected "
+                f"{list(logits.shape[:-1])}: a loss for each row, as by reduction='none'"
+            )
+        return losses
+
+    return of_rows
 
 
 def distilled_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -13,7 +13,7 @@ seeds). The arm's own recipe, trial 0, always runs to the end. A stopped run kee
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -127,6 +127,7 @@ class Search:
         space: what the arm is tuned over.
         estimate: seconds of training by a recipe, as the profile estimates them.
         words: that name the study and the profile in a command.
+        changed: {field: value} of what is set for all arms, as by --set.
     """
 
     store: Store
@@ -136,6 +137,7 @@ class Search:
     space: tuple[Dimension, ...]
     estimate: Callable[[Recipe], float]
     words: str
+    changed: Mapping[str, Any] = field(default_factory=dict, compare=False)
     _seen: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
     _over: dict[int, list[Standing]] = field(default_factory=dict, compare=False)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,20 @@ def fingerprint(design: Design) -> str:
 
 
 def search_of(
-    settings: Settings, study: Study, design: Design, name: str, store: Store, profile: Profile
+    settings: Settings,
+    study: Study,
+    design: Design,
+    name: str,
+    store: Store,
+    profile: Profile,
+    changed: Iterable[str] = (),
 ) -> Search | None:
     """Return the search of one arm, over what it uses of the space and the study does not vary.
 
     None where nothing of the space is left.
+
+    Args:
+        changed: fields that are set for all arms, as by --set.
 
     Raises:
         UserError: unknown arm; a sampler that cannot do it.
@@ -68,8 +78,8 @@ def search_of(
     if not space:
         return None
     check(settings.sampler, space, len(settings.objectives))
-    words = study.words(profile)
-    return Search(store, settings, name, recipe, tuple(space), profile.estimate, words)
+    words, given = study.words(profile), {field: recipe.field(field) for field in changed}
+    return Search(store, settings, name, recipe, tuple(space), profile.estimate, words, given)
 
 
 def tuned(study: Study, profile: Profile, design: Design, store: Store, wanted: str = "") -> Tuned:

@@ -178,7 +178,8 @@ class Analysis:
 
     def planned(self, arm: str) -> int:
         """Return at how many seeds an arm is to run: until the last of its claims is decided."""
-        return int((self.runs["arm"] == arm).sum()) or self.seeds  # one of which no table knows
+        known = int((self.runs["arm"] == arm).sum())
+        return self.seeds if self.fixed or not known else known
 
     def asked(self, claim: ClaimResult) -> int:
         """Return how many seeds a verdict is of: those of its look, and all while it is open."""

@@ -11,6 +11,8 @@ from ns_bench.errors import UserError
 from ns_bench.robustness import groups
 
 if TYPE_CHECKING:  # --help of a report needs the options alone
+    import pandas as pd
+
     from ns_bench.design.definition import Study
     from ns_bench.design.profile import Profile
     from ns_bench.verdicts.analysis import Analysis
@@ -105,11 +107,24 @@ def from_tables(study: "Study", profile: "Profile", root: Path) -> "Analysis | N
     if protocol := record.read(folder):
         schedule, known = protocol
         seeds = max(schedule.maximum, held) if len(schedule.looks) == 1 else held
+        _require_whole(folder, runs, seeds if len(schedule.looks) == 1 else 0)
         analysis = analyse(study, profile, design, runs, curves, seeds, None, schedule)
         return replace(analysis, record=known)
     seeds = max(study.seeds.get(profile.name, profile.seeds), held)
+    _require_whole(folder, runs, held)
     analysis = analyse(study, profile, design, runs, curves, seeds)
     return replace(analysis, record=record.Record(stated=record.stated(study, runs)))
+
+
+def _require_whole(folder: Path, runs: "pd.DataFrame", seeds: int) -> None:
+    """Refuse a table without a row of an arm at each of so many seeds, or up to the arm's last."""
+    for arm, rows in runs[runs["arm"] != ""].groupby("arm", sort=False):
+        found = {int(seed) for seed in rows["seed"]}
+        if lacking := set(range(max(seeds, 1 + max(found)))) - found:
+            raise UserError(
+                f"{folder / 'runs.csv'}: it has no row of arm '{arm}' at seed {min(lacking)}; a "
+                "report writes one whether a run is done or not, so rows have been cut"
+            )
 
 
 @dataclass(frozen=True)

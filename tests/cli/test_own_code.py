@@ -16,6 +16,7 @@ from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe, own_code
 from ns_bench.robustness import groups
 from ns_bench.robustness.measure import measure
+from ns_bench.selftrain.loss import criterion_of
 from ns_bench.selftrain.scale.row_random import draws_of
 
 pytestmark = pytest.mark.slow
@@ -199,6 +200,28 @@ def test_the_code_in_the_docs_is_code(tmp_path: Path) -> None:
     assert worst_class(torch.eye(3), torch.tensor([0, 1, 1])) == 50
     recipe = Recipe.of({"consistency.method": f"{tmp_path}/mine.py:Gap"})
     assert gap(recipe).unlabeled_loss(logits, logits).abs().max() == 0
+
+
+def test_a_loss_that_is_no_loss_of_rows_is_refused(tmp_path: Path) -> None:
+    """A mean would be taken for the loss of every row, whatever these weigh."""
+    (tmp_path / "mine.py").write_text(
+        "from torch.nn import functional as F\n"
+        "def mean(logits, targets): return F.cross_entropy(logits, targets)\n"
+        "def rows(logits, targets): return F.cross_entropy(logits, targets, reduction='none')\n"
+    )
+    logits, targets = torch.randn(3, 4, generator=seeded()), torch.eye(4)[:3]
+    of_rows = criterion_of(own_code.reference(f"{tmp_path}/mine.py:rows"))
+    assert of_rows(logits, targets).shape == (3,)
+    with pytest.raises(
+        UserError, match=r"returns a tensor of \[\], expected \[3\]: a loss for each"
+    ):
+        criterion_of(own_code.reference(f"{tmp_path}/mine.py:mean"))(logits, targets)
+
+
+def test_a_reference_is_written_as_a_command_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def net(): ...\n")
+    assert own_code.written(own_code.reference(f"{tmp_path}/mine.py:net")) == "mine.py:net"
+    assert own_code.written("micro-b0") == "micro-b0"
 
 
 def test_code_that_fails_says_so_in_a_line(tmp_path: Path) -> None:

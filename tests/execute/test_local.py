@@ -504,6 +504,26 @@ def long_recipes() -> list[Recipe]:
     return [supervised(seed, **dotless(LONGER)) for seed in (0, 1)]
 
 
+def test_what_workers_are_forked_from_says_nothing_of_a_ctrl_c(
+    tmp_path: Path, call: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    """It takes some seconds to import torch, in which a terminal's signal reaches it, too."""
+    process = call(tmp_path / "store", *long_recipes())
+
+    def begun() -> bool:
+        lines = [Path(f"/proc/{pid}/cmdline") for pid in session(process.pid)]
+        return any(b"forkserver" in line.read_bytes() for line in lines if line.exists())
+
+    until(begun, "what workers are forked from")
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(60)
+    until(lambda: not session(process.pid), "the end of all its processes", limit=30)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert said.count("Traceback") == 1 and "forkserver" not in said
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP", "kill -9 of the parent"])
 def test_a_stopped_call_goes_on_where_it_was(

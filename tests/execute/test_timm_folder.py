@@ -62,7 +62,10 @@ def test_load_gives_what_predicts_as_the_run_did(run: Run, store: Store) -> None
     with torch.inference_mode():
         torch.testing.assert_close(trained.network(batch), expected(run), rtol=1e-3, atol=1e-3)
     assert trained.classes == list("0123456789")
-    assert load(run.id, store.root).recipe == run.recipe
+    for name in (run.id, run.id[-12:]):
+        assert load(name, store.root).recipe == run.recipe
+    with pytest.raises(UserError, match="nor such a run in"):
+        load("0123456789ab", store.root)
     assert not any(name.startswith("net.") for name in trained.network.state_dict())
 
 

@@ -26,6 +26,7 @@ from ns_bench.runs.store import Store
 from ns_bench.verdicts import paper, record
 from ns_bench.verdicts.analysis import analyse, label
 from ns_bench.verdicts.record import PROTOCOL
+from ns_bench.verdicts.sources import folder_name, from_tables
 from ns_bench.verdicts.statistics import mean_interval
 from ns_bench.verdicts.table import TEXT, _cell, collect, read
 
@@ -401,6 +402,21 @@ def test_edits_of_published_tables_are_refused(store, tmp_path):
         path.write_text(whole)
     assert not accepted
     read(tmp_path)
+
+
+@pytest.mark.parametrize("cut", [2, 20, -1])
+def test_tables_of_which_rows_are_cut_are_refused(store, tmp_path, cut):
+    analysis = analysis_of(store)
+    folder = tmp_path / folder_name(analysis.study, analysis.profile)
+    write(analysis, folder)
+    assert from_tables(analysis.study, analysis.profile, tmp_path)
+    lines = (folder / "runs.csv").read_text().splitlines(keepends=True)
+    del lines[cut]
+    (folder / "runs.csv").write_text("".join(lines))
+    with pytest.raises(
+        UserError, match=r"runs.csv: it has no row of arm '.*' at seed \d+; a report"
+    ):
+        from_tables(analysis.study, analysis.profile, tmp_path)
 
 
 @pytest.mark.parametrize(

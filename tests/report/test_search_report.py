@@ -1,6 +1,7 @@
 """The report of a search: what it says is what the trials are."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -74,6 +75,11 @@ def test_fields_that_are_left_alone_are_named(tmp_path):
     found = search(tmp_path, space=(*SPACE, *extra), seeds=1)
     text = markdown.render(content(found, finish(found, 4)))
     assert "python -m ns_bench.study soft_vs_hard --profile smoke \\" in text
+    given = replace(found, words="mine.py --profile own.toml", changed={"train.epochs": 5})
+    again = markdown.render(content(given, finish(given, 4)))
+    assert "ns_bench.study mine.py --profile own.toml \\" in again
+    assert "  --set train.epochs=5" in again
+    assert "train.epochs = 5\n" in recipe_toml(given, present(best_of(finish(given, 4))))
     assert "Left as they are" in text
     assert "pseudo.threshold" in text
 

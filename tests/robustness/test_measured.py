@@ -152,6 +152,17 @@ def test_a_run_is_unmeasured_until_it_has_what_is_wanted(tmp_path):
     assert run.state() == "unmeasured", "it is of the weights that were there"
 
 
+def test_a_measurement_that_failed_is_in_the_way_of_no_other(tmp_path):
+    store = Store(tmp_path / "runs")
+    run = store.run(tiny(), ("corruption", "adversarial"))
+    fake_result(run)
+    kept(run, "corruption")
+    run.fail("no memory", "")
+    assert run.state() == "failed" and store.run(run.recipe, ("adversarial",)).state() == "failed"
+    assert store.run(run.recipe, ("out_of_domain",)).state() == "unmeasured"
+    assert store.run(run.recipe).state() == "done"
+
+
 @pytest.mark.parametrize(
     "damage",
     [

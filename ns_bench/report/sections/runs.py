@@ -1,7 +1,10 @@
 """What the runs share, every run by name, where they were made, and the commands to make them."""
 
+import shlex
+
 import pandas as pd
 
+from ns_bench.recipe import own_code
 from ns_bench.report import blocks as b
 from ns_bench.report import figure
 from ns_bench.report.numbers import MISSING, points
@@ -112,9 +115,11 @@ def _provenance(runs: pd.DataFrame) -> str:
 
 def _commands(analysis: Analysis) -> list[b.Block]:
     words = analysis.study.words(analysis.profile)
-    changed = "".join(f" --set {field}={value}" for field, value in analysis.changed.items())
-    more = [group for group in analysis.metrics if group not in groups(analysis.study.metrics)]
-    changed += f" --metrics {','.join(more)}" if more else ""
+    sets = [f"{field}={value}" for field, value in analysis.changed.items()]
+    changed = "".join(f" --set {shlex.quote(each)}" for each in sets)
+    known = groups(analysis.study.metrics)
+    more = [own_code.written(group) for group in analysis.metrics if group not in known]
+    changed += f" --metrics {shlex.quote(','.join(more))}" if more else ""
     again: list[b.Block] = [
         b.Paragraph("Write this report again from its tables, in the folder above this one:"),
         b.Code(f"python -m ns_bench.report {words} --from ."),
