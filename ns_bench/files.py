@@ -86,12 +86,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path, pattern: str, seconds: float = 86_400) -> None:
-    """Remove unfinished folders that a killed process left: nothing in them changed for a day."""
+    """Remove what a killed process left unfinished: files and folders that are a day old."""
     for left in folder.glob(pattern):
         with contextlib.suppress(OSError):
             newest = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
             if time.time() - newest > seconds:
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
 
 
 def seal(payload: bytes) -> bytes:

@@ -156,6 +156,10 @@ def _look(origin: Origin, name: str) -> Split:
     opened = origin.open(name)
     features = opened.features or {}
     image = origin.only_image(features) or "image"
+    if features and image not in features:
+        raise UserError(
+            f"{origin}, split '{name}': expected a column 'image', found {', '.join(features)}"
+        )
     classes = [c for c, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     plain = [c for c in ("label", "labels", "class", "fine_label") if c in features]
     label = (plain or classes or [""])[0]

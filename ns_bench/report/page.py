@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ns_bench.files import publish, publish_json
+from ns_bench.files import publish, publish_json, sweep
 from ns_bench.report import blocks as b
 from ns_bench.report import figure, formats, latex
 from ns_bench.report import markdown as md
@@ -29,6 +29,7 @@ def write(analysis: Analysis, folder: Path, *, refresh: int = 0) -> Path:
     page loads itself again every so many seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, ".*.tmp")
     figure.save(analysis, folder)
     for name, frame in (("runs", analysis.runs), ("curves", analysis.curves)):
         publish(folder / f"{name}.csv", frame.to_csv(index=False).encode())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from photos import WORDS, alone, coloured, parquet, photos, tree  # noqa: F401 (no network)
 
@@ -106,6 +107,16 @@ def test_what_holds_no_classes_is_refused(
         assert main(["--init", folder]) == 2
         assert line in capsys.readouterr().err
     assert not list(tmp_path.glob("*.toml"))
+
+
+def test_columns_of_another_name_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows").mkdir()
+    pd.DataFrame({"img": [b"1", b"2"], "cls": [0, 1]}).to_parquet("rows/train.parquet")
+    assert main(["--init", "rows"]) == 2
+    assert "expected a column 'image', found img, cls\n" in capsys.readouterr().err
 
 
 def test_a_pickle_that_names_code_is_not_run(

@@ -1,6 +1,7 @@
 """The report of a study from a store of made-up results: numbers, verdicts and what is missing."""
 
 import contextlib
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -402,6 +403,14 @@ def test_edits_of_published_tables_are_refused(store, tmp_path):
         path.write_text(whole)
     assert not accepted
     read(tmp_path)
+
+
+def test_what_a_killed_writer_left_is_removed_a_day_later(store, tmp_path):
+    new, old = tmp_path / ".report.html.1.ab.tmp", tmp_path / ".runs.csv.2.cd.tmp"
+    new.touch(), old.touch()
+    os.utime(old, (0, 0))
+    write(analysis_of(store), tmp_path)
+    assert new.exists() and not old.exists()
 
 
 @pytest.mark.parametrize("cut", [2, 20, -1])
