@@ -71,6 +71,9 @@ def test_a_study_is_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     (tmp_path / "file").touch()
     assert ns_bench.run_study("teacher_size", *options, "--out", str(tmp_path / "file")) == 2
     assert "it is there, and no folder" in capsys.readouterr().err
+    large = ["--profile", "imagenet", "--set", "pseudo.views=2", "--dry-run"]
+    assert ns_bench.run_study("student_size", *large) == 2
+    assert "is too large to be labeled for each student" in capsys.readouterr().err
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

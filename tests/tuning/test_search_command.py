@@ -36,6 +36,7 @@ pytestmark = pytest.mark.slow
         (["teacher_size", "--space", "nowhere.toml"], "cannot be read"),
         (["teacher_size", "--set", "train.ler=1"], "did you mean 'train.lr'"),
         (["teacher_size", "--tuning-seeds", "1001"], "--tuning-seeds 1001: expected at most 1000"),
+        (["teacher_size", "--set", "data.validation=0"], "data.validation=0: a search tells"),
         (["teacher_size", "--json", "--dry-run"], "--json shows results: --dry-run has none"),
     ],
 )
