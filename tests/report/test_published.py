@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ns_bench.cli import terminal
 from ns_bench.design import definition
@@ -71,6 +72,19 @@ def test_arms_that_stopped_when_their_claims_were_decided_lack_nothing(capsys):
     terminal.table(analysis_of("teacher_size-fashion"))
     shown = capsys.readouterr().out
     assert "24/24" in shown and "12/12" in shown and "12/24" not in shown
+
+
+def test_a_narrow_terminal_loses_no_number(capsys, monkeypatch):
+    narrow = partial(Console, width=40, force_terminal=True, color_system=None)
+    monkeypatch.setattr(terminal, "Console", narrow)
+    analysis = analysis_of("teacher_size-fashion")
+    terminal.table(analysis)
+    shown = capsys.readouterr().out
+    assert "…" not in shown and "12/12" in shown
+    for arm in analysis.arms:
+        assert arm.interval is not None
+        for value in (arm.interval.mean, arm.interval.low, arm.interval.high):
+            assert f"{value:.2f}" in shown
 
 
 def test_the_readme_shows_the_ten_findings_as_they_are_published():
