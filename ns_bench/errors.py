@@ -34,7 +34,7 @@ def exit_code(command: Callable[[], int], stopped: str) -> int:
             stream.reconfigure(errors="replace")
     try:
         code = command()
-        print(end="", flush=True)
+        print(end="", flush=True)  # does nothing where stdout is closed
         return code
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():

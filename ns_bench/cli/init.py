@@ -144,8 +144,9 @@ def _splits(folder: Path) -> list[str]:
 
 def _split_in(stem: str) -> str:
     """Return the split that a shard is of: hub copies have train-00000, others SET-train."""
-    words = re.split("[._-]", stem)
-    return next((word for word in words if word in LABELED + TEST + POOL), words[0])
+    known = LABELED + TEST + POOL
+    words = (word for word in re.split("[._-]", stem) if word in known)
+    return next(words, stem.partition("-")[0])
 
 
 def _look(origin: Origin, name: str) -> Split:

@@ -192,8 +192,8 @@ def _pixels(part: Labeled) -> Tensor:
 
 
 def _full_split(spec: recipe.Data, seed: int, store: Path, pixels: bool = True) -> _FullSplit:
-    """Return a seed's split; of a set in files without `pixels`, which may be more than memory
-    holds twice, where labels are all that is asked for."""
+    """Return a seed's split. Without `pixels`, of a set that is not drawn, images are empty: labels
+    are all that is asked for, and memory may not hold the images twice."""
     known = describe(spec)
     if spec.name == "glyphs":
         return _drawn(spec, seed, store)

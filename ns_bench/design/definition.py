@@ -219,7 +219,7 @@ class Study:
         return design
 
     def words(self, profile: Profile) -> str:
-        """Return how a command names the study in a profile; files of one's own by their path."""
+        """Return how a command names the study in a profile: those of one's own by their files."""
         file = Path(self.file)
         own = file.name if file.resolve().parent != folder("studies").resolve() else ""
         return shlex.join([own or self.name, "--profile", profile.file or profile.name])

@@ -183,8 +183,8 @@ class Analysis:
 
     def asked(self, claim: ClaimResult) -> int:
         """Return how many seeds a verdict is of: those of its look, and all while it is open."""
-        decided = claim.decision is not None and claim.decision.word != "inconclusive"
-        return claim.decision.seeds if claim.decision and decided else self.seeds
+        decision = claim.decision
+        return decision.seeds if decision and decision.word != "inconclusive" else self.seeds
 
     def word(self, claim: ClaimResult) -> str:
         """Return the verdict in a word; a trial run has none."""

@@ -106,8 +106,9 @@ def from_tables(study: "Study", profile: "Profile", root: Path) -> "Analysis | N
     design, held = study.in_profile(profile), int(runs["seed"].max()) + 1
     if protocol := record.read(folder):
         schedule, known = protocol
-        seeds = max(schedule.maximum, held) if len(schedule.looks) == 1 else held
-        _require_whole(folder, runs, seeds if len(schedule.looks) == 1 else 0)
+        fixed = len(schedule.looks) == 1
+        seeds = max(schedule.maximum, held) if fixed else held
+        _require_whole(folder, runs, seeds if fixed else 0)
         analysis = analyse(study, profile, design, runs, curves, seeds, None, schedule)
         return replace(analysis, record=known)
     seeds = max(study.seeds.get(profile.name, profile.seeds), held)

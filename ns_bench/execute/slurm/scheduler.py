@@ -34,8 +34,10 @@ HIDDEN_SECONDS = 7 * 86_400
 """For how long the job of another user counts as queued where SLURM hides those (PrivateData)."""
 
 TRIES = 4
-REPORT = "the report"
 """How often a refused or unanswered submission is tried, waiting 1, 2, 4 s between."""
+
+REPORT = "the report"
+"""The job that comes after all others, where it is named beside arrays."""
 
 
 @dataclass(frozen=True)
