@@ -85,10 +85,17 @@ def written(text: str) -> str:
 
 
 def keep(recipes: Iterable[str], store: Path) -> None:
-    """Copy into a store the code that recipes name, given as their canonical JSON."""
-    for digits in {name[-12:] for recipe in recipes for name in REFERENCE.findall(recipe)}:
+    """Copy into a store the code that recipes name, given as their canonical JSON.
+
+    Raises:
+        UserError: a reference names a file that was never given, and the store has no copy of it.
+    """
+    for name in sorted({name for recipe in recipes for name in REFERENCE.findall(recipe)}):
+        digits = name[-12:]
         copy = store / "code" / f"{digits}.py"
-        if digits in _sources and not copy.exists():
+        if not copy.exists():
+            if digits not in _sources:
+                raise UserError(f"{name}: the store has no code/{digits}.py; name {written(name)}")
             copy.parent.mkdir(parents=True, exist_ok=True)
             publish(copy, _sources[digits])
 

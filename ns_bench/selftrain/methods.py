@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ns_bench.data.split import Dataset
+from ns_bench.errors import UserError
 from ns_bench.recipe import Recipe, RowNoise, own_code
 from ns_bench.selftrain.loss import criterion_of, distilled_loss
 from ns_bench.selftrain.models import Normalise, build
@@ -270,11 +271,16 @@ def method_of(recipe: Recipe, distilled: Tensor | None = None) -> Method:
     Args:
         distilled: the teacher's logits on the labeled images, float32 [labeled, classes], where
             the student learns from them.
+
+    Raises:
+        UserError: your own cannot be loaded, or is not a subclass of `Method`.
     """
     if distilled is not None:
         return Distillation(recipe, distilled)
     name = recipe.consistency.method
     method: type[Method] = METHODS[name] if name in METHODS else own_code.load(name)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise UserError(f"consistency.method={name}: expected a subclass of Method or Consistency")
     return method(recipe)
 
 

@@ -17,6 +17,7 @@ from ns_bench.recipe import Recipe, own_code
 from ns_bench.robustness import groups
 from ns_bench.robustness.measure import measure
 from ns_bench.selftrain.loss import criterion_of
+from ns_bench.selftrain.methods import method_of
 from ns_bench.selftrain.scale.row_random import draws_of
 
 pytestmark = pytest.mark.slow
@@ -165,6 +166,22 @@ def test_a_damaged_copy_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "0123456789ab.py").write_text("raise SystemExit")
     with pytest.raises(UserError, match="missing in the store, or damaged"):
         own_code.load("mine.net@0123456789ab")
+
+
+def test_a_reference_to_code_that_was_never_given_is_refused_before_anything_runs(
+    tmp_path: Path,
+) -> None:
+    invented = "train.criterion=mine.focal@0123456789ab"
+    ended = study("teacher_size", *TINY, "--set", invented, cwd=tmp_path)
+    assert ended.returncode == 2 and not [*tmp_path.glob("runs/*/recipe.json")]
+    said = "mine.focal@0123456789ab: the store has no code/0123456789ab.py; name mine.py:focal"
+    assert said in ended.stderr
+
+
+def test_a_method_that_is_no_method_is_refused_in_a_line(folder: Path) -> None:
+    recipe = Recipe.of({"consistency.method": f"{folder}/mine.py:focal"})
+    with pytest.raises(UserError, match=r"focal@\w+: expected a subclass of Method or Consist"):
+        method_of(recipe)
 
 
 def test_a_metric_that_is_no_number_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
