@@ -40,7 +40,7 @@ def browser() -> Iterator[Any]:
 
 LONGEST = (
     *("test_slurm_interrupted", "test_storm", "test_study", "test_slurm", "test_local"),
-    "test_search_command",
+    *("test_stopped", "test_search_command"),
     *("test_browser", "test_scorecard", "test_resume", "test_measured", "test_parallel"),
     *("test_until_decided", "test_label", "test_compare", "test_algorithm", "test_accumulate"),
     *("test_own_data", "test_report", "test_published", "test_slurm_until_decided"),
