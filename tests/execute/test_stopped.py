@@ -94,8 +94,10 @@ def test_two_calls_on_one_store_train_every_run_once(
     tmp_path: Path, call: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     root = tmp_path / "store"
-    recipes = [student(supervised(seed), train__epochs=20) for seed in range(6)]
+    recipes = [student(supervised(seed), train__epochs=40) for seed in range(6)]
     runs = planned(root, *recipes)
+    # Ours has imported all by then, so that it begins before the other is through.
+    assert execute(planned(tmp_path / "first", supervised()), seconds, workers=2).done == 1
     other = call(root, *recipes)
     assert other.stdout is not None
     assert other.stdout.readline() == "planned\n"

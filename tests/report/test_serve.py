@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from pages import SCRIPT, filled
+from pools import until
 
 from ns_bench.arguments import parse
 from ns_bench.report.serve import LivePage, ServeOptions, content, main, serving
@@ -170,10 +173,18 @@ def test_the_page_follows_a_study_that_runs(browser, options, store, tmp_path) -
     assert row.locator("td").all_inner_texts()[-1] == "missing"
     command = [sys.executable, "-m", "ns_bench", "study", "teacher_size", "--profile", "smoke"]
     more = ["--runs", str(store), "--out", str(tmp_path / "out"), "--workers", "1"]
-    with subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL) as study:
-        page.locator(f"p:has-text('{ITS_STUDENT}') + pre:has-text('loss')").wait_for(
-            timeout=120_000
-        )
+    with subprocess.Popen(
+        [*command, *more], stdout=subprocess.DEVNULL, start_new_session=True
+    ) as study:
+        # It trains for a second: held still, until the page has looked.
+        until(lambda: any(store.glob(f"{ITS_STUDENT}-*/metrics.jsonl")), "the student's curve")
+        os.killpg(study.pid, signal.SIGSTOP)
+        try:
+            page.locator(f"p:has-text('{ITS_STUDENT}') + pre:has-text('loss')").wait_for(
+                timeout=120_000
+            )
+        finally:
+            os.killpg(study.pid, signal.SIGCONT)
         row.locator("td:text-is('done')").wait_for(timeout=120_000)
         assert study.wait(timeout=120) == 0
     page.locator("text=Incomplete").wait_for(state="detached")

@@ -1,6 +1,9 @@
 """Measurements of finished runs: what they are, where they are kept, when they are made again."""
 
+import itertools
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -270,9 +273,12 @@ def test_damaged_weights_are_trained_again_before_they_are_measured(tmp_path):
     assert any("done again: the checksum" in line.get("event", "") for line in run.metrics())
 
 
-def test_a_stop_keeps_the_groups_that_are_measured(tmp_path):
+def test_a_stop_keeps_the_groups_that_are_measured(tmp_path, monkeypatch):
+    """A run asks once a second whether to stop: by this clock at every sign of life."""
     run = Store(tmp_path / "runs").run(tiny(), ("adversarial", "corruption"))
     run_one(Store(tmp_path / "runs").run(run.recipe))
+    clock = SimpleNamespace(monotonic=partial(next, itertools.count(1)))
+    monkeypatch.setattr("ns_bench.execute.run_one.time", clock)
     with pytest.raises(Interrupted):
         run_one(run, should_stop=lambda: (run.path / "measured-adversarial.json").exists())
     assert run.unmeasured == ["corruption"] and run.state() == "unmeasured"
