@@ -49,6 +49,7 @@ from ns_bench.runs.store import (
 )
 from ns_bench.selftrain.algorithm import teach
 from ns_bench.selftrain.evaluate import evaluate, predict, score
+from ns_bench.selftrain.products import by_onednn
 from ns_bench.selftrain.pseudo import quality
 from ns_bench.selftrain.scale import parallel
 from ns_bench.selftrain.train import NO_LESSON, Diverged, Lesson, Machine, train
@@ -266,6 +267,7 @@ def _provenance(machine: Machine, parts: int, net: torch.nn.Module) -> dict[str,
         parts: of its batches; with more than one, batch statistics are those of a part.
     """
     how = {"processes": parallel.world(), "compiled": machine.compiled, "parts": parts}
+    how["onednn"] = machine.device == "cpu" and by_onednn()
     weights = sum(weight.numel() for weight in net.parameters())
     return {**provenance(machine.device), **how, "weights": weights}
 

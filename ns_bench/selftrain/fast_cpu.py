@@ -33,6 +33,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ns_bench.selftrain.models import RowDropPath
+from ns_bench.selftrain.products import outer_product, product
 
 _aten = torch.ops.aten
 
@@ -134,22 +135,22 @@ class Widen(Part):
         self.scale = self.scale * self.deviation
         self.factors = self.matrix * self.scale[:, None]
         self.spread = spread.to(x.dtype)
-        y = torch.addmm(self.shift, self.x, self.factors.t())
+        y = product(self.x, self.factors.t(), self.shift)
         self.sigmoid = torch.sigmoid(y)
         self.y = y.mul_(self.sigmoid)
         return self.y.view(*x.shape[:3], -1)
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
         dz = _before_silu(gradient.view(self.y.shape), self.y, self.sigmoid)
-        level, outer = dz.new_ones(len(dz)) @ dz, (self.x.t() @ dz).t()
+        level, outer = dz.new_ones(len(dz)) @ dz, outer_product(self.x, dz).t()
         along = (outer * self.matrix).sum(1) * self.deviation
         pull = (along * self.deviation)[:, None]
         of_matrix = torch.addcmul(outer, pull, self.spread, value=-1).mul_(self.scale[:, None])
         self.gradients = [of_matrix.view(self.weights[0].shape), along, level]
         if not wanted:
             return None
-        dx = torch.addmm(level @ self.factors, self.x, self.matrix.t() @ (self.factors * pull))
-        dx = torch.addmm(dx, dz, self.factors, beta=-1 / len(dz))
+        dx = product(self.x, self.matrix.t() @ (self.factors * pull), level @ self.factors)
+        dx = product(dz, self.factors, dx, scale=-1 / len(dz))
         return dx.view(*gradient.shape[:3], -1)
 
 
@@ -180,12 +181,12 @@ class Pointwise(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         self.rows = x.view(-1, x.shape[3])
-        return (self.rows @ self.matrix.t()).view(*x.shape[:3], -1)
+        return product(self.rows, self.matrix.t()).view(*x.shape[:3], -1)
 
     def backward(self, gradient: Tensor, wanted: bool) -> Tensor | None:
         rows = gradient.view(-1, gradient.shape[3])
-        self.gradients = [(rows.t() @ self.rows).view(self.weights[0].shape)]
-        return (rows @ self.matrix).view(*gradient.shape[:3], -1) if wanted else None
+        self.gradients = [outer_product(rows, self.rows).view(self.weights[0].shape)]
+        return product(rows, self.matrix).view(*gradient.shape[:3], -1) if wanted else None
 
 
 class Depthwise(Part):

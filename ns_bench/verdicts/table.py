@@ -238,7 +238,7 @@ def computations(runs: pd.DataFrame) -> list[str]:
     """Return in what the runs of a table are not one computation, e.g. `torch 2.6.0 (8 runs) and
     2.7.0 (40 runs)`. What a run does not tell, as old ones do not, is not compared."""
     done = runs[runs["test_top1"].notna()]
-    usual = {"numerics": 1, "parts": 1, "compiled": 0}  # where the table does not say
+    usual = {"numerics": 1, "parts": 1, "compiled": 0, "onednn": 0}  # where the table does not say
     found = []
     for column in (*COMPUTATION, *usual):
         told = done.get(column, pd.Series(index=done.index, dtype=float))
@@ -346,6 +346,7 @@ def _columns(result: Result | None) -> dict[str, object]:
         **_drawn_by(result),
         **({"parts": code["parts"]} if code.get("parts", 1) > 1 else {}),
         **({"compiled": 1} if code.get("compiled") else {}),
+        **({"onednn": 1} if code.get("onednn") else {}),
     }
 
 

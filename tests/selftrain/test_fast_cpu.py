@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ns_bench.data.split import load
 from ns_bench.recipe import Recipe
-from ns_bench.selftrain import fast_cpu
+from ns_bench.selftrain import fast_cpu, products
 from ns_bench.selftrain import train as training
 from ns_bench.selftrain.fast_cpu import fast, folded
 from ns_bench.selftrain.methods import Pair
@@ -155,6 +155,7 @@ def step(net: nn.Module, x: Tensor, *, noise: bool = False) -> Tensor:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -164,7 +165,10 @@ def step(net: nn.Module, x: Tensor, *, noise: bool = False) -> Tensor:
         ("small-b0", (8, 3, 32, 32)),
     ],
 )
-def test_gradients_and_statistics_are_those_of_the_plain_network(name, shape) -> None:
+def test_gradients_and_statistics_are_those_of_the_plain_network(
+    monkeypatch, name, shape, onednn
+) -> None:
+    monkeypatch.setattr(products, "by_onednn", lambda: onednn)
     plain = build(name, shape[1], 10, 0, 0).train()
     own = fast(copy.deepcopy(plain)).to(memory_format=torch.channels_last)
     exact = copy.deepcopy(plain).double()
