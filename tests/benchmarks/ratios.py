@@ -1,4 +1,4 @@
-"""Do the benchmarks still hold? Compares their ratios with those of a committed baseline.
+"""Do the benchmarks still hold? Compares their ratios with a committed baseline of this processor.
 
     pytest tests/benchmarks --benchmark-only -n 0 --benchmark-json bench.json
     python -m tests.benchmarks.ratios bench.json              # exit code 1 where one got worse
@@ -7,14 +7,16 @@
 
 A benchmark takes part by what it notes in `benchmark.extra_info`: `ratio` (higher is better),
 `peer` (what it is a ratio to, measured in the same run), and `aim`, where there is one. Times are
-of one machine: never compared.
+of one machine: never compared. Nor are ratios of one kind of processor with those of another: what
+its units are good at, and what torch makes of them, is not the same for both sides.
 
-Exit codes: 0 all hold, 1 a ratio fell or a benchmark is gone, 2 bad input.
+Exit codes: 0 all hold, 1 a ratio fell or a benchmark is gone, 2 bad input, or no baseline yet.
 """
 
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,13 +95,29 @@ def short(fullname: str) -> str:
     return f"{Path(file).stem.removeprefix('test_bench_')}::{test.removeprefix('test_')}"
 
 
-def read_baseline(path: Path) -> dict[str, float]:
-    """Return {benchmark: ratio}. UserError: the file is not there, or holds something else."""
+def processor(content: Mapping[str, Any]) -> str:
+    """Name the kinds of processors of a run, e.g. `AMD EPYC, family 26, AVX-512`."""
+    machine = content["machine_info"]
+    cpu = machine["cpu"]
+    family = [f"family {cpu['family']}"] if "family" in cpu else []
+    wide = ["AVX-512"] if "avx512f" in cpu.get("flags", ()) else []
+    return ", ".join([cpu.get("brand_raw", machine["machine"]), *family, *wide, *machine["gpus"]])
+
+
+def read_baselines(path: Path) -> dict[str, dict[str, float]]:
+    """Return {processor: {benchmark: ratio}}, {} without the file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
     try:
         found = json.loads(path.read_bytes())
-        return {str(name): float(ratio) for name, ratio in found.items()}
+        return {
+            str(kind): {str(name): float(ratio) for name, ratio in ratios.items()}
+            for kind, ratios in found.items()
+        }
     except FileNotFoundError:
-        raise UserError(f"there is no {path}: --update writes it") from None
+        return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a baseline: {error}") from None
 
@@ -144,14 +162,21 @@ def show(
 
 
 def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the performance page, a table for each machine, and beside it the scaling figure.
+    """Write the performance page, a table for each kind of processor, and its scaling figure.
 
-    Its prose is in `reports/templates/performance.md.j2`.
+    What they are made of is kept in a folder beside the page, a file for each kind, so the tables
+    of others stay. Prose is in `reports/templates/performance.md.j2`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from . import scaling
 
+    kept = path.with_suffix("")
+    kept.mkdir(parents=True, exist_ok=True)
+    for content in contents:
+        name = re.sub(r"\W+", "-", processor(content).lower())
+        (kept / f"{name}.json").write_text(json.dumps(_slim(content), indent=1) + "\n")
+    contents = [read(file) for file in sorted(kept.glob("*.json"))]
     machines = []
     for content in contents:
         machine = content["machine_info"]
@@ -161,10 +186,9 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
         ]
         machines.append(
             {
-                "cpu": machine["cpu"].get("brand_raw", machine["machine"]),
+                "cpu": processor(content),
                 "cores": machine["cores"],
                 "memory": round(machine["memory_gib"]),
-                "gpus": machine["gpus"],
                 "python": machine["python_version"],
                 "packages": machine["packages"],
                 "system": f"{machine['system']} {machine['release']}",
@@ -178,8 +202,7 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
                 "peers": _noting(content, "peer_top1"),
             }
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plot = scaling.save(contents, path.with_suffix(""))
+    plot = scaling.save(contents, kept)
     loader = FileSystemLoader(folder("reports") / "templates")
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -187,6 +210,29 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
     )  # fmt: skip
     template = environment.get_template("performance.md.j2")
     path.write_text(template.render(machines=machines, scaling=plot))
+
+
+def _slim(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page says of a run of the benchmarks."""
+    machine = dict(content["machine_info"])
+    shown = ("brand_raw", "family", "flags")
+    machine["cpu"] = {k: v for k, v in machine["cpu"].items() if k in shown}
+    if "flags" in machine["cpu"]:
+        machine["cpu"]["flags"] = [f for f in machine["cpu"]["flags"] if f == "avx512f"]
+    about = (
+        *("cpu", "machine", "cores", "memory_gib", "gpus"),
+        *("python_version", "packages", "system", "release"),
+    )
+    return {
+        "machine_info": {name: machine[name] for name in about},
+        "datetime": content["datetime"],
+        "commit_info": {"id": content["commit_info"].get("id", "unknown")},
+        "benchmarks": [
+            {name: entry.get(name) for name in ("fullname", "param", "extra_info")}
+            for entry in content["benchmarks"]
+            if entry["extra_info"]
+        ],
+    }
 
 
 def _noting(content: Mapping[str, Any], note: str) -> list[dict[str, Any]]:
@@ -244,18 +290,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     contents = [read(path) for path in options.json]
-    found = {name: m for content in contents for name, m in measured(content).items()}
-    if not found:
+    found: dict[str, dict[str, Measured]] = {}
+    for content in contents:
+        found.setdefault(processor(content), {}).update(measured(content))
+    if not any(found.values()):
         raise UserError(f"{', '.join(map(str, options.json))}: no benchmark notes a ratio")
     if options.page:
         write_page(contents, options.page)
+    baselines = read_baselines(options.baseline)
     if options.update:
-        ratios = {name: round(m.ratio, 3) for name, m in sorted(found.items())}
-        options.baseline.write_text(json.dumps(ratios, indent=1) + "\n")
-    baseline = read_baseline(options.baseline)
-    stand = states(found, baseline)
-    show(found, baseline, stand)
-    bad = [name for name, state in stand.items() if state in ("worse", "missing")]
+        for kind, those in found.items():
+            baselines[kind] = {name: round(m.ratio, 3) for name, m in sorted(those.items())}
+        options.baseline.write_text(json.dumps(baselines, indent=1) + "\n")
+    bad = []
+    for kind, those in found.items():
+        baseline = baselines.get(kind, {})
+        stand = states(those, baseline)
+        show(those, baseline, stand)
+        bad += [name for name, state in stand.items() if state in ("worse", "missing")]
+    if unknown := found.keys() - baselines.keys():
+        raise UserError(f"{options.baseline}: nothing of {' or '.join(unknown)}: --update adds it")
     if bad:
         print(f"worse by more than {TOLERANCE:.0%}, or missing: {', '.join(bad)}")
     return 1 if bad else 0

@@ -17,12 +17,14 @@ COLUMNS = 3
 
 
 def save(contents: Iterable[Mapping[str, Any]], folder: Path) -> str:
-    """Write the figure into `folder`, if there is anything to draw.
+    """Write the figure into `folder`, of the newest run that has anything to draw.
 
     Returns its path beside `folder`, or "".
     """
-    noted = (entry["extra_info"].get("scaling", []) for c in contents for entry in c["benchmarks"])
-    panels = [panel for panels in noted for panel in panels]
+    panels: list[dict[str, Any]] = []
+    for content in sorted(contents, key=lambda content: str(content["datetime"])):
+        noted = (entry["extra_info"].get("scaling", []) for entry in content["benchmarks"])
+        panels = [panel for several in noted for panel in several] or panels
     if not panels:
         return ""
     folder.mkdir(exist_ok=True)

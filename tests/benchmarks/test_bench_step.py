@@ -4,9 +4,9 @@ Run with: pytest tests/benchmarks/test_bench_step.py --benchmark-only -n 0. Stoc
 network (weights, batch, optimiser) without any code of ours, in the better of its two memory
 formats; ours has its weights end to end, as training has. The sides take turns, some steps each,
 the first of which only warms the cache. Seconds are of the processor; ratios are medians over
-turns. `peak_stock` and `peak` are the shares of the rate of a large matrix product, measured
-between the turns: forward and backward count as three forwards. `kernels` are the shares of torch's
-kernels in our step, by its profiler, which slows small ones.
+turns. `peak_stock` and `peak` are the shares of the rate of a large matrix product, by the faster
+of torch's libraries, measured between the turns: forward and backward count as three forwards.
+`kernels` are the shares of torch's kernels in our step, by its profiler, which slows small ones.
 """
 
 import copy
@@ -25,6 +25,7 @@ from ns_bench.selftrain.count import count
 from ns_bench.selftrain.fast_cpu import fast, folded
 from ns_bench.selftrain.models import build
 from ns_bench.selftrain.optimize import EndToEnd
+from ns_bench.selftrain.products import product
 
 SHAPES = [
     ("micro-b0", 200, 8),
@@ -118,7 +119,7 @@ def in_turns(sides: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
 def compare(name: str, rows: int, side: int, flops: int, **sides: Callable[[], object]) -> dict:
     """Return the ratio of the better of stock's formats to ours, and shares of the peak."""
     matrix = torch.randn(1024, 1024)
-    seconds = in_turns({**sides, "matrix": lambda: matrix @ matrix})
+    seconds = in_turns({**sides, "matrix": lambda: product(matrix, matrix)})
     medians = {side: statistics.median(turns) for side, turns in seconds.items()}
     stock = min(("contiguous", "channels_last"), key=medians.__getitem__)
     ratios = [a / b for a, b in zip(seconds[stock], seconds["ours"], strict=True)]

@@ -48,7 +48,7 @@ def baseline(tmp_path: Path) -> Path:
     path = tmp_path / "baseline.json"
     done = ratios(bench(tmp_path, {"a": 10.0, "b[1]": 0.5}), "--baseline", path, "--update")
     assert done.returncode == 0, done.stderr
-    assert json.loads(path.read_text()) == {"x::a": 10.0, "x::b[1]": 0.5}
+    assert json.loads(path.read_text()) == {"A CPU, A GPU": {"x::a": 10.0, "x::b[1]": 0.5}}
     return path
 
 
@@ -75,7 +75,8 @@ def test_a_regression_shows(baseline, tmp_path, now, code, word) -> None:
 
 def test_the_committed_baseline_is_of_benchmarks_that_are_there() -> None:
     committed = ROOT / "tests" / "benchmarks" / "baseline.json"
-    for name, ratio in json.loads(committed.read_text()).items():
+    (ratios,) = json.loads(committed.read_text()).values()
+    for name, ratio in ratios.items():
         file, _, test = name.partition("::")
         code = (committed.parent / f"test_bench_{file}.py").read_text()
         assert f"def test_{test.partition('[')[0]}(" in code, name
@@ -104,13 +105,32 @@ def test_bad_input_gets_one_line(baseline, tmp_path, content, message) -> None:
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", [None, "{", "[1]", '{"x::a": "fast"}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '{"A CPU, A GPU": {"x::a": "fast"}}', '{"x::a": 1.0}']
+)
 def test_a_bad_baseline_gets_one_line(tmp_path, content) -> None:
     baseline = tmp_path / "baseline.json"
-    if content is not None:
-        baseline.write_text(content)
+    baseline.write_text(content)
     done = ratios(bench(tmp_path, {"a": 1.0}), "--baseline", baseline)
     assert done.returncode == 2 and "baseline.json" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_another_processor_is_compared_with_nothing_and_says_so(baseline, tmp_path) -> None:
+    """With half of the ratio: that of another processor's baseline would call it worse."""
+    cpu = {"brand_raw": "A CPU", "family": 26, "flags": ["avx2", "avx512f"]}
+    other = bench(tmp_path, {"a": 5.0}, "other.json")
+    content = json.loads(other.read_text())
+    content["machine_info"]["cpu"] = cpu
+    other.write_text(json.dumps(content))
+    done = ratios(other, "--baseline", baseline)
+    assert done.returncode == 2 and "x::a" in done.stdout and "worse" not in done.stdout
+    assert "nothing of A CPU, family 26, AVX-512, A GPU: --update adds it" in done.stderr
+    assert ratios(other, "--baseline", baseline, "--update").returncode == 0
+    both = json.loads(baseline.read_text())
+    assert both["A CPU, A GPU"]["x::a"] == 10.0 and both["A CPU, family 26, AVX-512, A GPU"] == {
+        "x::a": 5.0
+    }
+    assert ratios(bench(tmp_path, {"a": 8.4, "b[1]": 0.5}), "--baseline", baseline).returncode == 1
 
 
 def test_the_page_has_every_ratio_its_machine_and_the_figure(baseline, tmp_path) -> None:
@@ -146,12 +166,12 @@ def test_the_page_has_every_ratio_its_machine_and_the_figure(baseline, tmp_path)
     assert "| aten::add | 25.0 % | 2.0 % |\n| the rest | 5.0 % | 8.0 % |\n" in text
     assert "| a study | 360 | 60 |" in text
     assert "| another | 300 | 200 | 1.25 | 95.0 | 94.0 | threads 1 | workers 2 |" in text
-    for word in ("A CPU", "A GPU", "2 cores", "23 GiB", "Python 3.11.7", "torch 2.6.0"):
+    for word in ("A CPU, A GPU", "A GPU", "2 cores", "23 GiB", "Python 3.11.7", "torch 2.6.0"):
         assert word in text, word
     assert "2020-01-02" in text and "0123456789ab" in text
     assert "](performance/scaling.svg)" in text
     drawn = sorted(path.name for path in (page.parent / "performance").iterdir())
-    assert drawn == ["scaling.pdf", "scaling.png", "scaling.svg"]
+    assert drawn == ["a-cpu-a-gpu.json", "scaling.pdf", "scaling.png", "scaling.svg"]
     assert "seconds" in (page.parent / "performance" / "scaling.svg").read_text()
     before = {path: path.read_bytes() for path in page.parent.rglob("*.*") if path.is_file()}
     ratios(bench(tmp_path, now), "--baseline", baseline, "--page", page)
