@@ -75,8 +75,8 @@ def test_a_regression_shows(baseline, tmp_path, now, code, word) -> None:
 
 def test_the_committed_baseline_is_of_benchmarks_that_are_there() -> None:
     committed = ROOT / "tests" / "benchmarks" / "baseline.json"
-    (ratios,) = json.loads(committed.read_text()).values()
-    for name, ratio in ratios.items():
+    baselines = json.loads(committed.read_text()).values()
+    for name, ratio in (pair for ratios in baselines for pair in ratios.items()):
         file, _, test = name.partition("::")
         code = (committed.parent / f"test_bench_{file}.py").read_text()
         assert f"def test_{test.partition('[')[0]}(" in code, name
@@ -105,9 +105,7 @@ def test_bad_input_gets_one_line(baseline, tmp_path, content, message) -> None:
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "content", ["{", "[1]", '{"A CPU, A GPU": {"x::a": "fast"}}', '{"x::a": 1.0}']
-)
+@pytest.mark.parametrize("content", ["{", "[1]", '{"A CPU": {"x::a": "fast"}}', '{"x::a": 1.0}'])
 def test_a_bad_baseline_gets_one_line(tmp_path, content) -> None:
     baseline = tmp_path / "baseline.json"
     baseline.write_text(content)
@@ -126,10 +124,8 @@ def test_another_processor_is_compared_with_nothing_and_says_so(baseline, tmp_pa
     assert done.returncode == 2 and "x::a" in done.stdout and "worse" not in done.stdout
     assert "nothing of A CPU, family 26, AVX-512, A GPU: --update adds it" in done.stderr
     assert ratios(other, "--baseline", baseline, "--update").returncode == 0
-    both = json.loads(baseline.read_text())
-    assert both["A CPU, A GPU"]["x::a"] == 10.0 and both["A CPU, family 26, AVX-512, A GPU"] == {
-        "x::a": 5.0
-    }
+    one, two = json.loads(baseline.read_text()).values()
+    assert one["x::a"] == 10.0 and two == {"x::a": 5.0}
     assert ratios(bench(tmp_path, {"a": 8.4, "b[1]": 0.5}), "--baseline", baseline).returncode == 1
 
 
