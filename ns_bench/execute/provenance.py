@@ -27,19 +27,32 @@ def provenance(device: str) -> dict[str, Any]:
     """Return where and with what a result was made."""
     import torch
 
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     return {
         **code(),
         "numerics": NUMERICS,
         "host": socket.gethostname(),
         "device": device,
-        "device_name": name or platform.machine(),
+        "device_name": name,
         "threads": torch.get_num_threads(),
         "slurm": {
             k: v for k, v in os.environ.items() if k in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
         },
         "time": utc(time.time()),
     }
+
+
+@lru_cache
+def processor() -> str:
+    """Return what kind of processor this is, by which last bits differ: `AMD EPYC, family 26`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    return f"{told['model name']}, family {told.get('cpu family', 'unknown')}"
 
 
 PACKAGES = ("ns_bench", "torch", "timm", "numpy", "scikit-learn", "pillow", "matplotlib")
