@@ -64,9 +64,8 @@ def find_inputs(recipes: Sequence[Recipe], store: Path, paths: dict[str, str]) -
     Raises:
         UserError: one is not there, or not as it is described.
     """
-    texts = [recipe.canonical() for recipe in recipes]
-    own_code.keep(texts, store)
-    pretrained.keep(texts, store)
+    own_code.keep({name for recipe in recipes for name in recipe.code}, store)
+    pretrained.keep([recipe.canonical() for recipe in recipes], store)
     specs = [recipe.data for recipe in recipes]
     if any(describe(spec).file_sets for spec in specs):
         from ns_bench.data.prepare import prepare

@@ -84,13 +84,13 @@ def written(text: str) -> str:
     return f"{stem}.py:{name}" if is_reference(text) else text
 
 
-def keep(recipes: Iterable[str], store: Path) -> None:
-    """Copy into a store the code that recipes name, given as their canonical JSON.
+def keep(names: Iterable[str], store: Path) -> None:
+    """Copy into a store the code that is named; names that are no references need none.
 
     Raises:
         UserError: a reference names a file that was never given, and the store has no copy of it.
     """
-    for name in sorted({name for recipe in recipes for name in REFERENCE.findall(recipe)}):
+    for name in sorted({name for name in names if is_reference(name)}):
         digits = name[-12:]
         copy = store / "code" / f"{digits}.py"
         if not copy.exists():

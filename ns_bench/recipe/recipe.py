@@ -122,6 +122,12 @@ class Recipe:
         """The chain that ends in this run: the first teacher, its student, and so on."""
         return (*(() if self.teacher is None else self.teacher.generations), self)
 
+    @property
+    def code(self) -> set[str]:
+        """References to code of one's own, its teachers' too."""
+        values = {run.field(name) for run in self.generations for name in CODE}
+        return {value for value in values if own_code.is_reference(value)}
+
     def field(self, name: str) -> Any:
         """Return the value of a dotted field, e.g. `train.lr`; its teacher's are not its own."""
         return _GETTERS[name](self)

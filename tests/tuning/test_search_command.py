@@ -91,7 +91,7 @@ CONTEXT.set_forkserver_preload(["ns_bench.execute.run_one", "optuna", "pytest"])
 
 
 def tiny(root: Path) -> Search:
-    profile = load_profile("smoke", {"train.epochs": "6", "pseudo.threshold": "0"})
+    profile = load_profile("smoke", {"train.epochs": "10", "pseudo.threshold": "0"})
     design = STUDY.design(profile)
     given = Settings("soft_vs_hard", "smoke", fingerprint(design), SPACE, seeds=2, batch=3)
     found = search_of(given, STUDY, design, STUDENT, Store(root), profile)
@@ -121,7 +121,7 @@ def test_a_search_killed_ten_times_ends_as_one_that_was_not(tmp_path):
     rng = random.Random(0)
     for _ in range(10):
         process = search_in_a_process(killed, 7)
-        process.join(rng.uniform(0.3, 1.5))
+        process.join(rng.uniform(0.2, 0.9))
         assert process.is_alive(), "it ended before it could be killed: give it more to do"
         process.kill()
         process.join()
