@@ -73,12 +73,28 @@ def test_seeds_between_looks_and_after_a_decision_change_nothing(claims, seed):
         for c, end in zip(claims, ends, strict=True)
     ]
     assert judge(cut, SHORT, ALPHA) == before
-    if all(decision.word != "inconclusive" for decision in before):
+    level = len({SHORT.complete(c.seeds) for c in claims}) == 1  # else see the next test
+    if level and all(decision.word != "inconclusive" for decision in before):
         more = [
             Evidence(c.kind, 0.9, tuple(np.append(d, draw.normal(0, 9, 9)) for d in c.differences))
             for c in claims
         ]
         assert judge(more, SHORT, ALPHA) == before
+
+
+def test_a_claim_that_is_behind_another_rests_on_its_own_last_look():
+    """The other is decided at its second look and leaves it more of alpha, which it needs: at its
+    first look while it has no second, as with a failed run, and at its second once that is in."""
+    ahead = [-0.8, 2.5, 0.1, 1.2, 0.2, -2.5, 0.2, 1.1, 0.5, -0.5, -0.3, -1.2, -0.8]
+    behind = [0.7, 1.0, 0.2, 1.4, -0.4, 0.4]
+    for values, seeds in ((behind, 6), ([*behind, 1.1, -1.2], 8)):
+        claims = [
+            Evidence("not worse", 0.9, (np.array(ahead),)),
+            Evidence("greater", 0.9, (np.array(values),)),
+        ]
+        decisions = judge(claims, SHORT, ALPHA)
+        assert [decision.word for decision in decisions] == ["reproduced", "reproduced"]
+        assert (decisions[1].seeds, decisions[1].open) == (seeds, 1)
 
 
 @pytest.mark.parametrize(
