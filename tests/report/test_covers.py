@@ -165,6 +165,10 @@ def test_one_computation_is_not_worth_a_word(store):
         ({"compiled": [np.nan, 1, 1, 1]}, "compiled 0 (1 runs) and 1 (3 runs)"),
         ({"onednn": [np.nan, 1, 1, 1]}, "onednn 0 (1 runs) and 1 (3 runs)"),
         ({"device": ["cpu", "cuda:0", "cuda:1", "cpu"]}, "device cpu (2 runs) and cuda (2 runs)"),
+        (
+            {"device_name": ["A, family 25", *["A, family 26"] * 3]},
+            "device name A, family 25 (1 runs) and A, family 26 (3 runs)",
+        ),
         ({"pillow": ["11", "12", "", ""]}, "pillow 11 (1 runs) and 12 (1 runs)"),
         ({"weights": [44024, 44024, 50000, np.nan]}, "m with 44,024 and 50,000 weights"),
     ],
