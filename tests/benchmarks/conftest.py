@@ -7,6 +7,7 @@ import subprocess
 from typing import Any
 
 from ns_bench.execute.local import cores
+from ns_bench.execute.provenance import processor
 
 PACKAGES = (
     "torch",
@@ -18,13 +19,11 @@ PACKAGES = (
     "pandas",
     "datasets",
     "optuna",
-    "kornia",
-    "modssc",
 )
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
-    """Add cores, memory (GiB), GPUs and the versions of packages that are there."""
+    """Add processor, cores, memory (GiB), GPUs and the versions of packages that are there."""
     gpus = ""
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -36,6 +35,7 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
         except importlib.metadata.PackageNotFoundError:
             continue
     machine_info |= {
+        "processor": processor(),
         "cores": cores(),
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         "gpus": gpus.split("\n")[:-1],

@@ -96,12 +96,9 @@ def short(fullname: str) -> str:
 
 
 def processor(content: Mapping[str, Any]) -> str:
-    """Name the kinds of processors of a run, e.g. `AMD EPYC, family 26, AVX-512`."""
+    """Name the kinds of processors of a run, e.g. `AMD EPYC, family 26`."""
     machine = content["machine_info"]
-    cpu = machine["cpu"]
-    family = [f"family {cpu['family']}"] if "family" in cpu else []
-    wide = ["AVX-512"] if "avx512f" in cpu.get("flags", ()) else []
-    return ", ".join([cpu.get("brand_raw", machine["machine"]), *family, *wide, *machine["gpus"]])
+    return ", ".join([machine["processor"], *machine["gpus"]])
 
 
 def read_baselines(path: Path) -> dict[str, dict[str, float]]:
@@ -214,17 +211,12 @@ def write_page(contents: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _slim(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page says of a run of the benchmarks."""
-    machine = dict(content["machine_info"])
-    shown = ("brand_raw", "family", "flags")
-    machine["cpu"] = {k: v for k, v in machine["cpu"].items() if k in shown}
-    if "flags" in machine["cpu"]:
-        machine["cpu"]["flags"] = [f for f in machine["cpu"]["flags"] if f == "avx512f"]
     about = (
-        *("cpu", "machine", "cores", "memory_gib", "gpus"),
+        *("processor", "cores", "memory_gib", "gpus"),
         *("python_version", "packages", "system", "release"),
     )
     return {
-        "machine_info": {name: machine[name] for name in about},
+        "machine_info": {name: content["machine_info"][name] for name in about},
         "datetime": content["datetime"],
         "commit_info": {"id": content["commit_info"].get("id", "unknown")},
         "benchmarks": [
